@@ -1,0 +1,1 @@
+//! The only wiring: from a configuration to a running server.

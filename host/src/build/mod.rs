@@ -1,0 +1,1 @@
+//! Builds plugins into stamped components.

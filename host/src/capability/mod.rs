@@ -1,0 +1,1 @@
+//! Puts the store behind the WIT interfaces, one capability a file.

@@ -1,0 +1,1 @@
+//! `tollgate.toml`, raw and validated.

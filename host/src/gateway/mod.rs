@@ -1,0 +1,1 @@
+//! Proxies requests: authenticate, admit, forward, settle, record.

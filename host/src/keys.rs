@@ -1,0 +1,1 @@
+//! Client keys: created, listed, revoked, looked up by their hash.

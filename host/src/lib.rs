@@ -1,0 +1,13 @@
+//! Tollgate: an HTTP gateway whose rules are WebAssembly components.
+//!
+//! Data flows one way: request → [`gateway`] → [`plugin`] → [`capability`] → store. [`app`] is the only wiring.
+
+pub mod admin;
+pub mod app;
+pub mod build;
+pub mod capability;
+pub mod cli;
+pub mod config;
+pub mod gateway;
+pub mod keys;
+pub mod plugin;

@@ -1,0 +1,1 @@
+//! Loads, limits, pools and swaps components.

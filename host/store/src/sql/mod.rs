@@ -1,0 +1,1 @@
+//! SQL databases: SQLite over pages kept in redb.

@@ -1,0 +1,3 @@
+//! Policy benchmark.
+
+fn main() {}
