@@ -1,7 +1,21 @@
 //! Named kv stores, SQL databases and queues in one redb file.
+//!
+//! One committer thread owns the write transaction and groups whatever waits into one commit. Writes that are not
+//! committed yet live in the overlay, which is the truth for them; clean kv values are cached by moka.
 
 pub mod commit;
+mod core;
+mod joint;
 pub mod kv;
 pub mod limits;
 pub mod queue;
 pub mod sql;
+mod stats;
+mod store;
+
+pub use commit::CommitError;
+pub use joint::Joint;
+pub use kv::{Acknowledge, Entry, Kv, KvError, KvOptions, Page, SetOptions, Swapped};
+pub use queue::{Queue, QueueError};
+pub use stats::Stats;
+pub use store::{Clock, OpenError, Options, Store};

@@ -1,1 +1,3 @@
 //! SQL databases: SQLite over pages kept in redb.
+
+pub(crate) mod pages;
