@@ -1,1 +1,211 @@
-//! `tollgate.toml`, raw and validated.
+//! The configuration: `tollgate.toml` read, checked and turned into plain values that the rest can rely on.
+//!
+//! Every key is read through [`reader`], which knows where it stood: whatever is wrong is reported with its file, its
+//! line and the nearest right key, all problems of a file at once. Nothing here opens a socket or a store.
+
+mod error;
+pub mod limits;
+mod parse;
+mod reader;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use error::{ConfigError, Problem};
+pub use secret::Secret;
+
+/// Everything `tollgate serve` can be told. [`Config::default`] is what runs without a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where the gateway listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The data directory, created when it is missing.
+    pub data: PathBuf,
+    /// Threads that serve requests; none: one for each core.
+    pub workers: Option<usize>,
+    /// How requests are proxied.
+    pub gateway: Gateway,
+    /// How much the store may keep in memory, and how it commits.
+    pub storage: Storage,
+    /// Upstream accounts; empty: the demo upstream serves.
+    pub accounts: Vec<Account>,
+    /// Plugins beyond, or in place of, the shipped ones.
+    pub plugins: Vec<Plugin>,
+    /// Named kv stores by name.
+    pub kv: BTreeMap<String, KvStore>,
+    /// SQL databases by name.
+    pub sql: BTreeMap<String, SqlDatabase>,
+}
+
+/// Limits and patience of the proxy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gateway {
+    /// Largest request body taken, in bytes.
+    pub body_limit_bytes: usize,
+    /// Time for a TCP and TLS connection to an upstream.
+    pub connect_timeout: Duration,
+    /// Longest wait for the first byte of an upstream's answer.
+    pub first_byte_timeout: Duration,
+    /// Longest silence within an answer or a request's body.
+    pub idle_timeout: Duration,
+    /// Longest time for a whole request.
+    pub total_timeout: Duration,
+}
+
+/// Memory and durability of the store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Storage {
+    /// Memory for redb's pages, in bytes.
+    pub page_cache_bytes: usize,
+    /// Memory for kv values, over all stores, in bytes.
+    pub kv_cache_bytes: u64,
+    /// Bytes of request events that may wait for ingestion; past it the gateway answers 503.
+    pub event_queue_bytes: u64,
+    /// Two fsyncs a commit, so that recovery trusts no checksum.
+    pub two_phase: bool,
+}
+
+/// The style of an API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// `/v1/chat/completions` and its family.
+    OpenAi,
+}
+
+/// One upstream account.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Account {
+    /// Unique name.
+    pub name: String,
+    /// The style of its API.
+    pub dialect: Dialect,
+    /// Absolute http or https URL that ends without a slash, up to and including its version, such as
+    /// `https://api.openai.com/v1`.
+    pub base_url: String,
+    /// Sent upstream, never shown.
+    pub api_key: Secret,
+    /// Models it serves; empty: any.
+    pub models: Vec<String>,
+    /// Its share among accounts of one priority, at least 1.
+    pub weight: u32,
+    /// Lower numbers are tried first.
+    pub priority: u32,
+    /// Requests in any 60 s.
+    pub rpm: Option<u64>,
+    /// Tokens in any 60 s.
+    pub tpm: Option<u64>,
+    /// Requests in any 24 h.
+    pub rpd: Option<u64>,
+}
+
+/// One `[[plugin]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plugin {
+    /// Name it runs under; a shipped plugin's name stands for that one.
+    pub name: String,
+    /// The component, pushed at the start when its digest is not the running one.
+    pub file: Option<PathBuf>,
+    /// Its `plugin.toml`.
+    pub manifest: Option<PathBuf>,
+    /// Whether it serves at all.
+    pub enabled: bool,
+}
+
+/// When a kv write is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// When it is on disk.
+    Durable,
+    /// At once; it is on disk within 50 ms.
+    Relaxed,
+}
+
+/// One `[kv.NAME]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KvStore {
+    /// When its writes are acknowledged; none: as the store's user has it, and durable for a store of one's own.
+    pub acknowledge: Option<Acknowledge>,
+    /// Life of an entry whose writer names none, in milliseconds; none: it stays.
+    pub default_ttl_ms: Option<u64>,
+}
+
+/// One `[sql.NAME]`: a database that exists from the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SqlDatabase {}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: limits::LISTEN,
+            data: PathBuf::from(limits::DATA),
+            workers: None,
+            gateway: Gateway::default(),
+            storage: Storage::default(),
+            accounts: Vec::new(),
+            plugins: Vec::new(),
+            kv: BTreeMap::new(),
+            sql: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            body_limit_bytes: limits::BODY_LIMIT_BYTES,
+            connect_timeout: limits::CONNECT_TIMEOUT,
+            first_byte_timeout: limits::FIRST_BYTE_TIMEOUT,
+            idle_timeout: limits::IDLE_TIMEOUT,
+            total_timeout: limits::TOTAL_TIMEOUT,
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            page_cache_bytes: limits::PAGE_CACHE_BYTES,
+            kv_cache_bytes: limits::KV_CACHE_BYTES,
+            event_queue_bytes: limits::EVENT_QUEUE_BYTES,
+            two_phase: false,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a configuration file. Relative paths in it count from its own directory; `api_key_env` is looked up in
+    /// this process's environment.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+        let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        let mut config = Self::parse(&text, &file, &|name| std::env::var(name).ok())?;
+        if let Some(directory) = path.parent() {
+            config.resolve(directory);
+        }
+        Ok(config)
+    }
+
+    /// Reads a configuration from `text`; `file` is what problems call it, `environment` looks up variables.
+    pub fn parse(
+        text: &str,
+        file: &str,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        parse::parse(text, file, environment)
+    }
+
+    fn resolve(&mut self, directory: &Path) {
+        self.data = directory.join(&self.data);
+        for plugin in &mut self.plugins {
+            for path in [&mut plugin.file, &mut plugin.manifest].into_iter().flatten() {
+                *path = directory.join(&*path);
+            }
+        }
+    }
+}

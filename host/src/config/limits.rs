@@ -1,0 +1,58 @@
+//! Defaults and bounds of the configuration, each with its reason.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Only this machine, until somebody decides otherwise: a gateway holds keys that cost money.
+pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// Beside whoever starts it, so that a first run needs no rights and leaves nothing hidden.
+pub const DATA: &str = "tollgate-data";
+
+/// A request with a few images fits (they come as base64); a client cannot fill memory with one body.
+pub const BODY_LIMIT_BYTES: usize = 32 * 1024 * 1024;
+
+/// More could not be buffered for a retry on a small machine.
+pub const BODY_LIMIT_MOST_BYTES: u64 = 512 * 1024 * 1024;
+
+/// A TLS handshake across the world takes under a second; past this the account is as good as down.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reasoning models think for minutes before they answer anything.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Streams send something every few seconds; five minutes of silence is a dead connection.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The longest answers seen take some ten minutes; a lease must not live for ever.
+pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Longest timeout that can be set: a day.
+pub const TIMEOUT_MOST_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Fits a small machine; the tables of a busy day are read mostly from their newest pages.
+pub const PAGE_CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Counters of some 10,000 keys with room to spare.
+pub const KV_CACHE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// About 100,000 events: minutes of full load with ingestion standing still.
+pub const EVENT_QUEUE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Keeps a mistyped unit from asking for more memory than any machine has.
+pub const CACHE_MOST_BYTES: u64 = 1 << 40;
+
+/// Beyond it threads only cost memory.
+pub const WORKERS_MOST: u64 = 1024;
+
+/// Names end up in metrics, paths of the admin API and log lines.
+pub const NAME_MOST_BYTES: usize = 64;
+
+/// A hundred years; keeps sums of milliseconds far from overflowing.
+pub const TTL_MOST_MS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+/// Limits beyond what any upstream grants; they must also fit SQLite's signed integers.
+pub const RATE_MOST: u64 = 1 << 53;
+
+/// Shares of one priority stay comparable.
+pub const WEIGHT_MOST: u64 = 1_000_000;

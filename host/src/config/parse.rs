@@ -1,0 +1,254 @@
+//! From a file's text to a [`Config`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use super::error::{ConfigError, Problem};
+use super::reader::{Section, Source};
+use super::{
+    Account, Acknowledge, Config, Dialect, Gateway, KvStore, Plugin, Secret, SqlDatabase, Storage, limits,
+};
+
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+pub(super) fn parse(text: &str, file: &str, environment: Environment<'_>) -> Result<Config, ConfigError> {
+    let source = Source::new(file, text);
+    let table = DeTable::parse(text).map_err(|error| ConfigError::Invalid(vec![syntax(&source, &error)]))?;
+    let config = top(Section::top(&source, &table), environment);
+    let problems = source.into_problems();
+    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
+}
+
+fn syntax(source: &Source<'_>, error: &toml::de::Error) -> Problem {
+    let span = error.span().unwrap_or_default();
+    let quoted = source.text.get(span.clone()).filter(|_| error.message().contains("duplicate key"));
+    let message = match quoted {
+        Some(key) => format!("duplicate key `{}`", key.trim()),
+        // The parser's messages have several lines; one problem is one line.
+        None => error.message().replace('\n', ", "),
+    };
+    let line = 1 + source.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count();
+    Problem { file: source.file.to_owned(), line, message }
+}
+
+fn top(section: Section<'_>, environment: Environment<'_>) -> Config {
+    let defaults = Config::default();
+    let config = Config {
+        listen: listen(&section).unwrap_or(defaults.listen),
+        data: section.text("data").map_or(defaults.data, Into::into),
+        workers: section.number("workers", 1..=limits::WORKERS_MOST).and_then(|n| n.try_into().ok()),
+        gateway: section.section("gateway").map_or(defaults.gateway, gateway),
+        storage: section.section("storage").map_or(defaults.storage, storage),
+        accounts: accounts(section.sections("account"), environment),
+        plugins: plugins(section.sections("plugin")),
+        kv: named(section.named_sections("kv"), kv),
+        sql: named(section.named_sections("sql"), sql),
+    };
+    section.finish();
+    config
+}
+
+fn listen(section: &Section<'_>) -> Option<SocketAddr> {
+    let text = section.text("listen")?;
+    match text.parse() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            let right = "an IP address and a port, such as `127.0.0.1:8080`";
+            section.problem("listen", format!("`listen` must be {right}"));
+            None
+        }
+    }
+}
+
+fn gateway(section: Section<'_>) -> Gateway {
+    let defaults = Gateway::default();
+    let timeout = |key, default| {
+        section.number(key, 1..=limits::TIMEOUT_MOST_MS).map_or(default, Duration::from_millis)
+    };
+    let gateway = Gateway {
+        body_limit_bytes: bytes(
+            &section,
+            "body_limit_bytes",
+            limits::BODY_LIMIT_MOST_BYTES,
+            defaults.body_limit_bytes,
+        ),
+        connect_timeout: timeout("connect_timeout_ms", defaults.connect_timeout),
+        first_byte_timeout: timeout("first_byte_timeout_ms", defaults.first_byte_timeout),
+        idle_timeout: timeout("idle_timeout_ms", defaults.idle_timeout),
+        total_timeout: timeout("total_timeout_ms", defaults.total_timeout),
+    };
+    section.finish();
+    gateway
+}
+
+fn storage(section: Section<'_>) -> Storage {
+    let defaults = Storage::default();
+    let most = limits::CACHE_MOST_BYTES;
+    let storage = Storage {
+        page_cache_bytes: bytes(&section, "page_cache_bytes", most, defaults.page_cache_bytes),
+        kv_cache_bytes: section.number("kv_cache_bytes", 0..=most).unwrap_or(defaults.kv_cache_bytes),
+        event_queue_bytes: section
+            .number("event_queue_bytes", 1..=most)
+            .unwrap_or(defaults.event_queue_bytes),
+        two_phase: section.flag("two_phase").unwrap_or(defaults.two_phase),
+    };
+    section.finish();
+    storage
+}
+
+fn bytes(section: &Section<'_>, key: &'static str, most: u64, default: usize) -> usize {
+    section.number(key, 1..=most).and_then(|number| number.try_into().ok()).unwrap_or(default)
+}
+
+fn accounts(sections: Vec<Section<'_>>, environment: Environment<'_>) -> Vec<Account> {
+    let mut names = BTreeSet::new();
+    let mut accounts = Vec::new();
+    for section in sections {
+        let account = account(&section, environment);
+        if let Some(name) = section.text("name")
+            && !names.insert(name)
+        {
+            section.problem("name", format!("`name`{} repeats `{name}`", section.place()));
+        }
+        section.finish();
+        accounts.extend(account);
+    }
+    accounts
+}
+
+fn account(section: &Section<'_>, environment: Environment<'_>) -> Option<Account> {
+    let name = section.required_name("name");
+    let dialect = section.choice("dialect", &[("openai", Dialect::OpenAi)]);
+    let base_url = base_url(section);
+    let api_key = api_key(section, environment);
+    let rate = |key| section.number(key, 1..=limits::RATE_MOST);
+    let small = |key, range| section.number(key, range).and_then(|number| u32::try_from(number).ok());
+    let (models, weight) = (section.texts("models"), small("weight", 1..=limits::WEIGHT_MOST));
+    let priority = small("priority", 0..=u64::from(u32::MAX));
+    let (rpm, tpm, rpd) = (rate("rpm"), rate("tpm"), rate("rpd"));
+    Some(Account {
+        name: name?.to_owned(),
+        dialect: dialect.unwrap_or(Dialect::OpenAi),
+        base_url: base_url?,
+        api_key: api_key?,
+        models: models.unwrap_or_default(),
+        weight: weight.unwrap_or(1),
+        priority: priority.unwrap_or(0),
+        rpm,
+        tpm,
+        rpd,
+    })
+}
+
+fn base_url(section: &Section<'_>) -> Option<String> {
+    let text = section.required_text("base_url")?;
+    let wrong = |what: &str| {
+        let place = section.place();
+        section.problem("base_url", format!("`base_url`{place} {what}"));
+        None
+    };
+    // The URL itself is not quoted: people put keys into it.
+    let Ok(url) = text.parse::<http::Uri>() else {
+        return wrong("is no URL; write it like `https://api.openai.com/v1`");
+    };
+    if !matches!(url.scheme_str(), Some("http" | "https")) {
+        return wrong("must start with `https://` or `http://`");
+    }
+    match url.authority() {
+        None => return wrong("names no host"),
+        Some(authority) if authority.host().is_empty() => return wrong("names no host"),
+        Some(authority) if authority.as_str().contains('@') => {
+            return wrong("must not carry a user or password; use `api_key`");
+        }
+        Some(_) => {}
+    }
+    if url.query().is_some() || text.contains('#') {
+        return wrong("must end with its path: no query and no fragment");
+    }
+    Some(text.trim_end_matches('/').to_owned())
+}
+
+fn api_key(section: &Section<'_>, environment: Environment<'_>) -> Option<Secret> {
+    let (given, variable) = (section.text("api_key"), section.text("api_key_env"));
+    let place = section.place();
+    match (section.has("api_key"), section.has("api_key_env")) {
+        (true, true) => {
+            section.problem("api_key_env", format!("`api_key` and `api_key_env`{place}: give one of them"));
+            return None;
+        }
+        (false, false) => {
+            section.report(format!("missing `api_key` or `api_key_env`{place}"));
+            return None;
+        }
+        _ => {}
+    }
+    let (key, text) = match (given, variable) {
+        (Some(text), _) => ("api_key", text.to_owned()),
+        (None, Some(variable)) => match environment(variable).filter(|value| !value.trim().is_empty()) {
+            Some(text) => ("api_key_env", text.trim().to_owned()),
+            None => {
+                let message = format!("`api_key_env`{place}: the variable `{variable}` is not set");
+                section.problem("api_key_env", message);
+                return None;
+            }
+        },
+        (None, None) => return None,
+    };
+    // It becomes a header's value.
+    if text.bytes().any(|byte| !(0x21..=0x7e).contains(&byte)) {
+        section.problem(key, format!("`{key}`{place}: a key is printable ASCII without spaces"));
+        return None;
+    }
+    Some(Secret::new(text))
+}
+
+fn plugins(sections: Vec<Section<'_>>) -> Vec<Plugin> {
+    let mut names = BTreeSet::new();
+    let mut plugins = Vec::new();
+    for section in sections {
+        let name = section.required_name("name");
+        let file = section.text("file");
+        let manifest = section.text("manifest");
+        let enabled = section.flag("enabled").unwrap_or(true);
+        if manifest.is_some() && file.is_none() {
+            section.problem("manifest", format!("`manifest`{} needs `file`", section.place()));
+        }
+        if let Some(name) = name {
+            if !names.insert(name) {
+                section.problem("name", format!("`name`{} repeats `{name}`", section.place()));
+            }
+            plugins.push(Plugin {
+                name: name.to_owned(),
+                file: file.map(Into::into),
+                manifest: manifest.map(Into::into),
+                enabled,
+            });
+        }
+        section.finish();
+    }
+    plugins
+}
+
+fn named<T>(sections: Vec<(&str, Section<'_>)>, read: fn(&Section<'_>) -> T) -> BTreeMap<String, T> {
+    let mut map = BTreeMap::new();
+    for (name, section) in sections {
+        map.insert(name.to_owned(), read(&section));
+        section.finish();
+    }
+    map
+}
+
+fn kv(section: &Section<'_>) -> KvStore {
+    let choices = [("durable", Acknowledge::Durable), ("relaxed", Acknowledge::Relaxed)];
+    KvStore {
+        acknowledge: section.choice("acknowledge", &choices),
+        default_ttl_ms: section.number("default_ttl_ms", 1..=limits::TTL_MOST_MS),
+    }
+}
+
+fn sql(_: &Section<'_>) -> SqlDatabase {
+    SqlDatabase {}
+}

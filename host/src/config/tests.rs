@@ -1,0 +1,352 @@
+use std::path::Path;
+
+use super::*;
+
+const ACCOUNT: &str =
+    "[[account]]\nname = \"a\"\nbase_url = \"https://api.example.com/v1\"\napi_key = \"sk-1\"\n";
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "SET" => Some(" sk-from-environment \n".to_owned()),
+        "EMPTY" => Some("  ".to_owned()),
+        _ => None,
+    }
+}
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(text, "tollgate.toml", &environment).map_err(|error| error.to_string())
+}
+
+/// The problems that `text` is refused with, a line each.
+fn check(text: &str, problems: &[&str]) {
+    let expected = problems.iter().map(|p| format!("tollgate.toml:{p}")).collect::<Vec<_>>().join("\n");
+    assert_eq!(parse(text).expect_err(text), expected, "for:\n{text}");
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    assert_eq!(parse("").unwrap(), Config::default());
+    assert_eq!(parse("# only a comment\n[gateway]\n[storage]\n").unwrap(), Config::default());
+}
+
+#[test]
+fn every_key_arrives() {
+    let config = parse(
+        r#"
+        listen = "[::1]:9000"
+        data = "/var/lib/tollgate"
+        workers = 3
+        [gateway]
+        body_limit_bytes = 1_000
+        connect_timeout_ms = 1
+        first_byte_timeout_ms = 2
+        idle_timeout_ms = 3
+        total_timeout_ms = 0x10
+        [storage]
+        page_cache_bytes = 1
+        kv_cache_bytes = 0
+        event_queue_bytes = 5
+        two_phase = true
+        [[account]]
+        name = "first"
+        dialect = "openai"
+        base_url = "HTTPS://api.example.com/v1//"
+        api_key = "sk-1"
+        models = ["m1", "m2"]
+        weight = 7
+        priority = 2
+        rpm = 10
+        tpm = 20
+        rpd = 30
+        [[account]]
+        name = "second"
+        base_url = "http://127.0.0.1:11434/v1"
+        api_key_env = "SET"
+        [[plugin]]
+        name = "quota"
+        file = "quota.wasm"
+        manifest = "quota.toml"
+        [[plugin]]
+        name = "sync"
+        enabled = false
+        [kv.notes]
+        acknowledge = "relaxed"
+        default_ttl_ms = 1000
+        [kv.other]
+        [sql.reports]
+        "#,
+    )
+    .unwrap();
+    let account = |name: &str, base_url: &str, key: &str| Account {
+        name: name.to_owned(),
+        dialect: Dialect::OpenAi,
+        base_url: base_url.to_owned(),
+        api_key: Secret::new(key),
+        models: Vec::new(),
+        weight: 1,
+        priority: 0,
+        rpm: None,
+        tpm: None,
+        rpd: None,
+    };
+    let expected = Config {
+        listen: "[::1]:9000".parse().unwrap(),
+        data: "/var/lib/tollgate".into(),
+        workers: Some(3),
+        gateway: Gateway {
+            body_limit_bytes: 1000,
+            connect_timeout: Duration::from_millis(1),
+            first_byte_timeout: Duration::from_millis(2),
+            idle_timeout: Duration::from_millis(3),
+            total_timeout: Duration::from_millis(16),
+        },
+        storage: Storage { page_cache_bytes: 1, kv_cache_bytes: 0, event_queue_bytes: 5, two_phase: true },
+        accounts: vec![
+            Account {
+                models: vec!["m1".to_owned(), "m2".to_owned()],
+                weight: 7,
+                priority: 2,
+                rpm: Some(10),
+                tpm: Some(20),
+                rpd: Some(30),
+                ..account("first", "HTTPS://api.example.com/v1", "sk-1")
+            },
+            account("second", "http://127.0.0.1:11434/v1", "sk-from-environment"),
+        ],
+        plugins: vec![
+            Plugin {
+                name: "quota".to_owned(),
+                file: Some("quota.wasm".into()),
+                manifest: Some("quota.toml".into()),
+                enabled: true,
+            },
+            Plugin { name: "sync".to_owned(), file: None, manifest: None, enabled: false },
+        ],
+        kv: BTreeMap::from([
+            (
+                "notes".to_owned(),
+                KvStore { acknowledge: Some(Acknowledge::Relaxed), default_ttl_ms: Some(1000) },
+            ),
+            ("other".to_owned(), KvStore::default()),
+        ]),
+        sql: BTreeMap::from([("reports".to_owned(), SqlDatabase {})]),
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn unknown_keys_name_their_line_and_the_nearest_right_key() {
+    check(
+        "[[account]]\nname = \"a\"\nbas_url = \"https://x/v1\"\napi_key = \"k\"\n",
+        &[
+            "1: missing `base_url` in [[account]]",
+            "3: unknown key `bas_url` in [[account]]; did you mean `base_url`?",
+        ],
+    );
+    check("lissten = \"x\"", &["1: unknown key `lissten`; did you mean `listen`?"]);
+    check("\n[[accounts]]\n", &["2: unknown key `accounts`; did you mean `account`?"]);
+    check("[plugins]\n", &["1: unknown key `plugins`; did you mean `plugin`?"]);
+    check(
+        "[gateway]\nBODY_LIMIT_BYTES = 1",
+        &["2: unknown key `BODY_LIMIT_BYTES` in [gateway]; did you mean `body_limit_bytes`?"],
+    );
+    check(
+        "[kv.x]\n\ndefault-ttl-ms = 1",
+        &["3: unknown key `default-ttl-ms` in [kv.x]; did you mean `default_ttl_ms`?"],
+    );
+    check("[sql.x]\nsize = 1", &["2: unknown key `size` in [sql.x]; it takes no keys"]);
+    check("[kv.x]\nq = 1", &["2: unknown key `q` in [kv.x]; right: `acknowledge`, `default_ttl_ms`"]);
+    for key in ["naem", "dialetc", "api_keyenv", "model", "wieght", "prio", "rmp"] {
+        let error = parse(&format!("{ACCOUNT}{key} = 1")).unwrap_err();
+        assert!(error.starts_with("tollgate.toml:5: unknown key `"), "{error}");
+        assert!(error.contains("did you mean"), "{error}");
+    }
+}
+
+#[test]
+fn wrong_types_say_what_is_right() {
+    for (line, problem) in [
+        ("rpm = \"10\"", "`rpm` in [[account]] must be a whole number, not a string"),
+        ("rpm = 1.5", "`rpm` in [[account]] must be a whole number, not a float"),
+        ("models = \"m\"", "`models` in [[account]] must be a list of strings, not a string"),
+        ("dialect = true", "`dialect` in [[account]] must be a string, not a boolean"),
+        ("weight = []", "`weight` in [[account]] must be a whole number, not an array"),
+        ("weight = 1979-05-27", "`weight` in [[account]] must be a whole number, not a datetime"),
+    ] {
+        check(&format!("{ACCOUNT}{line}"), &[&format!("5: {problem}")]);
+    }
+    check("data = 1", &["1: `data` must be a string, not an integer"]);
+    check("[storage]\ntwo_phase = 1", &["2: `two_phase` in [storage] must be true or false, not an integer"]);
+    check("gateway = 1", &["1: `gateway` must be a table: write [gateway], not an integer"]);
+    check(
+        "[account]\nname = \"a\"",
+        &["1: `account` must be a list of tables: write [[account]], not a table"],
+    );
+    check("account = [1]", &["1: `account` must be a list of tables: write [[account]], not an array"]);
+    check("kv = 1", &["1: `kv` must be a table: write [kv.NAME], not an integer"]);
+    check("[kv]\nnotes = 1", &["2: `kv.notes` must be a table: write [kv.NAME], not an integer"]);
+    check("[[kv]]", &["1: `kv` must be a table: write [kv.NAME], not an array"]);
+    let error = parse(&format!("{ACCOUNT}models = [\"m\", 1]")).unwrap_err();
+    assert_eq!(error, "tollgate.toml:5: `models` in [[account]] must be a list of strings, not an array");
+}
+
+#[test]
+fn numbers_keep_to_their_bounds() {
+    for (line, problem) in [
+        ("rpm = 0", "`rpm` in [[account]] must be at least 1; leave it out for the default"),
+        ("tpm = 0", "`tpm` in [[account]] must be at least 1; leave it out for the default"),
+        ("rpd = 0", "`rpd` in [[account]] must be at least 1; leave it out for the default"),
+        ("rpm = -1", "`rpm` in [[account]] must be from 1 to 9007199254740992"),
+        ("weight = 0", "`weight` in [[account]] must be at least 1; leave it out for the default"),
+        ("weight = 1000001", "`weight` in [[account]] must be from 1 to 1000000"),
+        ("priority = 4294967296", "`priority` in [[account]] must be from 0 to 4294967295"),
+    ] {
+        check(&format!("{ACCOUNT}{line}"), &[&format!("5: {problem}")]);
+    }
+    check("workers = 0", &["1: `workers` must be at least 1; leave it out for the default"]);
+    check("workers = 1025", &["1: `workers` must be from 1 to 1024"]);
+    check(
+        "[gateway]\nidle_timeout_ms = 86400001",
+        &["2: `idle_timeout_ms` in [gateway] must be from 1 to 86400000"],
+    );
+    check(
+        "[gateway]\nbody_limit_bytes = 0",
+        &["2: `body_limit_bytes` in [gateway] must be at least 1; leave it out for the default"],
+    );
+    check(
+        "[kv.x]\ndefault_ttl_ms = 0",
+        &["2: `default_ttl_ms` in [kv.x] must be at least 1; leave it out for the default"],
+    );
+}
+
+#[test]
+fn urls_are_checked_and_not_quoted() {
+    for (url, problem) in [
+        ("api.example.com/v1", "is no URL; write it like `https://api.openai.com/v1`"),
+        ("/v1", "must start with `https://` or `http://`"),
+        ("ftp://x/v1", "must start with `https://` or `http://`"),
+        ("https://", "is no URL; write it like `https://api.openai.com/v1`"),
+        ("https://:80/", "names no host"),
+        ("https://user:secret@x/v1", "must not carry a user or password; use `api_key`"),
+        ("https://x/v1?key=secret", "must end with its path: no query and no fragment"),
+        ("https://x/v1#part", "must end with its path: no query and no fragment"),
+        ("https://x y/", "is no URL; write it like `https://api.openai.com/v1`"),
+    ] {
+        let text = format!("[[account]]\nname = \"a\"\nbase_url = \"{url}\"\napi_key = \"k\"\n");
+        check(&text, &[&format!("3: `base_url` in [[account]] {problem}")]);
+    }
+}
+
+#[test]
+fn keys_come_from_one_place_and_are_never_shown() {
+    let account = |lines: &str| format!("[[account]]\nname = \"a\"\nbase_url = \"https://x/v1\"\n{lines}");
+    check(&account(""), &["1: missing `api_key` or `api_key_env` in [[account]]"]);
+    check(&account("api_key = \"\""), &["4: `api_key` in [[account]] must not be empty"]);
+    check(
+        &account("api_key_env = \"UNSET\""),
+        &["4: `api_key_env` in [[account]]: the variable `UNSET` is not set"],
+    );
+    check(
+        &account("api_key_env = \"EMPTY\""),
+        &["4: `api_key_env` in [[account]]: the variable `EMPTY` is not set"],
+    );
+    check(
+        &account("api_key = \"k\"\napi_key_env = \"SET\""),
+        &["5: `api_key` and `api_key_env` in [[account]]: give one of them"],
+    );
+    check(
+        &account("api_key = \"hidden key\""),
+        &["4: `api_key` in [[account]]: a key is printable ASCII without spaces"],
+    );
+    let config = parse(&account("api_key = \"sk-hidden\"")).unwrap();
+    assert_eq!(config.accounts[0].api_key.expose(), "sk-hidden");
+    assert!(!format!("{config:?}").contains("hidden"));
+}
+
+#[test]
+fn names_are_plain_and_unique() {
+    check(&format!("{ACCOUNT}{ACCOUNT}"), &["6: `name` in [[account]] repeats `a`"]);
+    check("[[plugin]]\nname = \"p\"\n[[plugin]]\nname = \"p\"", &["4: `name` in [[plugin]] repeats `p`"]);
+    check(
+        "[[plugin]]\nname = \"../p\"",
+        &["2: `name` in [[plugin]] must be 1 to 64 letters, digits, `-`, `_` or `.`"],
+    );
+    check("[kv.\"a b\"]", &["1: the name in [kv.a b] must be 1 to 64 letters, digits, `-`, `_` or `.`"]);
+    check("[[plugin]]\nfile = \"p.wasm\"", &["1: missing `name` in [[plugin]]"]);
+    check("[[plugin]]\nname = \"p\"\nmanifest = \"p.toml\"", &["3: `manifest` in [[plugin]] needs `file`"]);
+}
+
+#[test]
+fn other_values_name_what_is_possible() {
+    check(
+        "listen = \"localhost\"",
+        &["1: `listen` must be an IP address and a port, such as `127.0.0.1:8080`"],
+    );
+    check(
+        &format!("{ACCOUNT}dialect = \"open-ai\""),
+        &["5: `dialect` in [[account]] cannot be `open-ai`; did you mean `openai`?"],
+    );
+    check(
+        &format!("{ACCOUNT}dialect = \"gemini\""),
+        &["5: `dialect` in [[account]] cannot be `gemini`; possible: `openai`"],
+    );
+    check(
+        "[kv.x]\nacknowledge = \"relax\"",
+        &["2: `acknowledge` in [kv.x] cannot be `relax`; did you mean `relaxed`?"],
+    );
+    check(&format!("{ACCOUNT}models = []"), &["5: `models` in [[account]] must not be empty; leave it out"]);
+    check(&format!("{ACCOUNT}models = [\"\"]"), &["5: `models` in [[account]] has an empty string"]);
+    check(
+        &format!("{ACCOUNT}models = [\"m\",\n\"m\"]"),
+        &["6: `models` in [[account]] names `m` more than once"],
+    );
+}
+
+#[test]
+fn all_problems_come_at_once_in_order() {
+    check(
+        "workers = 0\nlist = 1\n[[account]]\nrpm = 0\n",
+        &[
+            "1: `workers` must be at least 1; leave it out for the default",
+            "2: unknown key `list`; did you mean `listen`?",
+            "3: missing `name` in [[account]]",
+            "3: missing `base_url` in [[account]]",
+            "3: missing `api_key` or `api_key_env` in [[account]]",
+            "4: `rpm` in [[account]] must be at least 1; leave it out for the default",
+        ],
+    );
+}
+
+#[test]
+fn broken_toml_names_its_line() {
+    check("data = \"x\"\ndata = \"y\"", &["2: duplicate key `data`"]);
+    check("[kv.x]\n[sql.y]\n[kv.x]", &["3: duplicate key `x`"]);
+    for text in ["\nlisten = ", "\n[[account]", "\n= 1", "\nlisten = \"x", "\nworkers = 1 2"] {
+        let error = parse(text).unwrap_err();
+        assert!(error.starts_with("tollgate.toml:2: "), "{text:?}: {error}");
+        assert_eq!(error.lines().count(), 1, "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn paths_count_from_the_file_that_names_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("my.toml");
+    std::fs::write(
+        &file,
+        "data = \"d\"\n[[plugin]]\nname = \"p\"\nfile = \"/abs/p.wasm\"\nmanifest = \"p.toml\"",
+    )
+    .unwrap();
+    let config = Config::load(&file).unwrap();
+    assert_eq!(config.data, directory.path().join("d"));
+    assert_eq!(config.plugins[0].file.as_deref(), Some(Path::new("/abs/p.wasm")));
+    assert_eq!(config.plugins[0].manifest, Some(directory.path().join("p.toml")));
+
+    std::fs::write(&file, "\ndta = 1").unwrap();
+    assert_eq!(
+        Config::load(&file).unwrap_err().to_string(),
+        "my.toml:2: unknown key `dta`; did you mean `data`?"
+    );
+    let missing = directory.path().join("none.toml");
+    assert!(Config::load(&missing).unwrap_err().to_string().starts_with("cannot read "));
+}
