@@ -1,1 +1,22 @@
 //! End-to-end tests: the real binary, real components, real clients.
+//!
+//! Each module shows one promise through the public doors: HTTP, the command line, a component that is pushed.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on should stop where it stands"
+)]
+#![allow(unreachable_pub, missing_docs, reason = "a test binary has no API")]
+
+mod architecture;
+mod bad_input;
+mod crash;
+mod pool;
+mod quota;
+mod sdk;
+mod streams;
+mod support;
+mod swap;

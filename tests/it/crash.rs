@@ -1,0 +1,107 @@
+//! What was acknowledged as durable is there after kill -9, and counted once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::support::{Behaviour, Client, Server, Setup, Upstream, eventually};
+
+/// Rounds in the default run; `TOLLGATE_CRASH_ROUNDS` sets another number for the long one.
+const ROUNDS: u64 = 3;
+
+/// Tasks that send requests while the server is killed.
+const LOAD_TASKS: usize = 16;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_under_load_loses_no_durable_event_key_or_plugin_and_counts_none_twice() {
+    let rounds = std::env::var("TOLLGATE_CRASH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
+    let upstream = Upstream::start(Behaviour::Answer { input: 7, output: 3 }).await;
+    let mut server = Setup::with(&upstream).start();
+    let key = server.key("load", &["--rpm", "100000000"]);
+    let mut acknowledged = vec!["load".to_owned()];
+    for round in 0..rounds {
+        let load = Load::start(&server.client(&key));
+        let name = format!("round-{round}");
+        server.key(&name, &[]);
+        acknowledged.push(name);
+        let pushed = push_quota(&server);
+        // Different places of the work each round; no state is awaited, so a plain pause is what is meant.
+        tokio::time::sleep(Duration::from_millis(150 + round * 37 % 400)).await;
+        let watermark = server.metric("tollgate_event_watermark").await as u64;
+        server.crash();
+        load.stop().await;
+        server.crash_and_restart();
+        ingested(&server).await;
+        check_events(&server, watermark);
+        check_acknowledged(&server, &acknowledged, &pushed);
+    }
+}
+
+fn push_quota(server: &Server) -> String {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/prebuilt/quota.wasm");
+    server.cli_ok(&["plugin", "push", file])
+}
+
+/// Waits until ingestion has caught up with the durable queue.
+async fn ingested(server: &Server) {
+    eventually("the queue is empty", || async {
+        (server.metric("tollgate_event_queue_bytes").await == 0.0).then_some(())
+    })
+    .await;
+}
+
+fn check_events(server: &Server, watermark: u64) {
+    let (epoch, last) = (watermark >> 40, watermark & ((1 << 40) - 1));
+    let stored = server.count(&format!(
+        "SELECT count(*) FROM request_logs WHERE sequence >> 40 = {epoch} AND sequence <= {watermark}"
+    ));
+    assert_eq!(stored, last, "events up to the durable watermark {epoch}.{last}");
+    let twice = server.count("SELECT count(*) - count(DISTINCT sequence) FROM request_logs");
+    assert_eq!(twice, 0, "events stored twice");
+    let rows = server.count("SELECT count(*) FROM request_logs WHERE api_key_hash <> ''");
+    let totals = server.count("SELECT coalesce(sum(total_requests), 0) FROM api_key_metrics");
+    assert_eq!(totals, rows, "totals against rows");
+    assert_eq!(server.sql("PRAGMA integrity_check"), [["ok"]]);
+}
+
+fn check_acknowledged(server: &Server, names: &[String], pushed: &str) {
+    let keys = server.cli_ok(&["key", "list"]);
+    for name in names {
+        assert!(keys.contains(name.as_str()), "key {name} is lost; there are:\n{keys}");
+    }
+    let generation = pushed.split_whitespace().find_map(|word| word.parse::<u64>().ok());
+    let generation = generation.unwrap_or_else(|| panic!("no generation in what push printed: {pushed}"));
+    let serving = server.count("SELECT max(generation) FROM plugin_generations WHERE name = 'quota'");
+    assert!(serving >= generation, "generation {generation} of quota is lost");
+}
+
+/// Requests that go on until they are stopped, whether the server answers or not.
+struct Load {
+    stop: Arc<AtomicBool>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(client: &Client) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let tasks = (0..LOAD_TASKS)
+            .map(|_| {
+                let (client, stop) = (client.clone(), stop.clone());
+                tokio::spawn(async move {
+                    while !stop.load(Ordering::Relaxed) {
+                        // Answers break off when the server is killed: that is the point.
+                        let _ = client.try_chat("gpt-test").await;
+                    }
+                })
+            })
+            .collect();
+        Load { stop, tasks }
+    }
+
+    async fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+    }
+}

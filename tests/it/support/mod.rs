@@ -1,0 +1,12 @@
+//! What the tests share: the server under test, an upstream that does as it is told, an HTTP client.
+
+pub mod client;
+pub mod component;
+pub mod server;
+pub mod upstream;
+pub mod wait;
+
+pub use client::Client;
+pub use server::{Server, Setup};
+pub use upstream::{Behaviour, Upstream};
+pub use wait::eventually;

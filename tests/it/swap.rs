@@ -1,0 +1,190 @@
+//! A new version of a plugin takes over between two requests; a bad one never does, or not for long.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::support::component::{shipped, trapping};
+use crate::support::{Behaviour, Client, Server, Setup, Upstream, eventually};
+
+/// Swaps under load.
+const SWAPS: u64 = 50;
+
+/// Requests a minute of the key whose count must carry on over all swaps.
+const COUNTED: u64 = 100;
+
+/// Growth of resident memory that counts as flat: allocator slack, not forty generations.
+const SLACK_KIB: u64 = 24 * 1024;
+
+const ADMISSION: &str = "export tollgate:policy/admission@0.1.0;";
+const LIFECYCLE: &str = "export tollgate:policy/lifecycle@0.1.0;";
+
+async fn started() -> (Upstream, Server) {
+    let upstream = Upstream::start(Behaviour::Answer { input: 5, output: 2 }).await;
+    let server = Setup::with(&upstream).start();
+    (upstream, server)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_swaps_of_quota_at_full_load_fail_no_request_and_forget_no_count() {
+    let (_upstream, server) = started().await;
+    let server = Arc::new(server);
+    let free = Hammer::start(&server.client(&server.key("free", &["--rpm", "100000000"])));
+    let counted = Hammer::start(&server.client(&server.key("counted", &["--rpm", &COUNTED.to_string()])));
+    let file = shipped("quota");
+    let mut resident = 0;
+    for swap in 0..SWAPS {
+        let (server, file) = (server.clone(), file.clone());
+        let kib = tokio::task::spawn_blocking(move || {
+            server.cli_ok(&["plugin", "push", file.to_str().unwrap()]);
+            server.resident_kib()
+        });
+        let kib = kib.await.unwrap();
+        if swap == 10 {
+            resident = kib;
+        }
+    }
+    let grown = server.resident_kib().saturating_sub(resident);
+    let (free, counted) = (free.stop().await, counted.stop().await);
+    assert!(free.admitted > SWAPS, "only {} requests ran beside {SWAPS} swaps", free.admitted);
+    assert_eq!((free.refused, free.failed), (0, 0));
+    assert_eq!((counted.admitted, counted.failed), (COUNTED, 0));
+    assert!(grown < SLACK_KIB, "forty swaps grew the server by {grown} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_component_is_refused_and_the_old_version_serves_on() {
+    let (_upstream, server) = started().await;
+    refused(&server, b"not wasm at all", &["component"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_traps_in_init_is_refused_and_the_old_version_serves_on() {
+    let (_upstream, server) = started().await;
+    refused(&server, &trapping(&format!("{ADMISSION}{LIFECYCLE}")), &["init"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_wants_what_it_was_not_granted_is_refused_by_the_imports_name() {
+    let (_upstream, server) = started().await;
+    let wants_sql = trapping(&format!("import tollgate:storage/sql@0.1.0;{ADMISSION}"));
+    refused(&server, &wants_sql, &["tollgate:storage/sql"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_starts_trapping_is_rolled_back_by_itself() {
+    let (_upstream, server) = started().await;
+    let before = serving(&server);
+    let client = server.client(&server.key("user", &["--rpm", "1000000"]));
+    let file = server.home().join("quota.wasm");
+    std::fs::write(&file, trapping(ADMISSION)).unwrap();
+    server.cli_ok(&["plugin", "push", file.to_str().unwrap()]);
+    eventually("the old version is back", || async {
+        client.chat("gpt-test").await;
+        (serving(&server) == before).then_some(())
+    })
+    .await;
+    assert_eq!(client.chat("gpt-test").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_version_is_brought_back_by_its_digest() {
+    let (_upstream, server) = started().await;
+    let shipped_digest = serving(&server);
+    let other = server.home().join("quota.wasm");
+    // The same code with one more (empty) custom section: another digest.
+    let mut bytes = std::fs::read(shipped("quota")).unwrap();
+    bytes.extend_from_slice(&[0, 5, 4, b't', b'e', b's', b't']);
+    std::fs::write(&other, bytes).unwrap();
+    server.cli_ok(&["plugin", "push", other.to_str().unwrap()]);
+    assert_ne!(serving(&server), shipped_digest);
+    server.cli_ok(&["plugin", "rollback", "quota", "--to", &shipped_digest]);
+    assert_eq!(serving(&server), shipped_digest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pushed_version_serves_after_a_restart() {
+    let (_upstream, mut server) = started().await;
+    let other = server.home().join("quota.wasm");
+    let mut bytes = std::fs::read(shipped("quota")).unwrap();
+    bytes.extend_from_slice(&[0, 5, 4, b't', b'e', b's', b't']);
+    std::fs::write(&other, bytes).unwrap();
+    server.cli_ok(&["plugin", "push", other.to_str().unwrap()]);
+    let pushed = serving(&server);
+    server.crash_and_restart();
+    assert_eq!(serving(&server), pushed);
+}
+
+/// Pushes `bytes` as quota: refused with exit code 1 and every word of `reason`, and quota still serves.
+async fn refused(server: &Server, bytes: &[u8], reason: &[&str]) {
+    let before = serving(server);
+    let file = server.home().join("quota.wasm");
+    std::fs::write(&file, bytes).unwrap();
+    let output = push(server, &file);
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    for word in reason {
+        assert!(message.contains(word), "{word:?} is not in the reason: {message}");
+    }
+    assert_eq!(serving(server), before);
+    let client = server.client(&server.key("user", &["--rpm", "1"]));
+    assert_eq!(client.chat("gpt-test").await.status, 200);
+    assert_eq!(client.chat("gpt-test").await.status, 429, "quota no longer limits");
+}
+
+fn push(server: &Server, file: &Path) -> std::process::Output {
+    server.cli(&["plugin", "push", file.to_str().unwrap()])
+}
+
+/// The digest of the quota version that serves.
+fn serving(server: &Server) -> String {
+    let query = "SELECT digest FROM plugin_generations WHERE name = 'quota' AND state = 'serving'";
+    let rows = server.sql(query);
+    assert_eq!(rows.len(), 1, "one version serves: {rows:?}");
+    rows[0][0].clone()
+}
+
+/// Chat requests, one after the other, until it is stopped.
+struct Hammer {
+    stop: Arc<AtomicBool>,
+    counts: Arc<[AtomicU64; 3]>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+struct Counts {
+    admitted: u64,
+    refused: u64,
+    failed: u64,
+}
+
+impl Hammer {
+    fn start(client: &Client) -> Hammer {
+        let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(<[AtomicU64; 3]>::default()));
+        let tasks = (0..4)
+            .map(|_| {
+                let (client, stop, counts) = (client.clone(), stop.clone(), counts.clone());
+                tokio::spawn(async move {
+                    while !stop.load(Ordering::Relaxed) {
+                        let place = match client.chat("gpt-test").await.status.as_u16() {
+                            200 => 0,
+                            429 => 1,
+                            _ => 2,
+                        };
+                        counts[place].fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        Hammer { stop, counts, tasks }
+    }
+
+    async fn stop(self) -> Counts {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        let [admitted, refused, failed] =
+            [0, 1, 2].map(|place: usize| self.counts[place].load(Ordering::Relaxed));
+        Counts { admitted, refused, failed }
+    }
+}
