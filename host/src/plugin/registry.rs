@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde::Serialize;
 use tollgate_store::Store;
 
-use super::admissions::Admissions;
 use super::ingest::EventQueue;
 
 /// What a registry stands on.
@@ -122,11 +121,6 @@ impl Registry {
     /// Loads what served last, or on a fresh data directory the plugins shipped with this binary.
     pub async fn start(setup: Setup) -> anyhow::Result<Registry> {
         drop(setup);
-        todo!("registry")
-    }
-
-    /// The admission chain over these plugins; it follows every push.
-    pub fn admissions(&self) -> Admissions {
         todo!("registry")
     }
 
