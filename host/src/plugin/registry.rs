@@ -153,7 +153,11 @@ impl Registry {
     }
 
     /// Runs a job now, outside its schedule, and returns its summary.
-    pub async fn run_job(&self, plugin: &str, job: &str) -> Result<super::jobs::Report, super::jobs::JobError> {
+    pub async fn run_job(
+        &self,
+        plugin: &str,
+        job: &str,
+    ) -> Result<super::jobs::Report, super::jobs::JobError> {
         let _ = (plugin, job);
         todo!("registry")
     }
