@@ -1,3 +1,18 @@
 //! SQL databases: SQLite over pages kept in redb.
+//!
+//! SQLite's pager is left as it is; a VFS gives it a file whose chunks are redb values. A reader pins a redb snapshot for
+//! as long as it holds SQLite's shared lock; the one writer buffers its pages and hands them to the committer as one
+//! message at the moment SQLite commits. So readers and the writer never wait for each other, and pages become durable
+//! together with the kv changes of the same message.
 
+pub mod access;
+pub mod database;
+mod error;
+pub mod limits;
 pub(crate) mod pages;
+mod value;
+
+pub use access::{Access, TableGrant};
+pub use database::Database;
+pub use error::SqlError;
+pub use value::{Outcome, Statement, Value};

@@ -1,0 +1,67 @@
+//! Every limit of the SQL side, with its reason.
+
+use std::time::Duration;
+
+/// Bytes of one statement's text. Hand-written and generated statements stay far below; parsing time grows with it.
+pub const STATEMENT_BYTES: usize = 256 * 1024;
+
+/// Parameters of one statement: a multi-row insert of some hundred rows of the widest table we have.
+pub const PARAMETERS: usize = 8_192;
+
+/// Statements of one batch. The events of one ingestion batch with their totals fit; beyond it, nobody else would get a turn.
+pub const BATCH_STATEMENTS: usize = 10_000;
+
+/// Bytes of a value, a row, or a batch's texts and parameters. A plugin's component (a few MiB) fits into a row.
+pub const VALUE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Rows of one result. A result is handed over whole, so it is bounded like a page of an API.
+pub const RESULT_ROWS: usize = 100_000;
+
+/// Bytes of one result: what a few dozen callers at once may hold on a small machine.
+pub const RESULT_BYTES: usize = 32 * 1024 * 1024;
+
+/// Bytes of pages that one transaction may write. They wait in memory until the commit and hold up the committer for
+/// some hundred milliseconds at this size.
+pub const TRANSACTION_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes of temporary files (sorting, materialised subqueries, VACUUM's copy) of all connections of a database; they live
+/// in memory, because nothing of ours may touch the host's files.
+pub const TEMPORARY_BYTES: u64 = 96 * 1024 * 1024;
+
+/// How long a call may take when it does not say itself. Longer reads keep redb from reusing pages; longer writes keep
+/// everybody else waiting.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Virtual machine steps between two looks at the deadline: some tens of microseconds.
+pub const STEPS_BETWEEN_CHECKS: i32 = 4_096;
+
+/// Reader connections of a database. Readers compete for two to eight cores; more only cost memory.
+pub const READERS: usize = 4;
+
+/// SQLite's page cache of one reader. Any commit empties it, so a large one does not pay; redb's cache lies below.
+pub const READER_CACHE_KIB: i64 = 2 * 1024;
+
+/// SQLite's page cache of the writer, which nobody else invalidates.
+pub const WRITER_CACHE_KIB: i64 = 8 * 1024;
+
+/// Prepared statements that a connection keeps: all of the host's and of a few plugins.
+pub const CACHED_STATEMENTS: usize = 128;
+
+/// Write calls that may wait for the writer; more wait outside, in their callers.
+pub const WRITER_QUEUE: usize = 1_024;
+
+/// Write calls that share one commit: beyond it the fsync is paid for, and a failure would repeat too much work.
+pub const GROUP_CALLS: usize = 256;
+
+/// Bytes of texts and parameters after which no further call joins a commit.
+pub const GROUP_BYTES: usize = 1024 * 1024;
+
+/// Time after which no further call joins a commit, so that the first ones do not wait for the last.
+pub const GROUP_TIME: Duration = Duration::from_millis(5);
+
+/// SQLite's page size of a new database, and the size of the chunks in redb.
+pub const PAGE_BYTES: u32 = 4_096;
+
+/// Bytes at the end of each page that SQLite leaves alone. They stay zero and are not stored, so that a whole chunk with
+/// its key fits into one leaf of redb; without them it takes two, and the file is twice as large.
+pub const RESERVED_BYTES: i32 = 32;
