@@ -1,11 +1,16 @@
 //! Changes of kv stores and of an SQL database in one commit.
 
-use crate::kv::{Kv, KvError, KvWrite};
+use crate::{
+    kv::{Kv, KvError, KvWrite},
+    sql::JointSql,
+};
 
 /// Changes that become visible and durable together, or not at all. Bounded like any message to the committer.
 #[derive(Debug, Default)]
 pub struct Joint {
     pub(crate) kv: Vec<KvWrite>,
+    /// Statements on one database; then its writer submits the kv writes with its pages.
+    pub(crate) sql: Option<JointSql>,
 }
 
 impl Joint {

@@ -17,5 +17,6 @@ pub use commit::CommitError;
 pub use joint::Joint;
 pub use kv::{Acknowledge, Entry, Kv, KvError, KvOptions, Page, SetOptions, Swapped};
 pub use queue::{Queue, QueueError};
+pub use sql::{Access, Database, Outcome, SqlError, Statement, TableGrant, Value};
 pub use stats::Stats;
 pub use store::{Clock, OpenError, Options, Store};

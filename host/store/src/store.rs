@@ -4,7 +4,11 @@ use std::{fmt, path::Path, sync::Arc};
 
 use thiserror::Error;
 
-use crate::{CommitError, Joint, Kv, KvError, KvOptions, Queue, QueueError, Stats, core::Core};
+use crate::{
+    CommitError, Joint, Kv, KvError, KvOptions, Queue, QueueError, Stats,
+    core::Core,
+    sql::{Database, Databases, SqlError},
+};
 
 /// Milliseconds since 1970, from wherever the caller takes the time.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -39,6 +43,7 @@ pub enum OpenError {
 pub struct Store {
     #[expect(dead_code, reason = "skeleton")]
     core: Arc<Core>,
+    databases: Arc<Databases>,
 }
 
 impl Store {
@@ -50,6 +55,12 @@ impl Store {
     /// Opens a named kv store, or creates it. Blocks shortly for the first time of a name.
     pub fn kv(&self, _name: &str, _options: KvOptions) -> Result<Kv, KvError> {
         todo!()
+    }
+
+    /// Opens a named SQL database, or creates it; the same name twice is the same writer. Blocks shortly for the first time of
+    /// a name.
+    pub fn database(&self, name: &str) -> Result<Database, SqlError> {
+        self.databases.open(&self.core, name)
     }
 
     /// Opens a named queue, or creates it.

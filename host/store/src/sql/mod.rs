@@ -7,12 +7,16 @@
 
 pub mod access;
 pub mod database;
+mod databases;
 mod error;
+mod joint;
 pub mod limits;
 pub(crate) mod pages;
 mod value;
 
 pub use access::{Access, TableGrant};
 pub use database::Database;
+pub(crate) use databases::Databases;
 pub use error::SqlError;
+pub(crate) use joint::JointSql;
 pub use value::{Outcome, Statement, Value};

@@ -42,8 +42,8 @@ pub(crate) struct Snapshot {
 }
 
 impl PageBatch {
-    /// Bytes that a commit of this batch writes, nearly.
-    pub(crate) fn bytes(&self) -> usize {
+    /// Bytes that the batch brings into a commit, nearly.
+    pub(crate) fn size(&self) -> usize {
         self.chunks.values().map(|chunk| chunk.len() + size_of::<u64>()).sum()
     }
 }
