@@ -1,8 +1,45 @@
 //! Loads, limits, pools and swaps components.
+//!
+//! A pushed component is compiled ([`engine`]), inspected against its manifest ([`component`], [`manifest`]) and becomes a
+//! [`Generation`]: a pool of warm instances behind typed calls. An [`ActivePlugin`] is the name under which generations
+//! follow each other by one pointer swap; [`Admissions`] is the chain of plugins that a request passes.
 
+pub mod admissions;
+pub mod bindings;
+pub mod component;
+pub mod engine;
+pub mod generation;
 pub mod ingest;
+pub mod instance;
 pub mod jobs;
+pub mod limits;
+pub mod manifest;
+pub mod pool;
 pub mod registry;
+pub mod settle;
 
+pub use admissions::active::{ActivePlugin, Canary, CanaryEnd};
+pub use admissions::{Admissions, Lease, Verdict};
+pub use component::{ComponentError, Hooks, Inspection};
+pub use engine::Engine;
+pub use generation::{CallError, Generation, Hook, Identity};
 pub use ingest::{EventQueue, EventRecord};
+pub use manifest::{Access, Grants, Instances, Manifest, ManifestError, OnError, SqlGrant};
 pub use registry::{Pushed, Refusal, Registry};
+
+/// The types of `wit/policy/admission.wit`.
+pub mod admission {
+    pub use super::bindings::admission::exports::tollgate::policy::admission::{
+        Decision, Denial, Ending, Limits, Request, Subject, SubjectKind, Ticket, Usage,
+    };
+}
+
+/// The types of `wit/policy/ingestion.wit`.
+pub mod ingestion {
+    pub use super::bindings::ingestion::exports::tollgate::policy::ingestion::{Event, Receipt};
+}
+
+/// The types of `wit/policy/jobs.wit`.
+pub mod job {
+    pub use super::bindings::jobs::exports::tollgate::policy::jobs::{Budget, Job, Report, Timing};
+}

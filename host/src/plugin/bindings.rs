@@ -1,0 +1,75 @@
+//! The WIT contracts as Rust types: the only place of `bindgen!`.
+//!
+//! One small world per hook, so that a component exports any of them; the imports are generated once, for all.
+#![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the WIT files document what is here")]
+
+/// What the host serves to guests.
+pub mod imports {
+    wasmtime::component::bindgen!({
+        path: ["../wit/storage", "../wit/policy"],
+        inline: "
+            package tollgate:imports;
+            world imports {
+                import tollgate:storage/kv@0.1.0;
+                import tollgate:storage/sql@0.1.0;
+            }
+        ",
+        imports: { default: async },
+        with: {
+            "tollgate:storage/kv.store": crate::capability::kv::OpenStore,
+            "tollgate:storage/sql.database": crate::capability::sql::OpenDatabase,
+        },
+        additional_derives: [PartialEq],
+    });
+}
+
+/// The admission hook.
+pub mod admission {
+    wasmtime::component::bindgen!({
+        path: ["../wit/storage", "../wit/policy"],
+        inline: "
+            package tollgate:admission;
+            world hook { export tollgate:policy/admission@0.1.0; }
+        ",
+        exports: { default: async },
+        additional_derives: [PartialEq],
+    });
+}
+
+/// The ingestion hook. Events rest in a durable queue, hence serde.
+pub mod ingestion {
+    wasmtime::component::bindgen!({
+        path: ["../wit/storage", "../wit/policy"],
+        inline: "
+            package tollgate:ingestion;
+            world hook { export tollgate:policy/ingestion@0.1.0; }
+        ",
+        exports: { default: async },
+        additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
+    });
+}
+
+/// The jobs hook.
+pub mod jobs {
+    wasmtime::component::bindgen!({
+        path: ["../wit/storage", "../wit/policy"],
+        inline: "
+            package tollgate:jobs;
+            world hook { export tollgate:policy/jobs@0.1.0; }
+        ",
+        exports: { default: async },
+        additional_derives: [PartialEq],
+    });
+}
+
+/// The lifecycle hook.
+pub mod lifecycle {
+    wasmtime::component::bindgen!({
+        path: ["../wit/storage", "../wit/policy"],
+        inline: "
+            package tollgate:lifecycle;
+            world hook { export tollgate:policy/lifecycle@0.1.0; }
+        ",
+        exports: { default: async },
+    });
+}

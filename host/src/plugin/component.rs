@@ -1,0 +1,144 @@
+//! Looks into a component: which hooks it exports, what it imports, and whether the manifest grants that.
+
+use thiserror::Error;
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use super::manifest::Grants;
+use super::{Engine, limits};
+
+/// Why a component cannot be a plugin.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ComponentError {
+    /// Over the size limit.
+    #[error("the component has {bytes} bytes; at most {most} are allowed")]
+    TooLarge {
+        /// Bytes of the component.
+        bytes: usize,
+        /// Bytes allowed.
+        most: usize,
+    },
+    /// Not a component, or not a valid one.
+    #[error("not a valid component: {0}")]
+    Invalid(String),
+    /// It exports none of the hooks.
+    #[error("exports no hook; known hooks are {}", hook_names())]
+    NoHook,
+    /// An import that no manifest can grant.
+    #[error("imports {0}, which plugins cannot have")]
+    UnknownImport(String),
+    /// An import that this manifest does not grant.
+    #[error("imports {0}, which the manifest does not grant")]
+    NotGranted(String),
+    /// The manifest grants a store that the host does not have.
+    #[error("the manifest grants {kind} {name:?}, which the host does not have")]
+    NoSuchStore {
+        /// `kv store` or `database`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// It does not fit the interfaces, or cannot be started.
+    #[error("does not fit: {0}")]
+    Unfit(String),
+}
+
+/// Hooks that a component exports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// `admit` and `settle`.
+    pub admission: bool,
+    /// `ingest`.
+    pub ingestion: bool,
+    /// `schedule` and `run`.
+    pub jobs: bool,
+    /// `init`.
+    pub lifecycle: bool,
+}
+
+impl Hooks {
+    /// The names of the hooks there are, for people.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = [self.admission, self.ingestion, self.jobs, self.lifecycle];
+        HOOKS.iter().zip(all).filter(|(_, there)| *there).map(|((name, _), _)| *name).collect()
+    }
+}
+
+/// What a component exports and imports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// Its hooks; at least one.
+    pub hooks: Hooks,
+    /// The interfaces and functions it imports, as it names them.
+    pub imports: Vec<String>,
+}
+
+/// Name and interface of each hook, in the order of [`Hooks`].
+const HOOKS: [(&str, &str); 4] = [
+    ("admission", "tollgate:policy/admission@0.1.0"),
+    ("ingestion", "tollgate:policy/ingestion@0.1.0"),
+    ("jobs", "tollgate:policy/jobs@0.1.0"),
+    ("lifecycle", "tollgate:policy/lifecycle@0.1.0"),
+];
+
+const STORAGE_TYPES: &str = "tollgate:storage/types@0.1.0";
+const STORAGE_KV: &str = "tollgate:storage/kv@0.1.0";
+const STORAGE_SQL: &str = "tollgate:storage/sql@0.1.0";
+
+/// What Rust's and other languages' runtimes import; always there, and inert.
+const INERT: [&str; 5] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/"];
+
+/// Refuses what is too large to be parsed or plainly no component.
+pub fn check_bytes(wasm: &[u8]) -> Result<(), ComponentError> {
+    /// The magic number, and the version and layer of a component; a core module has another layer.
+    const HEAD: &[u8] = b"\0asm\x0d\0\x01\0";
+    if wasm.len() > limits::COMPONENT_BYTES {
+        return Err(ComponentError::TooLarge { bytes: wasm.len(), most: limits::COMPONENT_BYTES });
+    }
+    if wasm.starts_with(HEAD) {
+        return Ok(());
+    }
+    let what = if wasm.starts_with(b"\0asm") { "a core module, or of another version" } else { "no WebAssembly" };
+    Err(ComponentError::Invalid(format!("it is {what}")))
+}
+
+impl Inspection {
+    /// Looks at a compiled component. One without a hook is refused.
+    pub fn of(engine: &Engine, component: &Component) -> Result<Inspection, ComponentError> {
+        let kind = component.component_type();
+        let mut found = [false; HOOKS.len()];
+        for (export, item) in kind.exports(engine.wasm()) {
+            let hook = HOOKS.iter().zip(&mut found).find(|((_, interface), _)| *interface == export);
+            if let (Some((_, found)), ComponentItem::ComponentInstance(_)) = (hook, item.ty) {
+                *found = true;
+            }
+        }
+        let [admission, ingestion, jobs, lifecycle] = found;
+        let hooks = Hooks { admission, ingestion, jobs, lifecycle };
+        if hooks == Hooks::default() {
+            return Err(ComponentError::NoHook);
+        }
+        let imports = kind.imports(engine.wasm()).map(|(name, _)| name.to_owned()).collect();
+        Ok(Inspection { hooks, imports })
+    }
+
+    /// Whether the grants cover every import.
+    pub fn check_grants(&self, grants: &Grants) -> Result<(), ComponentError> {
+        self.imports.iter().try_for_each(|import| check_import(import, grants))
+    }
+}
+
+fn check_import(import: &str, grants: &Grants) -> Result<(), ComponentError> {
+    let granted = match import {
+        STORAGE_TYPES => true,
+        STORAGE_KV => !grants.kv.is_empty(),
+        STORAGE_SQL => !grants.sql.is_empty(),
+        _ if INERT.iter().any(|prefix| import.starts_with(prefix)) => true,
+        _ => false,
+    };
+    if granted { Ok(()) } else { Err(ComponentError::NotGranted(import.to_owned())) }
+}
+
+fn hook_names() -> String {
+    HOOKS.map(|(_, interface)| interface).join(", ")
+}

@@ -1,0 +1,131 @@
+//! The one engine that policies run in.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use super::instance::HostState;
+use super::{component, limits};
+use crate::capability;
+
+/// The engine, its ticker and what components are linked against. A clone is the same engine.
+#[derive(Clone)]
+pub struct Engine {
+    wasm: wasmtime::Engine,
+    linker: Arc<Linker<HostState>>,
+    _ticker: Arc<Ticker>,
+}
+
+impl Engine {
+    /// Reserves the address space of all instances and starts the ticker.
+    pub fn new() -> anyhow::Result<Engine> {
+        let wasm = wasmtime::Engine::new(&config(instances()))?;
+        let mut linker = Linker::new(&wasm);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        capability::add_to_linker(&mut linker)?;
+        let ticker = Ticker::start(wasm.clone()).context("cannot start the engine's ticker")?;
+        Ok(Engine { wasm, linker: Arc::new(linker), _ticker: Arc::new(ticker) })
+    }
+
+    /// Compiles a component. Takes up to a second for each MiB on the calling thread: not for a worker of the runtime.
+    pub fn compile(&self, wasm: &[u8]) -> Result<Component, component::ComponentError> {
+        component::check_bytes(wasm)?;
+        Component::from_binary(&self.wasm, wasm)
+            .map_err(|error| component::ComponentError::Invalid(format!("{error:#}")))
+    }
+
+    /// For the loader of compiled code.
+    pub fn wasm(&self) -> &wasmtime::Engine {
+        &self.wasm
+    }
+
+    pub(crate) fn linker(&self) -> &Linker<HostState> {
+        &self.linker
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+/// Raises the epoch every tick, from a thread of its own: on a worker it would stop with the guest that it is to end.
+struct Ticker {
+    stopped: Arc<AtomicBool>,
+}
+
+impl Ticker {
+    fn start(engine: wasmtime::Engine) -> std::io::Result<Ticker> {
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stop = stopped.clone();
+        std::thread::Builder::new().name("epoch".to_owned()).spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::sleep(limits::TICK);
+                engine.increment_epoch();
+            }
+        })?;
+        Ok(Ticker { stopped })
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+fn config(instances: u32) -> Config {
+    let parts = instances.saturating_mul(limits::PARTS_PER_INSTANCE);
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(parts)
+        .total_memories(instances)
+        .total_tables(parts)
+        .total_stacks(instances)
+        .max_memories_per_component(1)
+        .max_memory_size(limits::MEMORY_BYTES_MAX)
+        .table_elements(limits::TABLE_ELEMENTS)
+        .linear_memory_keep_resident(limits::KEEP_RESIDENT_BYTES)
+        .table_keep_resident(limits::KEEP_RESIDENT_BYTES)
+        .pagemap_scan(Enabled::Auto);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .epoch_interruption(true)
+        // Left on it doubles the cost of a call; no policy needs it.
+        .concurrency_support(false)
+        .memory_init_cow(true)
+        .parallel_compilation(true)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(limits::BACKTRACE_FRAMES));
+    config
+}
+
+/// As many instances as the system's limit on memory maps allows, with a quarter of it left to everybody else.
+fn instances() -> u32 {
+    let maps = std::fs::read_to_string("/proc/sys/vm/max_map_count");
+    let Some(maps) = maps.ok().and_then(|text| text.trim().parse::<u32>().ok()) else {
+        return limits::ENGINE_INSTANCES;
+    };
+    (maps / 4 * 3 / limits::MAPS_PER_INSTANCE).clamp(limits::PARTS_PER_INSTANCE, limits::ENGINE_INSTANCES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ticker_stops_with_the_last_engine() {
+        let engine = Engine::new().unwrap();
+        let stopped = engine._ticker.stopped.clone();
+        let other = engine.clone();
+        drop(engine);
+        assert!(!stopped.load(Ordering::Relaxed));
+        drop(other);
+        assert!(stopped.load(Ordering::Relaxed));
+    }
+}

@@ -1,0 +1,131 @@
+//! Every limit of the runtime, with its reason.
+//!
+//! The ones a manifest may set are defaults with a maximum; the others hold for every plugin.
+
+use std::time::Duration;
+
+/// Bytes of a component. The largest policy we know, with regex and JSON, has 1 MiB; compiling is about 1 s a MiB.
+pub const COMPONENT_BYTES: usize = 16 << 20;
+
+/// Bytes of a manifest; a generous one has 2 KiB.
+pub const MANIFEST_BYTES: usize = 64 << 10;
+
+/// Bytes of a plugin's name: it stands in metrics, paths and tables.
+pub const NAME_BYTES: usize = 64;
+
+/// Grants in one manifest, so that checking them stays cheap.
+pub const GRANTS: usize = 64;
+
+/// Linear memory of one instance unless the manifest says otherwise: fifteen times what a policy uses.
+pub const MEMORY_BYTES: usize = 16 << 20;
+
+/// The most linear memory that a manifest may ask for; the pooling allocator's slots are this large.
+pub const MEMORY_BYTES_MAX: usize = 64 << 20;
+
+/// Elements of one table of an instance, that is, functions called through pointers; a Rust policy has a few hundred.
+pub const TABLE_ELEMENTS: usize = 20_000;
+
+/// An admit call, waiting for the host included: a client notices more than this.
+pub const ADMIT_DEADLINE: Duration = Duration::from_millis(20);
+
+/// A settle call of up to `SETTLE_BATCH` settlements.
+pub const SETTLE_DEADLINE: Duration = Duration::from_millis(50);
+
+/// An ingest call: one durable batch of SQL, with room for a slow disk.
+pub const INGEST_DEADLINE: Duration = Duration::from_secs(5);
+
+/// An init call: creates tables and indexes, perhaps over many rows.
+pub const INIT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// One run of a job unless the manifest says otherwise.
+pub const JOB_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A schedule call, which only lists jobs.
+pub const SCHEDULE_DEADLINE: Duration = Duration::from_millis(200);
+
+/// The longest deadline that a manifest may ask for, for any hook.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(3_600);
+
+/// Calls of one generation at once, and so its instances in use, unless the manifest says otherwise. A policy call takes
+/// microseconds, so that only slow hosts ever come near.
+pub const INSTANCES: u32 = 64;
+
+/// The most instances that a manifest may ask for: a quarter of the engine's, so that no plugin starves the others.
+pub const INSTANCES_MAX: u32 = ENGINE_INSTANCES / 4;
+
+/// Instances of all plugins together. Each costs 24 KiB of resident memory once used, and address space.
+pub const ENGINE_INSTANCES: u32 = 1_024;
+
+/// Core instances, memories and tables for each component instance: a Rust component has three, one and two.
+pub const PARTS_PER_INSTANCE: u32 = 4;
+
+/// Memory maps of one warm instance (4) and its stack (2), against `vm.max_map_count`.
+pub const MAPS_PER_INSTANCE: u32 = 6;
+
+/// Idle instances that each worker keeps for a generation: calls rarely wait, so that few are ever open at once.
+pub const IDLE_PER_WORKER: usize = 8;
+
+/// Calls after which an instance is replaced, so that a slow leak in a guest stays small. At 37 µs an instance this is
+/// under 4 ns a call.
+pub const CALLS_PER_INSTANCE: u32 = 10_000;
+
+/// Bytes that one host call may bring from a guest: a full list of large values.
+pub const HOST_CALL_BYTES: usize = 8 << 20;
+
+/// Host calls within one call of a guest. At 0.3 µs each this is beyond any policy's deadline; it bounds jobs.
+pub const HOST_CALLS: u32 = 1_000_000;
+
+/// Bytes that one guest call may have the host read, write or answer in all; a job that needs more goes in several runs.
+pub const HOST_BYTES: usize = 256 << 20;
+
+/// Handles (stores, streams, pollables) that an instance may hold open.
+pub const HANDLES: usize = 256;
+
+/// Random bytes in one call.
+pub const RANDOM_BYTES: u64 = 64 << 10;
+
+/// Bytes of a ticket; it lies in memory as long as the request runs.
+pub const TICKET_BYTES: usize = 1 << 10;
+
+/// Bytes of each text of a denial or an error that a guest gives; longer ones are cut. They go to clients and logs.
+pub const TEXT_BYTES: usize = 1 << 10;
+
+/// Subjects in one admit call.
+pub const SUBJECTS: usize = 64;
+
+/// Leases open or waiting for settlement. Each place costs nothing until it is used; this bounds what a flood of
+/// requests or a hanging plugin can pile up.
+pub const SETTLE_QUEUE: usize = 32_768;
+
+/// Settlements in one settle call: larger batches save nothing more.
+pub const SETTLE_BATCH: usize = 64;
+
+/// Under load a batch gathers this long before the next is sent; after a pause it goes at once.
+pub const SETTLE_LINGER: Duration = Duration::from_millis(1);
+
+/// Times a settlement is tried in a batch; then once more alone, then it is counted as lost.
+pub const SETTLE_ATTEMPTS: u32 = 3;
+
+/// Wait before a settlement is tried again.
+pub const SETTLE_RETRY_WAIT: Duration = Duration::from_millis(20);
+
+/// Batches that are being retried at once; while there are more, settling waits.
+pub const SETTLE_RETRIES: usize = 16;
+
+/// How long a shutdown waits for the settlements still open.
+pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
+
+/// Lines of a plugin's stdout and stderr that go to the log in one second; the rest is counted and dropped.
+pub const LOG_LINES_PER_SECOND: u32 = 50;
+
+/// Bytes of one line of it; longer ones are broken.
+pub const LOG_LINE_BYTES: usize = 4 << 10;
+
+/// Length of the engine's tick, which bounds how late a deadline interrupts a guest.
+pub const TICK: Duration = Duration::from_millis(1);
+
+/// Memory of a freed slot that is cleared and kept rather than given back to the system: what a policy has touched.
+pub const KEEP_RESIDENT_BYTES: usize = 256 << 10;
+
+/// Frames of a guest's backtrace in a trap's text.
+pub const BACKTRACE_FRAMES: usize = 8;

@@ -1,0 +1,1 @@
+//! Warm instances of one generation.
