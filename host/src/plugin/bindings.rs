@@ -1,7 +1,12 @@
 //! The WIT contracts as Rust types: the only place of `bindgen!`.
 //!
 //! One small world per hook, so that a component exports any of them; the imports are generated once, for all.
-#![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated; the WIT files document what is here")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    reason = "generated; the WIT files document what is here"
+)]
 
 /// What the host serves to guests.
 pub mod imports {

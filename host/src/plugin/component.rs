@@ -98,7 +98,8 @@ pub fn check_bytes(wasm: &[u8]) -> Result<(), ComponentError> {
     if wasm.starts_with(HEAD) {
         return Ok(());
     }
-    let what = if wasm.starts_with(b"\0asm") { "a core module, or of another version" } else { "no WebAssembly" };
+    let what =
+        if wasm.starts_with(b"\0asm") { "a core module, or of another version" } else { "no WebAssembly" };
     Err(ComponentError::Invalid(format!("it is {what}")))
 }
 

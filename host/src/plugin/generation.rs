@@ -6,13 +6,13 @@ use std::time::Duration;
 use thiserror::Error;
 use wasmtime::component::Component;
 
+use super::Engine;
 use super::admission::{Decision, Request, Subject};
 use super::component::{ComponentError, Hooks};
 use super::ingestion::{Event, Receipt};
 use super::job::{Job, Report};
 use super::manifest::Manifest;
 use super::settle::Settlement;
-use super::Engine;
 use crate::capability::Stores;
 
 /// Which version a generation is.

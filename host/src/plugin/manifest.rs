@@ -223,7 +223,11 @@ impl RawLimits {
         Ok(Limits {
             memory_bytes: usize::try_from(memory).unwrap_or(limits::MEMORY_BYTES_MAX),
             instances: instances(self.instances)?,
-            admit_deadline: deadline("limits.admit-deadline-ms", self.admit_deadline_ms, limits::ADMIT_DEADLINE)?,
+            admit_deadline: deadline(
+                "limits.admit-deadline-ms",
+                self.admit_deadline_ms,
+                limits::ADMIT_DEADLINE,
+            )?,
             settle_deadline: deadline(
                 "limits.settle-deadline-ms",
                 self.settle_deadline_ms,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::plugin::{CallError, Generation};
 use crate::plugin::admission::{Decision, Request, Subject};
+use crate::plugin::{CallError, Generation};
 
 /// A plugin that serves: its current generation, and perhaps a canary.
 pub struct ActivePlugin {}
