@@ -1,0 +1,116 @@
+//! Every limit of the gateway, with its reason.
+
+use std::time::Duration;
+
+/// Largest request body: a prompt of a million tokens with a few pictures in it, yet thousands of them fit into memory.
+pub const BODY_BYTES: usize = 10 * 1024 * 1024;
+
+/// How much of a body that is too large is read and thrown away before the answer, so that a client that only reads
+/// after it has written sees the 413 and not a reset.
+pub(super) const DISCARD_BYTES: usize = 64 * 1024 * 1024;
+
+/// Longest time spent on throwing a body away.
+pub(super) const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for a whole request body: 10 MB over 1.4 Mbit/s. A client that is slower holds memory for nothing.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Time to reach an upstream. A healthy one takes less than a second; after this the next account is worth more.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time to the head of a streamed answer, which starts as soon as the prompt is read.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Time to the head of a plain answer, which comes only when all of it has been generated.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Longest silence of an upstream in mid-answer; reasoning models pause for tens of seconds between events.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Longest time a client may leave an answer unread, since it holds an upstream connection and two leases.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest time from arrival to the last byte: the longest answers of today end well before.
+pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(1_800);
+
+/// Leases are renewed this often: three chances within a lease of a minute.
+pub(super) const RENEW_EVERY: Duration = Duration::from_secs(20);
+
+/// How often running requests are looked over for renewal and timeouts; the grain of those.
+pub(super) const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Upstreams that one request may be sent to. A third failure in a row says more about the request than the accounts.
+pub(super) const ATTEMPTS: usize = 3;
+
+/// Accounts that one request may ask admission for; past it, everything is busy.
+pub(super) const CANDIDATES: usize = 16;
+
+/// Longest model name; longer ones are nobody's model, and the name ends up in counters and rows.
+pub(super) const MODEL_BYTES: usize = 256;
+
+/// Longest user agent and error message kept in the log.
+pub(super) const LOGGED_BYTES: usize = 512;
+
+/// Tokens assumed for an answer when the request does not bound it.
+pub(super) const DEFAULT_OUTPUT_TOKENS: u64 = 1_024;
+
+/// Bytes of text a token is taken for: low, so that the estimate errs upwards.
+pub(super) const BYTES_PER_TOKEN: u64 = 3;
+
+/// Largest estimate, so that sums of it cannot overflow anywhere.
+pub(super) const ESTIMATE_MAX: u64 = u32::MAX as u64;
+
+/// Longest line of an event stream that is looked at for usage. `response.completed` repeats the whole answer.
+pub(super) const LINE_BYTES: usize = 1024 * 1024;
+
+/// Longest `usage` object in a plain answer; real ones are a few hundred bytes.
+pub(super) const USAGE_BYTES: usize = 16 * 1024;
+
+/// How much of an upstream's error answer is read for its message when another account is tried.
+pub(super) const ERROR_BYTES: usize = 16 * 1024;
+
+/// Time to read that error answer.
+pub(super) const ERROR_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How fast an account's measured latency is forgotten, so that one that was slow is tried again.
+pub(super) const LATENCY_DECAY: Duration = Duration::from_secs(10);
+
+/// Latency that a failure counts as: a refused connection is quick and must not look attractive.
+pub(super) const FAILURE_LATENCY: Duration = Duration::from_secs(5);
+
+/// Idle upstream connections kept for each host.
+pub(super) const IDLE_CONNECTIONS: usize = 256;
+
+/// How long they are kept: shorter than what common load balancers allow, so that a reused one is rarely dead.
+pub(super) const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// How long an upstream's own list of models is believed.
+pub(super) const MODELS_TTL: Duration = Duration::from_secs(300);
+
+/// Time for asking an upstream for its models; without an answer they are left out.
+pub(super) const MODELS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest list of models read from an upstream.
+pub(super) const MODELS_BYTES: usize = 1024 * 1024;
+
+/// Time for the head of a request, and for the pause between two on one connection. Longer than the 5 s for which
+/// common clients reuse a connection, short against clients that drip.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest head of a request: room for long keys and cookies.
+pub(super) const HEAD_BYTES: usize = 64 * 1024;
+
+/// Most headers of a request; SDKs send about twenty.
+pub(super) const HEADERS: usize = 128;
+
+/// Connections at once; more wait in the kernel's backlog.
+pub(super) const CONNECTIONS: usize = 16_384;
+
+/// Streams at once on one HTTP/2 connection.
+pub(super) const STREAMS: u32 = 256;
+
+/// How long a connection may refuse to take written bytes.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long answers in flight may go on after the order to stop.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
