@@ -1,1 +1,102 @@
-//! Proxies requests: authenticate, admit, forward, settle, record.
+//! Proxies requests: authenticate, read, pick, admit, forward, settle, record.
+//!
+//! [`proxy`] is the way of a request; everything a request holds (leases, place on an account, the row to be logged)
+//! hangs on its [`flight`], which ends exactly once, whatever happens. Nothing here waits for a disk.
+
+mod accounts;
+pub mod demo;
+pub mod dialect;
+mod error;
+pub mod limits;
+mod request;
+mod serve;
+mod usage;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use tollgate_store::Clock;
+
+pub use accounts::{Account, AccountError, AccountSpec, Accounts, Secret};
+pub use dialect::Dialect;
+pub use serve::{Peer, serve};
+
+use crate::{
+    keys::Keys,
+    plugin::{Admissions, EventQueue},
+};
+
+/// What a gateway is made of.
+pub struct Parts {
+    /// The clients' keys.
+    pub keys: Keys,
+    /// The upstream accounts.
+    pub accounts: Accounts,
+    /// The policies.
+    pub admissions: Admissions,
+    /// Where each request is recorded.
+    pub events: EventQueue,
+    /// Sizes and times.
+    pub settings: Settings,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+/// Sizes and times that an operator can set; the defaults stand in [`limits`] with their reasons.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Largest request body, in bytes.
+    pub body_bytes: usize,
+    /// Time for a whole request body.
+    pub body_timeout: Duration,
+    /// Time to reach an upstream.
+    pub connect_timeout: Duration,
+    /// Time to the head of a streamed answer.
+    pub first_byte_timeout: Duration,
+    /// Time to the head of a plain answer.
+    pub answer_timeout: Duration,
+    /// Longest silence of an upstream in mid-answer.
+    pub idle_timeout: Duration,
+    /// Longest time that a client may leave an answer unread.
+    pub stall_timeout: Duration,
+    /// Longest time from arrival to the last byte.
+    pub total_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            body_bytes: limits::BODY_BYTES,
+            body_timeout: limits::BODY_TIMEOUT,
+            connect_timeout: limits::CONNECT_TIMEOUT,
+            first_byte_timeout: limits::FIRST_BYTE_TIMEOUT,
+            answer_timeout: limits::ANSWER_TIMEOUT,
+            idle_timeout: limits::IDLE_TIMEOUT,
+            stall_timeout: limits::STALL_TIMEOUT,
+            total_timeout: limits::TOTAL_TIMEOUT,
+        }
+    }
+}
+
+/// The gateway. Cheap to clone.
+#[derive(Clone)]
+pub struct Gateway(Arc<Parts>);
+
+impl Gateway {
+    /// Puts a gateway together. Needs a tokio runtime, in which it looks after running requests, and the metrics
+    /// recorder to be installed before.
+    pub fn new(parts: Parts) -> Gateway {
+        Gateway(Arc::new(parts))
+    }
+
+    /// Its routes, with answers in a client's own shape for unknown paths and methods. Requests should carry their
+    /// [`Peer`], as [`serve`] gives it to them.
+    pub fn router(&self) -> Router {
+        todo!()
+    }
+
+    /// Requests under way.
+    pub fn in_flight(&self) -> usize {
+        todo!()
+    }
+}

@@ -54,27 +54,23 @@ pub(super) async fn read_body(
 }
 
 async fn collect(body: &mut Body, limit: usize) -> Result<Bytes, Problem> {
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let mut single: Option<Bytes> = None;
+    let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let broken = |_| Problem::new(Class::Invalid, "the request body broke off");
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-        if first.len() + rest.len() + data.len() > limit {
+        if single.as_ref().map_or(0, Bytes::len) + joined.len() + data.len() > limit {
             return Err(too_large(limit));
         }
-        if first.is_empty() {
-            first = data;
-        } else {
-            rest.extend_from_slice(&data);
+        match single.take() {
+            None if joined.is_empty() => single = Some(data),
+            first => {
+                joined.extend_from_slice(&first.unwrap_or_default());
+                joined.extend_from_slice(&data);
+            }
         }
     }
-    if rest.is_empty() {
-        return Ok(first);
-    }
-    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
-    whole.extend_from_slice(&first);
-    whole.extend_from_slice(&rest);
-    Ok(whole.freeze())
+    Ok(single.unwrap_or_else(|| joined.freeze()))
 }
 
 async fn discard(body: &mut Body) {
