@@ -50,7 +50,8 @@ const DESCRIPTION_BYTES: usize = 1_024;
 /// Models a key can name.
 const MODELS: usize = 256;
 
-const COLUMNS: &str = "key_hash, name, description, rpm, tpm, rpd, models, active, created_ms, updated_ms, expires_ms";
+const COLUMNS: &str =
+    "key_hash, name, description, rpm, tpm, rpd, models, active, created_ms, updated_ms, expires_ms";
 
 const SCHEMA: [&str; 2] = [
     "CREATE TABLE IF NOT EXISTS api_keys (
@@ -191,7 +192,8 @@ impl Keys {
         validate(&new)?;
         let key = self.generate()?;
         let now = integer(now_ms())?;
-        let models = serde_json::to_string(&new.models).map_err(|error| KeyError::Invalid(error.to_string()))?;
+        let models =
+            serde_json::to_string(&new.models).map_err(|error| KeyError::Invalid(error.to_string()))?;
         let params = vec![
             Value::Text(hex::encode(self.hash(&key))),
             Value::Text(new.name.clone()),
@@ -280,7 +282,12 @@ impl Keys {
 
     fn check(&self, body: &str) -> String {
         let digest = self.hash(body);
-        digest.iter().filter_map(|byte| ALPHABET.get(usize::from(byte % 62))).take(CHECK_CHARS).map(|c| char::from(*c)).collect()
+        digest
+            .iter()
+            .filter_map(|byte| ALPHABET.get(usize::from(byte % 62)))
+            .take(CHECK_CHARS)
+            .map(|c| char::from(*c))
+            .collect()
     }
 
     fn hash(&self, text: &str) -> [u8; 32] {

@@ -117,7 +117,8 @@ impl Account {
                 spec.dialect.authorization(key).ok_or(AccountError::ApiKey { name: spec.name.clone() })?,
             ),
         };
-        let hashed = if spec.api_key.expose().is_empty() { spec.name.as_str() } else { spec.api_key.expose() };
+        let hashed =
+            if spec.api_key.expose().is_empty() { spec.name.as_str() } else { spec.api_key.expose() };
         let key_hash = hex::encode(Sha256::digest(hashed));
         let mut models = spec.models;
         models.sort();

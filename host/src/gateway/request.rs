@@ -242,7 +242,11 @@ mod tests {
     #[test]
     fn the_estimate_is_a_third_of_the_text_and_the_answers_bound() {
         for (shape, body, tokens) in [
-            (Shape::Chat, r#"{"model":"m","messages":[{"role":"user","content":"1234567"}],"max_tokens":10}"#, 13),
+            (
+                Shape::Chat,
+                r#"{"model":"m","messages":[{"role":"user","content":"1234567"}],"max_tokens":10}"#,
+                13,
+            ),
             (Shape::Chat, r#"{"model":"m","messages":[{"role":"user","content":"123"}]}"#, 1 + 1_024),
             (Shape::Chat, r#"{"model":"m","messages":[],"max_completion_tokens":5,"n":3}"#, 15),
             (Shape::Chat, r#"{"model":"m","max_tokens":null,"n":null,"stream":null}"#, 1_024),
@@ -255,7 +259,11 @@ mod tests {
             (Shape::Completions, r#"{"model":"m","prompt":["abc","def"],"max_tokens":1,"best_of":2}"#, 4),
             (Shape::Completions, r#"{"model":"m","prompt":[1,2,3],"max_tokens":1}"#, 4),
             (Shape::Embeddings, r#"{"model":"m","input":["abc","d"]}"#, 2),
-            (Shape::Responses, r#"{"model":"m","input":"abc","instructions":"def","max_output_tokens":7}"#, 9),
+            (
+                Shape::Responses,
+                r#"{"model":"m","input":"abc","instructions":"def","max_output_tokens":7}"#,
+                9,
+            ),
             (
                 Shape::Responses,
                 r#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"abc"}]}],"max_output_tokens":0}"#,
@@ -269,7 +277,8 @@ mod tests {
 
     #[test]
     fn the_fields_are_read_whatever_stands_around_them() {
-        let read = outline(Shape::Chat, br#" {"x":{"model":"no"},"stream":true,"model":"a\u0062"} "#).unwrap();
+        let read =
+            outline(Shape::Chat, br#" {"x":{"model":"no"},"stream":true,"model":"a\u0062"} "#).unwrap();
         assert_eq!((read.model.as_str(), read.streaming), ("ab", true));
     }
 

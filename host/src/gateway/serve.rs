@@ -28,9 +28,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::limits::{
-    CONNECTIONS, DRAIN_TIMEOUT, HEAD_BYTES, HEAD_TIMEOUT, HEADERS, STREAMS, WRITE_TIMEOUT,
-};
+use super::limits::{CONNECTIONS, DRAIN_TIMEOUT, HEAD_BYTES, HEAD_TIMEOUT, HEADERS, STREAMS, WRITE_TIMEOUT};
 
 /// The other end of the connection, in a request's extensions.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +75,11 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
 fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     let mut http1 = builder.http1();
-    http1.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_BYTES).max_headers(HEADERS);
+    http1
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS);
     let mut http2 = builder.http2();
     http2
         .timer(TokioTimer::new())
@@ -141,7 +143,11 @@ impl Guarded {
 }
 
 impl AsyncRead for Guarded {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

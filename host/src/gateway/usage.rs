@@ -36,7 +36,10 @@ pub(super) struct UsageReader {
 
 enum Form {
     Events(Lines),
-    Json { scanner: Scanner, written: bool },
+    Json {
+        scanner: Scanner,
+        written: bool,
+    },
     /// An error answer, which uses nothing.
     Unread,
 }
@@ -49,7 +52,11 @@ impl UsageReader {
 
     /// Reads a plain answer; one that is not `written` by a model, such as embeddings, has no output to count.
     pub(super) fn json(dialect: Dialect, written: bool) -> UsageReader {
-        UsageReader { dialect, form: Form::Json { scanner: Scanner::default(), written }, seen: Seen::default() }
+        UsageReader {
+            dialect,
+            form: Form::Json { scanner: Scanner::default(), written },
+            seen: Seen::default(),
+        }
     }
 
     /// Reads nothing, for an answer that uses nothing.

@@ -320,7 +320,10 @@ mod tests {
         for (event, bytes) in [
             (r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"héllo"}}],"usage":null}"#, 6),
             (r#"{"choices":[{"delta":{"content":null}},{"delta":{"content":"ab"}}]}"#, 2),
-            (r#"{"choices":[{"delta":{"tool_calls":[{"id":"call_1","function":{"arguments":"{\"a\""}}]}}]}"#, 4),
+            (
+                r#"{"choices":[{"delta":{"tool_calls":[{"id":"call_1","function":{"arguments":"{\"a\""}}]}}]}"#,
+                4,
+            ),
             (r#"{"choices":[{"text":"abc","logprobs":null}]}"#, 3),
             (r#"{"type":"response.output_text.delta","delta":"abcd"}"#, 4),
             ("[DONE]", 0),
@@ -334,7 +337,10 @@ mod tests {
     fn usage_is_read_wherever_an_endpoint_puts_it() {
         for (event, tokens) in [
             (r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":5,"total_tokens":12}}"#, (7, 5)),
-            (r#"{"type":"response.completed","response":{"usage":{"input_tokens":3,"output_tokens":4}}}"#, (3, 4)),
+            (
+                r#"{"type":"response.completed","response":{"usage":{"input_tokens":3,"output_tokens":4}}}"#,
+                (3, 4),
+            ),
             (r#"{"usage":{"prompt_tokens":8,"total_tokens":8}}"#, (8, 0)),
         ] {
             assert_eq!(seen(&[event]).reported, Some(tokens), "{event}");
