@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tollgate_store::Store;
+use tollgate_store::{Clock, Store};
 
+use super::Admissions;
 use super::ingest::EventQueue;
+use crate::capability::Stores;
 
 /// What a registry stands on.
 pub struct Setup {
@@ -16,6 +18,16 @@ pub struct Setup {
     pub data_dir: PathBuf,
     /// The server's secret, under which compiled code is signed.
     pub secret: Arc<[u8]>,
+    /// What manifests can grant, by name.
+    pub stores: Stores,
+    /// The chain that the plugins with an admission hook are installed in.
+    pub admissions: Admissions,
+    /// The time of day, in milliseconds.
+    pub clock: Clock,
+    /// Bytes of events that may wait for ingestion.
+    pub event_queue_bytes: u64,
+    /// Plugins that do not serve, by name, though they are shipped or were pushed.
+    pub disabled: Vec<String>,
 }
 
 /// Every plugin by name, each with the generation that serves. Cheap to clone.
