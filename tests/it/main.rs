@@ -15,6 +15,7 @@ mod architecture;
 mod bad_input;
 mod crash;
 mod pool;
+mod prebuilt;
 mod quota;
 mod sdk;
 mod streams;
