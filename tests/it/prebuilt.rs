@@ -11,8 +11,10 @@ fn plugins() -> &'static Path {
 #[test]
 fn prebuilt_plugins_are_made_of_their_sources() {
     let stale = build::check(plugins()).unwrap();
-    let report: Vec<String> =
-        stale.iter().map(|stale| format!("{}: {}; run `{}`", stale.name, stale.reason, stale.command)).collect();
+    let report: Vec<String> = stale
+        .iter()
+        .map(|stale| format!("{}: {}; run `{}`", stale.name, stale.reason, stale.command))
+        .collect();
     assert!(stale.is_empty(), "{}", report.join("\n"));
 }
 

@@ -133,7 +133,8 @@ fn component_path(name: &str, plugins_dir: &Path) -> PathBuf {
 
 fn progress_bar(plugins: usize) -> ProgressBar {
     let progress = ProgressBar::new(plugins as u64);
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {bar:24} {pos}/{len} plugins  {elapsed}  {wide_msg}")
+    if let Ok(style) =
+        ProgressStyle::with_template("{spinner} {bar:24} {pos}/{len} plugins  {elapsed}  {wide_msg}")
     {
         progress.set_style(style);
     }

@@ -111,7 +111,8 @@ impl Toolchain {
             Kind::DebianWeb => Command::new(DEBIAN_CARGO),
         };
         // What the calling cargo or a developer's shell set is for native code.
-        for variable in ["CARGO", "RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_TARGET_DIR"] {
+        for variable in ["CARGO", "RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_TARGET_DIR"]
+        {
             cargo.env_remove(variable);
         }
         cargo.args(["build", "--release", "--quiet", "--message-format=json-render-diagnostics"]);
@@ -166,7 +167,9 @@ fn module_of(name: &str, artifacts: &[Artifact]) -> anyhow::Result<Vec<u8>> {
         .filter(|artifact| artifact.target.name.replace('-', "_") == crate_name)
         .flat_map(|artifact| &artifact.filenames)
         .find(|path| path.extension().is_some_and(|extension| extension == "wasm"))
-        .with_context(|| format!("cargo made no wasm of {name}; its [lib] needs crate-type = [\"cdylib\"]"))?;
+        .with_context(|| {
+            format!("cargo made no wasm of {name}; its [lib] needs crate-type = [\"cdylib\"]")
+        })?;
     std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
@@ -181,7 +184,8 @@ fn find_wasip2(plugins_dir: &Path) -> Option<Toolchain> {
 fn find_debian(plugins_dir: &Path) -> Option<Toolchain> {
     let toolchain = toolchain(Kind::DebianWeb, DEBIAN_RUSTC, plugins_dir)?;
     let library = Path::new(&toolchain.sysroot).join("lib/rustlib/src/rust/library/std");
-    let complete = library.is_dir() && Path::new(DEBIAN_CARGO).is_file() && Path::new(DEBIAN_LINKER).is_file();
+    let complete =
+        library.is_dir() && Path::new(DEBIAN_CARGO).is_file() && Path::new(DEBIAN_LINKER).is_file();
     complete.then_some(toolchain)
 }
 
