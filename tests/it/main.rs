@@ -17,6 +17,7 @@ mod crash;
 mod pool;
 mod prebuilt;
 mod quota;
+mod readme;
 mod sdk;
 mod streams;
 mod support;
