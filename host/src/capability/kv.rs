@@ -7,9 +7,9 @@ use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use super::{Budget, Host};
 use crate::plugin::Access;
-use crate::plugin::limits::LIST_ITEMS;
 use crate::plugin::bindings::imports::tollgate::storage::kv as wit;
 use crate::plugin::bindings::imports::tollgate::storage::types::Error;
+use crate::plugin::limits::LIST_ITEMS;
 
 /// The stores that one plugin may open.
 pub(crate) struct KvCtx {
@@ -110,7 +110,11 @@ impl wit::HostStore for KvView<'_> {
     async fn open(&mut self, name: String) -> Result<Resource<OpenStore>, Error> {
         self.budget.call(name.len()).map_err(Error::TooLarge)?;
         let Some(store) = self.ctx.granted.get(&name) else {
-            return Err(if self.ctx.known.contains(&name) { Error::AccessDenied } else { Error::NoSuchStore });
+            return Err(if self.ctx.known.contains(&name) {
+                Error::AccessDenied
+            } else {
+                Error::NoSuchStore
+            });
         };
         self.table.push(store.clone()).map_err(|_| Error::TooLarge("too many open handles".to_owned()))
     }

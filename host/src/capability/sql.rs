@@ -115,7 +115,11 @@ impl wit::HostDatabase for SqlView<'_> {
     async fn open(&mut self, name: String) -> Result<Resource<OpenDatabase>, Error> {
         self.budget.call(name.len()).map_err(Error::TooLarge)?;
         let Some(database) = self.ctx.granted.get(&name) else {
-            return Err(if self.ctx.known.contains(&name) { Error::AccessDenied } else { Error::NoSuchStore });
+            return Err(if self.ctx.known.contains(&name) {
+                Error::AccessDenied
+            } else {
+                Error::NoSuchStore
+            });
         };
         self.table.push(database.clone()).map_err(|_| Error::TooLarge("too many open handles".to_owned()))
     }

@@ -234,7 +234,12 @@ impl Generation {
         Ok(Running { instance, started, deadline, _slot: slot })
     }
 
-    async fn start(&self, hook: Hook, limit: Duration, deadline: Instant) -> Result<Box<Instance>, CallError> {
+    async fn start(
+        &self,
+        hook: Hook,
+        limit: Duration,
+        deadline: Instant,
+    ) -> Result<Box<Instance>, CallError> {
         let error = match timeout_at(deadline.into(), self.blueprint.start(deadline)).await {
             Ok(Ok(instance)) => return Ok(Box::new(instance)),
             Ok(Err(error)) if error.is::<wasmtime::PoolConcurrencyLimitError>() => CallError::Busy,

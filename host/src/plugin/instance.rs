@@ -144,7 +144,8 @@ impl Exports {
     fn find(instances: &InstancePre<HostState>, hooks: Hooks) -> wasmtime::Result<Exports> {
         let component = instances.component();
         let admission = component.get_export_index(None, ADMISSION);
-        let function = |name| admission.as_ref().and_then(|hook| component.get_export_index(Some(hook), name));
+        let function =
+            |name| admission.as_ref().and_then(|hook| component.get_export_index(Some(hook), name));
         Ok(Exports {
             admission: function("admit").zip(function("settle")),
             ingestion: hooks.ingestion.then(|| ingest_hook::GuestIndices::new(instances)).transpose()?,

@@ -26,8 +26,8 @@ pub use component::{ComponentError, Hooks, Inspection};
 pub use engine::Engine;
 pub use generation::{CallError, Generation, Hook, Identity};
 pub use ingest::{EventQueue, EventRecord};
-pub use meter::Counters;
 pub use manifest::{Access, Grants, Instances, Manifest, ManifestError, OnError, SqlGrant};
+pub use meter::Counters;
 pub use registry::{Pushed, Refusal, Registry};
 
 /// The types of `wit/policy/admission.wit`.

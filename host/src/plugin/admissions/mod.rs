@@ -78,8 +78,7 @@ impl Admissions {
     /// Replaces the chain: those of `plugins` that have the hook, in their manifests' order. To be called after each
     /// change of a generation too, since its order and hooks may have changed.
     pub fn install(&self, plugins: Vec<Arc<ActivePlugin>>) {
-        let mut chain: Vec<_> =
-            plugins.into_iter().map(|plugin| (plugin.current(), plugin)).collect();
+        let mut chain: Vec<_> = plugins.into_iter().map(|plugin| (plugin.current(), plugin)).collect();
         chain.retain(|(generation, _)| generation.hooks().admission);
         chain.sort_by_key(|(generation, _)| generation.manifest().order);
         let chain = chain.into_iter().map(|(_, plugin)| plugin).collect();

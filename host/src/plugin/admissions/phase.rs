@@ -33,10 +33,8 @@ impl Phase {
         if subjects.len() > limits::SUBJECTS || shared.closing.is_cancelled() {
             return None;
         }
-        let common = Common {
-            request_id: Arc::from(request.id.as_str()),
-            model: Arc::from(request.model.as_str()),
-        };
+        let common =
+            Common { request_id: Arc::from(request.id.as_str()), model: Arc::from(request.model.as_str()) };
         let ask = |subject: &Arc<Subject>| {
             let place = shared.queue.clone().try_reserve_owned().ok()?;
             let open = Open::new(place, shared.clone(), common.clone(), request.now_ms);
