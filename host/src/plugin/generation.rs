@@ -1,18 +1,25 @@
 //! One loaded version of a plugin: a pool of instances behind typed calls.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use tokio::sync::{Notify, SemaphorePermit};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout_at;
 use wasmtime::component::Component;
 
-use super::Engine;
 use super::admission::{Decision, Request, Subject};
-use super::component::{ComponentError, Hooks};
+use super::component::{ComponentError, Hooks, Inspection};
 use super::ingestion::{Event, Receipt};
-use super::job::{Job, Report};
+use super::instance::{Blueprint, Instance, Overrun, no_hook};
+use super::job::{Budget, Job, Report};
+use super::log::PluginLog;
 use super::manifest::Manifest;
+use super::meter::{Counters, Meter};
+use super::pool::Pool;
 use super::settle::Settlement;
+use super::{Engine, cut, limits};
 use crate::capability::Stores;
 
 /// Which version a generation is.
