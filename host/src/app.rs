@@ -1,1 +1,216 @@
-//! The only wiring: from a configuration to a running server.
+//! The only wiring: from a configuration to a running server, and back to a closed store.
+
+mod data;
+mod first;
+mod metrics;
+mod plugins;
+mod socket;
+mod status;
+mod stores;
+mod upstreams;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tollgate_store::{Clock, KvOptions, Options, Store};
+
+use crate::admin::{self, Admin};
+use crate::capability::Stores;
+use crate::config::{Config, Secret};
+use crate::gateway::{self, Gateway};
+use crate::keys::Keys;
+use crate::plugin::{Admissions, Registry, registry};
+use data::DataDirectory;
+use socket::SocketFile;
+use status::Status;
+use upstreams::Upstreams;
+
+pub use data::InUse;
+pub use first::FirstStart;
+
+/// The store's file in the data directory.
+const STORE: &str = "tollgate.redb";
+
+/// How long requests on the admin socket may go on after the order to stop.
+const SOCKET_DRAIN: Duration = Duration::from_secs(10);
+
+/// A running server.
+pub struct App {
+    address: SocketAddr,
+    demo: bool,
+    first_start: Option<FirstStart>,
+    stopping: CancellationToken,
+    public: JoinHandle<()>,
+    local: JoinHandle<()>,
+    core: Core,
+    // In this order: the socket goes, then the directory is let go.
+    _socket: SocketFile,
+    _data: DataDirectory,
+}
+
+/// What outlives the listeners.
+struct Core {
+    store: Store,
+    registry: Registry,
+    admissions: Admissions,
+}
+
+impl App {
+    /// Starts everything; when this returns, requests are served. `admin_token` is the token from now on; without it the
+    /// one of the last start stays, and the first start makes one.
+    pub async fn start(config: Config, admin_token: Option<Secret>) -> anyhow::Result<Self> {
+        let started = Instant::now();
+        let recorder = metrics::recorder()?;
+        let clock: Clock = Arc::new(now_ms);
+        let data = DataDirectory::open(&config.data)?;
+        let secret = data.secret()?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", config.listen))?;
+        let address = listener.local_addr()?;
+
+        let (store, named, host) = open_stores(&data, &config, clock.clone()).await?;
+        let database = named.sql.get(stores::GATEWAY).context("the gateway's database is not there")?;
+        let keys = Keys::open(database.clone(), &secret).await.context("cannot open the client keys")?;
+        let admissions = Admissions::new(clock.clone());
+        let registry = Registry::start(registry::Setup {
+            store: store.clone(),
+            data_dir: data.path().to_path_buf(),
+            secret: Arc::new(secret),
+            stores: Stores::new(named.kv.clone(), named.sql.clone()),
+            admissions: admissions.clone(),
+            clock: clock.clone(),
+            event_queue_bytes: config.storage.event_queue_bytes,
+            disabled: config.plugins.iter().filter(|p| !p.enabled).map(|p| p.name.clone()).collect(),
+        })
+        .await
+        .context("cannot start the plugins")?;
+        plugins::push_configured(&registry, &config.plugins).await?;
+
+        let Upstreams { accounts, named: account_names, demo } = upstreams::open(config.accounts).await?;
+        let gateway = Gateway::new(gateway::Parts {
+            keys: keys.clone(),
+            accounts,
+            admissions: admissions.clone(),
+            events: registry.events(),
+            settings: config.gateway,
+            clock,
+        });
+        let status = Arc::new(Status {
+            store: store.clone(),
+            host: host.clone(),
+            registry: registry.clone(),
+            events: registry.events(),
+            metrics: recorder.clone(),
+            probed: Mutex::new(None),
+        });
+        let admin = Arc::new(Admin {
+            keys: keys.clone(),
+            registry: registry.clone(),
+            store: store.clone(),
+            kv: named.kv,
+            sql: named.sql,
+            accounts: account_names,
+            started,
+        });
+        let (token, made_token) = first::admin_token(&host, &secret, admin_token.as_ref()).await?;
+        let client_key = first::client_key(&host, &keys).await?;
+        let first_start = client_key.map(|client_key| FirstStart { admin_token: made_token, client_key });
+
+        let stopping = CancellationToken::new();
+        let router =
+            gateway.router().merge(status::router(status)).merge(admin::over_http(admin.clone(), token));
+        let public = tokio::spawn(gateway::serve(listener, router, stopping.clone().cancelled_owned()));
+        let (unix, socket) = socket::listen(data.path())?;
+        let local = tokio::spawn(serve_socket(unix, admin::over_socket(admin), stopping.clone()));
+        tokio::spawn(metrics::upkeep(recorder, stopping.clone()));
+        Ok(Self {
+            address,
+            demo,
+            first_start,
+            stopping,
+            public,
+            local,
+            core: Core { store, registry, admissions },
+            _socket: socket,
+            _data: data,
+        })
+    }
+
+    /// The address that requests are served on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether the built-in demo upstream serves, since no account is configured.
+    pub fn demo(&self) -> bool {
+        self.demo
+    }
+
+    /// What this start made that is shown only once; `None` on later starts and the second time.
+    pub fn take_first_start(&mut self) -> Option<FirstStart> {
+        self.first_start.take()
+    }
+
+    /// Takes no more requests, lets those in flight finish, settles and records them, and closes the store.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.stopping.cancel();
+        if let Err(error) = self.public.await {
+            tracing::error!(%error, "the listener ended badly");
+        }
+        let _ = tokio::time::timeout(SOCKET_DRAIN, self.local).await;
+        self.core.stop().await
+    }
+}
+
+impl Core {
+    /// In the order in which one feeds the other: settlements write to stores, events go to ingestion, then the disk.
+    async fn stop(self) -> anyhow::Result<()> {
+        self.admissions.shutdown().await;
+        self.registry.shutdown().await;
+        self.store.flush().await.context("cannot write what was accepted")?;
+        self.store.close().await.context("cannot close the store")
+    }
+}
+
+async fn open_stores(
+    data: &DataDirectory,
+    config: &Config,
+    clock: Clock,
+) -> anyhow::Result<(Store, stores::Named, tollgate_store::Kv)> {
+    let path = data.path().join(STORE);
+    let config = config.clone();
+    // Opening blocks: recovery after a crash reads the whole file.
+    let work = move || {
+        let options = Options {
+            cache_bytes: config.storage.page_cache_bytes,
+            kv_cache_bytes: config.storage.kv_cache_bytes,
+            clock,
+            two_phase: config.storage.two_phase,
+            ..Options::default()
+        };
+        let store = Store::open(&path, options).with_context(|| format!("cannot open {}", path.display()))?;
+        let named = stores::open(&store, &config)?;
+        let host = store.kv(stores::HOST, KvOptions::default())?;
+        Ok((store, named, host))
+    };
+    tokio::task::spawn_blocking(work).await.context("opening the store did not come to its end")?
+}
+
+async fn serve_socket(listener: UnixListener, router: axum::Router, stopping: CancellationToken) {
+    let server = axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned());
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the admin socket ended badly");
+    }
+}
+
+fn now_ms() -> u64 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

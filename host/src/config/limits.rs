@@ -1,7 +1,6 @@
-//! Defaults and bounds of the configuration, each with its reason.
+//! Defaults and bounds of the configuration, each with its reason; the gateway's defaults are in its own limits.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 /// Only this machine, until somebody decides otherwise: a gateway holds keys that cost money.
 pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -9,23 +8,8 @@ pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 
 /// Beside whoever starts it, so that a first run needs no rights and leaves nothing hidden.
 pub const DATA: &str = "tollgate-data";
 
-/// A request with a few images fits (they come as base64); a client cannot fill memory with one body.
-pub const BODY_LIMIT_BYTES: usize = 32 * 1024 * 1024;
-
 /// More could not be buffered for a retry on a small machine.
 pub const BODY_LIMIT_MOST_BYTES: u64 = 512 * 1024 * 1024;
-
-/// A TLS handshake across the world takes under a second; past this the account is as good as down.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Reasoning models think for minutes before they answer anything.
-pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Streams send something every few seconds; five minutes of silence is a dead connection.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// The longest answers seen take some ten minutes; a lease must not live for ever.
-pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Longest timeout that can be set: a day.
 pub const TIMEOUT_MOST_MS: u64 = 24 * 60 * 60 * 1000;

@@ -14,7 +14,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+
+use crate::gateway::Settings;
 
 pub use error::{ConfigError, Problem};
 pub use secret::Secret;
@@ -29,7 +30,7 @@ pub struct Config {
     /// Threads that serve requests; none: one for each core.
     pub workers: Option<usize>,
     /// How requests are proxied.
-    pub gateway: Gateway,
+    pub gateway: Settings,
     /// How much the store may keep in memory, and how it commits.
     pub storage: Storage,
     /// Upstream accounts; empty: the demo upstream serves.
@@ -40,21 +41,6 @@ pub struct Config {
     pub kv: BTreeMap<String, KvStore>,
     /// SQL databases by name.
     pub sql: BTreeMap<String, SqlDatabase>,
-}
-
-/// Limits and patience of the proxy.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Gateway {
-    /// Largest request body taken, in bytes.
-    pub body_limit_bytes: usize,
-    /// Time for a TCP and TLS connection to an upstream.
-    pub connect_timeout: Duration,
-    /// Longest wait for the first byte of an upstream's answer.
-    pub first_byte_timeout: Duration,
-    /// Longest silence within an answer or a request's body.
-    pub idle_timeout: Duration,
-    /// Longest time for a whole request.
-    pub total_timeout: Duration,
 }
 
 /// Memory and durability of the store.
@@ -144,24 +130,12 @@ impl Default for Config {
             listen: limits::LISTEN,
             data: PathBuf::from(limits::DATA),
             workers: None,
-            gateway: Gateway::default(),
+            gateway: Settings::default(),
             storage: Storage::default(),
             accounts: Vec::new(),
             plugins: Vec::new(),
             kv: BTreeMap::new(),
             sql: BTreeMap::new(),
-        }
-    }
-}
-
-impl Default for Gateway {
-    fn default() -> Self {
-        Self {
-            body_limit_bytes: limits::BODY_LIMIT_BYTES,
-            connect_timeout: limits::CONNECT_TIMEOUT,
-            first_byte_timeout: limits::FIRST_BYTE_TIMEOUT,
-            idle_timeout: limits::IDLE_TIMEOUT,
-            total_timeout: limits::TOTAL_TIMEOUT,
         }
     }
 }

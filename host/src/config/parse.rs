@@ -8,9 +8,9 @@ use toml::de::DeTable;
 
 use super::error::{ConfigError, Problem};
 use super::reader::{Section, Source};
-use super::{
-    Account, Acknowledge, Config, Dialect, Gateway, KvStore, Plugin, Secret, SqlDatabase, Storage, limits,
-};
+use super::{Account, Acknowledge, Config, Dialect, KvStore, Plugin, Secret, SqlDatabase, Storage, limits};
+
+use crate::gateway::Settings;
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -63,25 +63,24 @@ fn listen(section: &Section<'_>) -> Option<SocketAddr> {
     }
 }
 
-fn gateway(section: Section<'_>) -> Gateway {
-    let defaults = Gateway::default();
+fn gateway(section: Section<'_>) -> Settings {
+    let defaults = Settings::default();
     let timeout = |key, default| {
         section.number(key, 1..=limits::TIMEOUT_MOST_MS).map_or(default, Duration::from_millis)
     };
-    let gateway = Gateway {
-        body_limit_bytes: bytes(
-            &section,
-            "body_limit_bytes",
-            limits::BODY_LIMIT_MOST_BYTES,
-            defaults.body_limit_bytes,
-        ),
+    let most = limits::BODY_LIMIT_MOST_BYTES;
+    let settings = Settings {
+        body_bytes: bytes(&section, "body_limit_bytes", most, defaults.body_bytes),
+        body_timeout: timeout("body_timeout_ms", defaults.body_timeout),
         connect_timeout: timeout("connect_timeout_ms", defaults.connect_timeout),
         first_byte_timeout: timeout("first_byte_timeout_ms", defaults.first_byte_timeout),
+        answer_timeout: timeout("answer_timeout_ms", defaults.answer_timeout),
         idle_timeout: timeout("idle_timeout_ms", defaults.idle_timeout),
+        stall_timeout: timeout("stall_timeout_ms", defaults.stall_timeout),
         total_timeout: timeout("total_timeout_ms", defaults.total_timeout),
     };
     section.finish();
-    gateway
+    settings
 }
 
 fn storage(section: Section<'_>) -> Storage {

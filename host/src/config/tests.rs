@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
 
@@ -38,9 +39,12 @@ fn every_key_arrives() {
         workers = 3
         [gateway]
         body_limit_bytes = 1_000
-        connect_timeout_ms = 1
-        first_byte_timeout_ms = 2
-        idle_timeout_ms = 3
+        body_timeout_ms = 1
+        connect_timeout_ms = 2
+        first_byte_timeout_ms = 3
+        answer_timeout_ms = 4
+        idle_timeout_ms = 5
+        stall_timeout_ms = 6
         total_timeout_ms = 0x10
         [storage]
         page_cache_bytes = 1
@@ -93,11 +97,14 @@ fn every_key_arrives() {
         listen: "[::1]:9000".parse().unwrap(),
         data: "/var/lib/tollgate".into(),
         workers: Some(3),
-        gateway: Gateway {
-            body_limit_bytes: 1000,
-            connect_timeout: Duration::from_millis(1),
-            first_byte_timeout: Duration::from_millis(2),
-            idle_timeout: Duration::from_millis(3),
+        gateway: Settings {
+            body_bytes: 1000,
+            body_timeout: Duration::from_millis(1),
+            connect_timeout: Duration::from_millis(2),
+            first_byte_timeout: Duration::from_millis(3),
+            answer_timeout: Duration::from_millis(4),
+            idle_timeout: Duration::from_millis(5),
+            stall_timeout: Duration::from_millis(6),
             total_timeout: Duration::from_millis(16),
         },
         storage: Storage { page_cache_bytes: 1, kv_cache_bytes: 0, event_queue_bytes: 5, two_phase: true },

@@ -43,7 +43,7 @@ pub struct Parts {
 }
 
 /// Sizes and times that an operator can set; the defaults stand in [`limits`] with their reasons.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Largest request body, in bytes.
     pub body_bytes: usize,

@@ -15,5 +15,7 @@ impl Databases {
     }
 
     /// Lets the writers finish what waits and ends them; afterwards every call is unavailable. Before the committer ends.
-    pub(crate) async fn close(&self) {}
+    pub(crate) async fn close(&self) {
+        todo!()
+    }
 }

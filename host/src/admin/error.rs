@@ -1,0 +1,134 @@
+//! The one shape of an admin error: `{"error":{"code","message","hint"?}}`.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde_json::json;
+use tollgate_store::{KvError, SqlError};
+
+use crate::keys::KeyError;
+use crate::plugin::Refusal;
+
+/// An answer that is no success.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    hint: Option<String>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), hint: None }
+    }
+
+    /// What the caller sent cannot be.
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", message)
+    }
+
+    /// There is no such thing.
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// More than the server takes.
+    pub(super) fn too_large(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    /// A fault of the server.
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+
+    fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+
+    fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
+    /// The machine's word for what happened.
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// Says what helps.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if self.status.is_server_error() {
+            tracing::warn!(code = self.code, message = self.message, "an admin request failed");
+        }
+        let mut error = json!({ "code": self.code, "message": self.message });
+        if let (Some(hint), Some(object)) = (self.hint, error.as_object_mut()) {
+            object.insert("hint".to_owned(), hint.into());
+        }
+        (self.status, Json(json!({ "error": error }))).into_response()
+    }
+}
+
+impl From<KvError> for ApiError {
+    fn from(error: KvError) -> Self {
+        let message = error.to_string();
+        match error {
+            KvError::TooLarge(_) => Self::too_large(message),
+            KvError::Conflict => Self::conflict(message),
+            KvError::Invalid(_) => Self::invalid(message),
+            KvError::Unavailable(_) => Self::unavailable(message),
+        }
+    }
+}
+
+impl From<SqlError> for ApiError {
+    fn from(error: SqlError) -> Self {
+        let message = error.to_string();
+        match error {
+            SqlError::AccessDenied(_) => Self::new(StatusCode::FORBIDDEN, "access_denied", message),
+            SqlError::TooLarge(_) => Self::too_large(message),
+            SqlError::Conflict => Self::conflict(message),
+            SqlError::Invalid(_) => Self::invalid(message),
+            SqlError::Unavailable(_) => Self::unavailable(message),
+        }
+    }
+}
+
+impl From<KeyError> for ApiError {
+    fn from(error: KeyError) -> Self {
+        let message = error.to_string();
+        match error {
+            KeyError::NameTaken(_) => {
+                Self::conflict(message).hint("choose another name, or revoke that key first")
+            }
+            KeyError::NoSuchKey(_) => {
+                Self::not_found(message).hint("`tollgate key list` shows the keys there are")
+            }
+            KeyError::Invalid(_) => Self::invalid(message),
+            KeyError::Random(_) => Self::unavailable(message),
+            KeyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::TooLarge { .. } => Self::too_large(message),
+            Refusal::Name(_) | Refusal::Manifest(_) | Refusal::Component(_) | Refusal::Start(_) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", message)
+            }
+            Refusal::NoSuchPlugin(_) | Refusal::NoSuchVersion(_) => Self::not_found(message)
+                .hint("`tollgate plugin list --json` shows plugins and their versions"),
+            Refusal::Unavailable(_) => Self::unavailable(message),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `/kv/{store}`.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tollgate_store::Kv;
+
+use super::error::ApiError;
+use super::extract::{Parameters, Segments};
+use super::limits::{PAGE_KEYS, PAGE_KEYS_DEFAULT};
+use super::{Admin, Shared};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageParameters {
+    pub(super) prefix: Option<String>,
+    pub(super) cursor: Option<String>,
+    limit: Option<u32>,
+}
+
+impl PageParameters {
+    pub(super) fn limit(&self) -> Result<u32, ApiError> {
+        match self.limit.unwrap_or(PAGE_KEYS_DEFAULT) {
+            limit @ 1..=PAGE_KEYS => Ok(limit),
+            _ => Err(ApiError::invalid(format!("`limit` must be from 1 to {PAGE_KEYS}"))),
+        }
+    }
+}
+
+/// Keys in order: `{keys, cursor}`; with a cursor there are more.
+pub(super) async fn list(
+    State(admin): State<Shared>,
+    Segments(name): Segments<String>,
+    Parameters(page): Parameters<PageParameters>,
+) -> Result<Answer<Value>, ApiError> {
+    let kv = store(&admin, &name)?;
+    let found = kv.list_keys(page.prefix.as_deref(), page.cursor.as_deref(), page.limit()?).await?;
+    Ok(Answer(json!({ "keys": found.keys, "cursor": found.cursor })))
+}
+
+/// One entry: `{key, value, version, expires_ms}`; a value that is not UTF-8 is `{"hex": "…"}`.
+pub(super) async fn get(
+    State(admin): State<Shared>,
+    Segments((name, key)): Segments<(String, String)>,
+) -> Result<Answer<Value>, ApiError> {
+    let Some(entry) = store(&admin, &name)?.get(&key).await? else {
+        return Err(ApiError::not_found(format!("there is no key `{key}` in kv store `{name}`")));
+    };
+    let value = match std::str::from_utf8(&entry.value) {
+        Ok(text) => text.into(),
+        Err(_) => json!({ "hex": hex::encode(&entry.value) }),
+    };
+    Ok(Answer(json!({
+        "key": key,
+        "value": value,
+        "version": entry.version,
+        "expires_ms": entry.expires_ms,
+    })))
+}
+
+fn store<'a>(admin: &'a Admin, name: &str) -> Result<&'a Kv, ApiError> {
+    admin.kv.get(name).ok_or_else(|| {
+        let names: Vec<_> = admin.kv.keys().map(String::as_str).collect();
+        ApiError::not_found(format!("there is no kv store `{name}`"))
+            .hint(format!("there are: {}", names.join(", ")))
+    })
+}

@@ -1,0 +1,21 @@
+//! Every limit of the admin API, with its reason.
+
+use std::time::Duration;
+
+/// Largest JSON body; one SQL statement with its parameters, or a key's description, stays far below.
+pub(super) const JSON_BYTES: usize = 4 * 1024 * 1024;
+
+/// Keys of one page of a kv store; the store's own limit.
+pub(super) const PAGE_KEYS: u32 = 1000;
+
+/// Keys of a page when none is asked for: a screenful or two.
+pub(super) const PAGE_KEYS_DEFAULT: u32 = 100;
+
+/// Longest reason of a blacklist entry: a sentence, told to clients.
+pub(super) const REASON_BYTES: usize = 512;
+
+/// Longest life of a blacklist entry: a year; what should last longer is a revoked key or a removed account.
+pub(super) const BLACKLIST_TTL_MS: u64 = 365 * 24 * 60 * 60 * 1000;
+
+/// Time for an SQL statement; longer ones would keep old pages alive.
+pub(super) const SQL_DEADLINE: Duration = Duration::from_secs(60);

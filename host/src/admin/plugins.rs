@@ -1,0 +1,72 @@
+//! `/plugins`.
+
+use axum::extract::State;
+use axum::{Extension, Json as Answer};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::audit::{Via, audit};
+use super::error::ApiError;
+use super::extract::{Body, Json, Parameters, Segments};
+use crate::plugin::Pushed;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PushParameters {
+    manifest: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rollback {
+    to: Option<String>,
+}
+
+pub(super) async fn list(State(admin): State<Shared>) -> Result<Answer<Value>, ApiError> {
+    Ok(Answer(json!({ "plugins": admin.registry.list().await? })))
+}
+
+/// The body is the component, as it is; the text of its `plugin.toml` may come along as the parameter `manifest`.
+/// Answers when the new version serves.
+pub(super) async fn push(
+    State(admin): State<Shared>,
+    Extension(via): Extension<Via>,
+    Segments(name): Segments<String>,
+    Parameters(PushParameters { manifest }): Parameters<PushParameters>,
+    Body(wasm): Body,
+) -> Result<Answer<Pushed>, ApiError> {
+    // In a task of its own: a client that hangs up must not leave a push half done.
+    let registry = admin.registry.clone();
+    let work = {
+        let name = name.clone();
+        async move { registry.push(&name, wasm.into(), manifest, via.name()).await }
+    };
+    let result = finish(tokio::spawn(work)).await;
+    Ok(Answer(audit(via, "plugin push", &name, result)?))
+}
+
+/// Brings back the version whose digest starts with `to`, or the one before.
+pub(super) async fn rollback(
+    State(admin): State<Shared>,
+    Extension(via): Extension<Via>,
+    Segments(name): Segments<String>,
+    Json(Rollback { to }): Json<Rollback>,
+) -> Result<Answer<Pushed>, ApiError> {
+    let registry = admin.registry.clone();
+    let work = {
+        let name = name.clone();
+        async move { registry.rollback(&name, to.as_deref(), via.name()).await }
+    };
+    let result = finish(tokio::spawn(work)).await;
+    Ok(Answer(audit(via, "plugin rollback", &name, result)?))
+}
+
+async fn finish(
+    work: tokio::task::JoinHandle<Result<Pushed, crate::plugin::Refusal>>,
+) -> Result<Pushed, ApiError> {
+    match work.await {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(ApiError::internal(format!("the push did not come to its end: {error}"))),
+    }
+}

@@ -1,0 +1,35 @@
+//! Plugins that the configuration names.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::Plugin;
+use crate::plugin::Registry;
+
+/// Pushes each configured component that is not the one that serves. A refusal stops the start: an operator who
+/// configures a policy must not find it missing.
+pub(super) async fn push_configured(registry: &Registry, configured: &[Plugin]) -> anyhow::Result<()> {
+    let serving = registry.list().await?;
+    for plugin in configured.iter().filter(|plugin| plugin.enabled) {
+        let Some(file) = &plugin.file else { continue };
+        let wasm = read(file).await?;
+        let digest = hex::encode(Sha256::digest(&wasm));
+        if serving.iter().any(|info| info.name == plugin.name && info.digest == digest) {
+            continue;
+        }
+        let manifest = match &plugin.manifest {
+            Some(path) => Some(String::from_utf8(read(path).await?).context("the manifest is not UTF-8")?),
+            None => None,
+        };
+        let pushed = registry.push(&plugin.name, wasm, manifest, "configuration").await;
+        let pushed = pushed.with_context(|| format!("plugin `{}` from {}", plugin.name, file.display()))?;
+        tracing::info!(plugin = pushed.name, generation = pushed.generation, "pushed a configured plugin");
+    }
+    Ok(())
+}
+
+async fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    tokio::fs::read(path).await.with_context(|| format!("cannot read {}", path.display()))
+}

@@ -1,0 +1,247 @@
+//! What can be written on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::limits;
+
+/// An HTTP gateway for LLM and other APIs whose rules are WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tollgate",
+    version,
+    after_help = "\
+Examples:
+  tollgate serve                                  run on 127.0.0.1:8080 with a built-in demo upstream
+  tollgate key create --name alice --rpm 60       a key for a client
+  tollgate sql gateway \"select count(*) from request_logs\"
+
+Exit codes: 0 done · 1 refused or failed · 2 wrong usage, or no server is running"
+)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) connection: Connection,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Which server a command talks to: the one at a URL, or else the one that serves a data directory here.
+#[derive(Debug, Args)]
+pub(super) struct Connection {
+    /// URL of a running server; without it the command goes through the socket in the data directory.
+    #[arg(long, global = true, env = "TOLLGATE_SERVER", value_name = "URL")]
+    pub(super) server: Option<String>,
+    /// Admin token, needed with --server.
+    #[arg(long, global = true, env = "TOLLGATE_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub(super) token: Option<String>,
+    /// Data directory of the server.
+    #[arg(
+        long,
+        global = true,
+        env = "TOLLGATE_DATA",
+        value_name = "DIR",
+        help = format!("Data directory [default: {}]", limits::DATA)
+    )]
+    pub(super) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the server.
+    Serve(Serve),
+    /// Client keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Plugins: WebAssembly components that make the rules.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Run an SQL statement.
+    #[command(after_help = "\
+Prints a header line and a line for each row, columns separated by tabs. Within a value \\t, \\n, \\r and \\\\ stand
+for a tab, a newline, a carriage return and a backslash; \\N is NULL, and a blob is \\x and hexadecimal digits. A
+statement that returns no rows prints how many it wrote to stderr.
+
+Examples:
+  tollgate sql gateway \"select model, count(*) from request_logs group by model\"
+  tollgate sql gateway \"select * from api_key_metrics\" --json")]
+    Sql {
+        /// The database; the gateway's tables are in `gateway`.
+        database: String,
+        /// One statement, in SQLite's dialect.
+        statement: String,
+        /// Print JSON: {\"columns\", \"rows\", \"rows_written\", \"last_insert_rowid\"}.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look into kv stores.
+    #[command(subcommand)]
+    Kv(KvCommand),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The first line on stdout is `listening on http://IP:PORT`; logs go to stderr (TOLLGATE_LOG=debug for more). The
+first start of a data directory prints an admin token and a client key, once. TOLLGATE_ADMIN_TOKEN sets the token.
+Without an [[account]] in the configuration a built-in demo upstream answers as account `demo`.
+
+Examples:
+  tollgate serve
+  tollgate serve --config tollgate.toml --data /var/lib/tollgate --listen 0.0.0.0:8080")]
+pub(super) struct Serve {
+    /// Configuration file; what the command line names counts more.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Address to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", help = format!("Address to listen on; port 0 takes a free one [default: {}]", limits::LISTEN))]
+    pub(super) listen: Option<SocketAddr>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t, env = "TOLLGATE_LOG_FORMAT")]
+    pub(super) log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines, an object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make a key and print it, alone and only this once.
+    #[command(after_help = "\
+Examples:
+  tollgate key create --name alice
+  KEY=$(tollgate key create --name ci --rpm 60 --tpm 100000 --rpd 5000 --models gpt-4o,gpt-4o-mini)")]
+    Create(KeyCreate),
+    /// List the keys: names and limits, never the keys themselves.
+    #[command(after_help = "Example:\n  tollgate key list --json")]
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a key; requests with it are refused from now on.
+    #[command(after_help = "Example:\n  tollgate key revoke alice")]
+    Revoke {
+        /// The key's name.
+        name: String,
+    },
+}
+
+/// The limits bound the key over all its models.
+#[derive(Debug, Args)]
+pub(super) struct KeyCreate {
+    /// A name for the key, unique among those not revoked.
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: String,
+    /// Requests in any 60 s.
+    #[arg(long, value_name = "N", value_parser = rate())]
+    pub(super) rpm: Option<u64>,
+    /// Tokens in any 60 s, in and out together.
+    #[arg(long, value_name = "N", value_parser = rate())]
+    pub(super) tpm: Option<u64>,
+    /// Requests in any 24 h.
+    #[arg(long, value_name = "N", value_parser = rate())]
+    pub(super) rpd: Option<u64>,
+    /// Models it may use, separated by commas; without it any.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub(super) models: Vec<String>,
+}
+
+fn rate() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..=limits::RATE_MOST)
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PluginCommand {
+    /// Build plugins from source into components.
+    #[command(after_help = "\
+Run it in a directory with a plugins workspace. Examples:
+  tollgate plugin build
+  tollgate plugin build quota blacklist")]
+    Build {
+        /// Plugins to build; none: all.
+        names: Vec<String>,
+    },
+    /// Check a component without a server: its imports, hooks and, with a manifest, its grants.
+    #[command(after_help = "Example:\n  tollgate plugin check quota.wasm --manifest quota.toml")]
+    Check {
+        /// The component.
+        file: PathBuf,
+        /// Its manifest.
+        #[arg(long, value_name = "FILE")]
+        manifest: Option<PathBuf>,
+    },
+    /// Push a component to the server; returns when it serves.
+    #[command(after_help = "\
+Without a manifest the present grants stay. Pushing the running digest makes a new generation.
+
+Examples:
+  tollgate plugin push quota.wasm
+  tollgate plugin push target/my_quota.wasm --name quota --manifest plugin.toml")]
+    Push(PluginPush),
+    /// List the plugins and their generations.
+    #[command(after_help = "Example:\n  tollgate plugin list --json")]
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring back an earlier version.
+    #[command(after_help = "\
+Examples:
+  tollgate plugin rollback quota
+  tollgate plugin rollback quota --to 3f1c…")]
+    Rollback {
+        /// The plugin's name.
+        name: String,
+        /// Digest of the version, or how it starts; none: the one before.
+        #[arg(long, value_name = "DIGEST")]
+        to: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PluginPush {
+    /// The component.
+    pub(super) file: PathBuf,
+    /// The plugin's name; none: the file's stem.
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// A manifest to go with it; none: the present one stays.
+    #[arg(long, value_name = "FILE")]
+    pub(super) manifest: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KvCommand {
+    /// Print the value of a key, byte for byte.
+    #[command(after_help = "Example:\n  tollgate kv get blacklist KEY --json")]
+    Get {
+        /// The store.
+        store: String,
+        /// The key.
+        key: String,
+        /// Print JSON, with version and expiry.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the keys of a store, a line each.
+    #[command(after_help = "Example:\n  tollgate kv list quota --prefix client/")]
+    List {
+        /// The store.
+        store: String,
+        /// Only keys that start with this.
+        #[arg(long)]
+        prefix: Option<String>,
+        /// At most so many.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        limit: Option<u64>,
+    },
+}

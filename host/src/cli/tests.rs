@@ -1,0 +1,136 @@
+use clap::{CommandFactory as _, Parser as _};
+use serde_json::json;
+
+use super::args::{Arguments, Command, KeyCommand, KvCommand, PluginCommand};
+use super::client::{Client, segment};
+use super::failure::Failure;
+use super::output::field;
+
+fn parse(line: &str) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(line.split_whitespace())
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Arguments::command().debug_assert();
+}
+
+#[test]
+fn every_documented_line_is_understood() {
+    for line in [
+        "tollgate serve",
+        "tollgate serve --config tollgate.toml --data DIR --listen 127.0.0.1:0",
+        "tollgate --data DIR serve --log-format json",
+        "tollgate key create --name N --rpm 1 --tpm 2 --rpd 3 --models a,b",
+        "tollgate key list --json --server http://h:1 --token T",
+        "tollgate --server http://h:1 --token T key list",
+        "tollgate key revoke NAME",
+        "tollgate plugin build",
+        "tollgate plugin build quota blacklist",
+        "tollgate plugin check FILE.wasm --manifest F",
+        "tollgate plugin push FILE.wasm --name N --manifest F",
+        "tollgate plugin list",
+        "tollgate plugin rollback NAME --to DIGEST",
+        "tollgate sql DB SELECT --json",
+        "tollgate kv get STORE KEY",
+        "tollgate kv list STORE --prefix p --limit 5",
+    ] {
+        parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn what_is_not_a_command_is_wrong_usage() {
+    for line in [
+        "tollgate",
+        "tollgate frobnicate",
+        "tollgate key",
+        "tollgate key create",
+        "tollgate key create --name N --rpm 0",
+        "tollgate key create --name N --rpm -1",
+        "tollgate key create --name N --tpm many",
+        "tollgate serve --listen localhost",
+        "tollgate plugin push",
+        "tollgate sql gateway",
+        "tollgate kv get STORE",
+        "tollgate kv list STORE --limit 0",
+    ] {
+        assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn arguments_arrive() {
+    let Command::Key(KeyCommand::Create(key)) =
+        parse("tollgate key create --name n --rpm 60 --models a,b").unwrap().command
+    else {
+        panic!("not key create")
+    };
+    assert_eq!((key.name.as_str(), key.rpm, key.tpm), ("n", Some(60), None));
+    assert_eq!(key.models, ["a", "b"]);
+    let Command::Plugin(PluginCommand::Rollback { name, to }) =
+        parse("tollgate plugin rollback quota --to 3f").unwrap().command
+    else {
+        panic!("not rollback")
+    };
+    assert_eq!((name.as_str(), to.as_deref()), ("quota", Some("3f")));
+    let Command::Kv(KvCommand::List { store, prefix, limit }) =
+        parse("tollgate kv list quota --prefix client: --limit 7").unwrap().command
+    else {
+        panic!("not kv list")
+    };
+    assert_eq!((store.as_str(), prefix.as_deref(), limit), ("quota", Some("client:"), Some(7)));
+}
+
+#[test]
+fn help_of_every_command_has_an_example() {
+    fn check(command: &clap::Command) {
+        if command.get_name() != "help" && !command.has_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{} has no example", command.get_name());
+        }
+        command.get_subcommands().for_each(check);
+    }
+    check(&Arguments::command());
+}
+
+#[test]
+fn a_server_needs_a_url_and_a_token() {
+    for (line, message) in [
+        ("tollgate --server h:1 --token t key list", "--server must be a URL such as http://127.0.0.1:8080"),
+        ("tollgate --server http://h:1 key list", "--server needs the admin token"),
+    ] {
+        let mut connection = parse(line).unwrap().connection;
+        if !line.contains("--token") {
+            connection.token = None;
+        }
+        let failure = Client::new(connection).err().unwrap();
+        assert!(matches!(failure, Failure::Usage(_)));
+        assert!(failure.message().starts_with(message), "{}", failure.message());
+    }
+}
+
+#[test]
+fn fields_can_be_told_apart_after_escaping() {
+    for (value, text) in [
+        (json!(null), "\\N"),
+        (json!("NULL"), "NULL"),
+        (json!("\\N"), "\\\\N"),
+        (json!(""), ""),
+        (json!("a\tb\nc\rd\\"), "a\\tb\\nc\\rd\\\\"),
+        (json!({"hex": "00ff"}), "\\x00ff"),
+        (json!("\\x00ff"), "\\\\x00ff"),
+        (json!(-1), "-1"),
+        (json!(1.5), "1.5"),
+        (json!(true), "true"),
+        (json!(["a", "b"]), "a,b"),
+    ] {
+        assert_eq!(field(&value), text);
+    }
+}
+
+#[test]
+fn segments_keep_their_meaning_in_a_path() {
+    assert_eq!(segment("client:ab/c d?é"), "client%3Aab%2Fc%20d%3F%C3%A9");
+    assert_eq!(segment("plain-_.~09"), "plain-_.~09");
+}

@@ -1,0 +1,3 @@
+//! Gateway benchmark.
+
+fn main() {}
