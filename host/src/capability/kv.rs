@@ -1,4 +1,234 @@
-//! `tollgate:storage/kv`.
+//! `tollgate:storage/kv`: key-value stores.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tollgate_store::{Entry, Kv, KvError, SetOptions, Swapped};
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+
+use super::{Budget, Host};
+use crate::plugin::Access;
+use crate::plugin::bindings::imports::tollgate::storage::kv as wit;
+use crate::plugin::bindings::imports::tollgate::storage::types::Error;
+use crate::plugin::limits::LIST_ITEMS;
+
+/// The stores that one plugin may open.
+pub(crate) struct KvCtx {
+    granted: BTreeMap<String, OpenStore>,
+    known: BTreeSet<String>,
+}
 
 /// A kv store that a guest has opened.
-pub struct OpenStore {}
+#[derive(Clone)]
+pub struct OpenStore {
+    kv: Kv,
+    write: bool,
+}
+
+/// The host's side of one call.
+pub(crate) struct KvView<'a> {
+    ctx: &'a KvCtx,
+    table: &'a mut ResourceTable,
+    budget: &'a mut Budget,
+}
+
+struct HasKv;
+
+impl HasData for HasKv {
+    type Data<'a> = KvView<'a>;
+}
+
+/// Links the interface.
+pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    wit::add_to_linker::<T, HasKv>(linker, |state| {
+        let (granted, table, budget) = state.parts();
+        KvView { ctx: &granted.kv, table, budget }
+    })
+}
+
+fn convert_error(error: KvError) -> Error {
+    match error {
+        KvError::TooLarge(text) => Error::TooLarge(text),
+        KvError::Conflict => Error::Conflict,
+        KvError::Invalid(text) => Error::Invalid(text),
+        KvError::Unavailable(text) => Error::Unavailable(text),
+    }
+}
+
+impl KvCtx {
+    /// The error is the name of a store that there is not.
+    pub(crate) fn new(
+        stores: &BTreeMap<String, Kv>,
+        grants: &BTreeMap<String, Access>,
+    ) -> Result<KvCtx, String> {
+        let open = |(name, access): (&String, &Access)| {
+            let kv = stores.get(name).ok_or_else(|| name.clone())?;
+            Ok((name.clone(), OpenStore { kv: kv.clone(), write: *access == Access::ReadWrite }))
+        };
+        Ok(KvCtx {
+            granted: grants.iter().map(open).collect::<Result<_, String>>()?,
+            known: stores.keys().cloned().collect(),
+        })
+    }
+}
+
+impl KvView<'_> {
+    /// The store behind a handle, for a call that brings so many bytes.
+    fn reading(&mut self, handle: &Resource<OpenStore>, bytes: usize) -> Result<&Kv, Error> {
+        self.store(handle, bytes).map(|store| &store.kv)
+    }
+
+    fn writing(&mut self, handle: &Resource<OpenStore>, bytes: usize) -> Result<&Kv, Error> {
+        let store = self.store(handle, bytes)?;
+        if store.write { Ok(&store.kv) } else { Err(Error::AccessDenied) }
+    }
+
+    fn store(&mut self, handle: &Resource<OpenStore>, bytes: usize) -> Result<&OpenStore, Error> {
+        self.budget.call(bytes).map_err(Error::TooLarge)?;
+        self.table.get(handle).map_err(|error| Error::Invalid(error.to_string()))
+    }
+
+    fn answer(&mut self, bytes: usize) -> Result<(), Error> {
+        self.budget.answer(bytes).map_err(Error::TooLarge)
+    }
+
+    fn entry(&mut self, entry: Option<Entry>) -> Result<Option<wit::Entry>, Error> {
+        let Some(entry) = entry else { return Ok(None) };
+        self.answer(entry.value.len())?;
+        Ok(Some(wit::Entry { value: entry.value.to_vec(), version: entry.version }))
+    }
+
+    fn value(&mut self, entry: Option<Entry>) -> Result<Option<Vec<u8>>, Error> {
+        let Some(entry) = entry else { return Ok(None) };
+        self.answer(entry.value.len())?;
+        Ok(Some(entry.value.to_vec()))
+    }
+}
+
+impl wit::Host for KvView<'_> {}
+
+impl wit::HostStore for KvView<'_> {
+    async fn open(&mut self, name: String) -> Result<Resource<OpenStore>, Error> {
+        self.budget.call(name.len()).map_err(Error::TooLarge)?;
+        let Some(store) = self.ctx.granted.get(&name) else {
+            return Err(if self.ctx.known.contains(&name) {
+                Error::AccessDenied
+            } else {
+                Error::NoSuchStore
+            });
+        };
+        self.table.push(store.clone()).map_err(|_| Error::TooLarge("too many open handles".to_owned()))
+    }
+
+    async fn get(&mut self, handle: Resource<OpenStore>, key: String) -> Result<Option<Vec<u8>>, Error> {
+        let entry = self.reading(&handle, key.len())?.get(&key).await.map_err(convert_error)?;
+        self.value(entry)
+    }
+
+    async fn get_many(
+        &mut self,
+        handle: Resource<OpenStore>,
+        keys: Vec<String>,
+    ) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        check_items(keys.len())?;
+        let kv = self.reading(&handle, bytes_of(&keys))?;
+        let entries = kv.get_many(&keys).await.map_err(convert_error)?;
+        entries.into_iter().map(|entry| self.value(entry)).collect()
+    }
+
+    async fn set(
+        &mut self,
+        handle: Resource<OpenStore>,
+        key: String,
+        value: Vec<u8>,
+        options: wit::SetOptions,
+    ) -> Result<bool, Error> {
+        let options = SetOptions { ttl_ms: options.ttl_ms, if_absent: options.if_absent };
+        let kv = self.writing(&handle, key.len() + value.len())?;
+        kv.set(&key, value, options).await.map_err(convert_error)
+    }
+
+    async fn set_many(
+        &mut self,
+        handle: Resource<OpenStore>,
+        entries: Vec<(String, Vec<u8>)>,
+        ttl_ms: Option<u64>,
+    ) -> Result<(), Error> {
+        check_items(entries.len())?;
+        let bytes = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+        self.writing(&handle, bytes)?.set_many(entries, ttl_ms).await.map_err(convert_error)
+    }
+
+    async fn delete(&mut self, handle: Resource<OpenStore>, key: String) -> Result<(), Error> {
+        self.writing(&handle, key.len())?.delete(&key).await.map_err(convert_error)
+    }
+
+    async fn delete_many(&mut self, handle: Resource<OpenStore>, keys: Vec<String>) -> Result<(), Error> {
+        check_items(keys.len())?;
+        self.writing(&handle, bytes_of(&keys))?.delete_many(&keys).await.map_err(convert_error)
+    }
+
+    async fn exists(&mut self, handle: Resource<OpenStore>, key: String) -> Result<bool, Error> {
+        self.reading(&handle, key.len())?.exists(&key).await.map_err(convert_error)
+    }
+
+    async fn list_keys(
+        &mut self,
+        handle: Resource<OpenStore>,
+        prefix: Option<String>,
+        cursor: Option<String>,
+        limit: u32,
+    ) -> Result<wit::Page, Error> {
+        let bytes = prefix.as_ref().map_or(0, String::len) + cursor.as_ref().map_or(0, String::len);
+        let limit = limit.clamp(1, LIST_ITEMS as u32);
+        let kv = self.reading(&handle, bytes)?;
+        let page = kv.list_keys(prefix.as_deref(), cursor.as_deref(), limit).await.map_err(convert_error)?;
+        self.answer(bytes_of(&page.keys))?;
+        Ok(wit::Page { keys: page.keys, cursor: page.cursor })
+    }
+
+    async fn increment(
+        &mut self,
+        handle: Resource<OpenStore>,
+        key: String,
+        delta: i64,
+        ttl_ms: Option<u64>,
+    ) -> Result<i64, Error> {
+        self.writing(&handle, key.len())?.increment(&key, delta, ttl_ms).await.map_err(convert_error)
+    }
+
+    async fn read(&mut self, handle: Resource<OpenStore>, key: String) -> Result<Option<wit::Entry>, Error> {
+        let entry = self.reading(&handle, key.len())?.get(&key).await.map_err(convert_error)?;
+        self.entry(entry)
+    }
+
+    async fn swap(
+        &mut self,
+        handle: Resource<OpenStore>,
+        key: String,
+        expected: Option<u64>,
+        value: Vec<u8>,
+        ttl_ms: Option<u64>,
+    ) -> Result<wit::Swapped, Error> {
+        let kv = self.writing(&handle, key.len() + value.len())?;
+        match kv.swap(&key, expected, value, ttl_ms).await.map_err(convert_error)? {
+            Swapped::Swapped(version) => Ok(wit::Swapped::Swapped(version)),
+            Swapped::Stale(entry) => Ok(wit::Swapped::Stale(self.entry(entry)?)),
+        }
+    }
+
+    async fn drop(&mut self, handle: Resource<OpenStore>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        Ok(())
+    }
+}
+
+fn check_items(items: usize) -> Result<(), Error> {
+    if items <= LIST_ITEMS {
+        return Ok(());
+    }
+    Err(Error::TooLarge(format!("a list may have {LIST_ITEMS} items")))
+}
+
+fn bytes_of(keys: &[String]) -> usize {
+    keys.iter().map(String::len).sum()
+}

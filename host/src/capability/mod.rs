@@ -1,5 +1,9 @@
 //! Puts the store behind the WIT interfaces, one capability a file.
+//!
+//! Each has four items: a context (what one plugin is granted), a view of it (what one call sees), a conversion of the
+//! store's errors, and `add_to_linker`. No host function traps or panics: whatever a guest asks for is answered.
 
+mod budget;
 pub mod kv;
 pub mod sql;
 
@@ -7,9 +11,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tollgate_store::{Database, Kv};
-use wasmtime::component::Linker;
+use wasmtime::component::{Linker, ResourceTable};
 
-use crate::plugin::instance::HostState;
+pub(crate) use budget::Budget;
+
+use crate::plugin::{ComponentError, Grants};
 
 /// The stores that plugins can be granted, by name. A clone is the same set.
 #[derive(Clone, Default)]
@@ -23,9 +29,31 @@ impl Stores {
     pub fn new(kv: BTreeMap<String, Kv>, sql: BTreeMap<String, Database>) -> Stores {
         Stores { kv: Arc::new(kv), sql: Arc::new(sql) }
     }
+
+    /// What one plugin may open. A grant of a store that there is not is refused.
+    pub(crate) fn granted(&self, grants: &Grants) -> Result<Granted, ComponentError> {
+        let kv = kv::KvCtx::new(&self.kv, &grants.kv)
+            .map_err(|name| ComponentError::NoSuchStore { kind: "kv store", name })?;
+        let sql = sql::SqlCtx::new(&self.sql, &grants.sql)
+            .map_err(|name| ComponentError::NoSuchStore { kind: "database", name })?;
+        Ok(Granted { kv, sql })
+    }
+}
+
+/// What one plugin may open, of every capability.
+pub(crate) struct Granted {
+    pub(crate) kv: kv::KvCtx,
+    pub(crate) sql: sql::SqlCtx,
+}
+
+/// What the state of an instance must have for capabilities to work.
+pub(crate) trait Host: Send + 'static {
+    /// What was granted, the open handles, and what is left of the running call's budget.
+    fn parts(&mut self) -> (&Granted, &mut ResourceTable, &mut Budget);
 }
 
 /// Links all capabilities.
-pub(crate) fn add_to_linker(_linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
-    Ok(())
+pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    kv::add_to_linker(linker)?;
+    sql::add_to_linker(linker)
 }

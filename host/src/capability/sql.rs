@@ -1,4 +1,203 @@
-//! `tollgate:storage/sql`.
+//! `tollgate:storage/sql`: SQL databases.
 
-/// A database that a guest has opened.
-pub struct OpenDatabase {}
+use std::collections::{BTreeMap, BTreeSet};
+
+use tollgate_store::{Access as SqlAccess, Database, Outcome, SqlError, Statement, TableGrant, Value};
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+
+use super::{Budget, Host};
+use crate::plugin::bindings::imports::tollgate::storage::sql as wit;
+use crate::plugin::bindings::imports::tollgate::storage::types::Error;
+use crate::plugin::limits::BATCH_STATEMENTS;
+use crate::plugin::{Access, SqlGrant};
+
+/// The databases that one plugin may open.
+pub(crate) struct SqlCtx {
+    granted: BTreeMap<String, OpenDatabase>,
+    known: BTreeSet<String>,
+}
+
+/// A database that a guest has opened, narrowed to its grant.
+#[derive(Clone)]
+pub struct OpenDatabase {
+    database: Database,
+}
+
+/// The host's side of one call.
+pub(crate) struct SqlView<'a> {
+    ctx: &'a SqlCtx,
+    table: &'a mut ResourceTable,
+    budget: &'a mut Budget,
+}
+
+struct HasSql;
+
+impl HasData for HasSql {
+    type Data<'a> = SqlView<'a>;
+}
+
+/// Links the interface.
+pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    wit::add_to_linker::<T, HasSql>(linker, |state| {
+        let (granted, table, budget) = state.parts();
+        SqlView { ctx: &granted.sql, table, budget }
+    })
+}
+
+fn convert_error(error: SqlError) -> Error {
+    match error {
+        SqlError::AccessDenied(text) => {
+            tracing::debug!(reason = text, "a plugin's statement was denied");
+            Error::AccessDenied
+        }
+        SqlError::TooLarge(text) => Error::TooLarge(text),
+        SqlError::Conflict => Error::Conflict,
+        SqlError::Invalid(text) => Error::Invalid(text),
+        SqlError::Unavailable(text) => Error::Unavailable(text),
+    }
+}
+
+impl SqlCtx {
+    /// The error is the name of a database that there is not.
+    pub(crate) fn new(
+        databases: &BTreeMap<String, Database>,
+        grants: &BTreeMap<String, SqlGrant>,
+    ) -> Result<SqlCtx, String> {
+        let open = |(name, grant): (&String, &SqlGrant)| {
+            let database = databases.get(name).ok_or_else(|| name.clone())?;
+            Ok((name.clone(), OpenDatabase { database: database.with_access(access(grant)) }))
+        };
+        Ok(SqlCtx {
+            granted: grants.iter().map(open).collect::<Result<_, String>>()?,
+            known: databases.keys().cloned().collect(),
+        })
+    }
+}
+
+fn access(grant: &SqlGrant) -> SqlAccess {
+    match grant {
+        SqlGrant::Whole(Access::ReadWrite) => SqlAccess::Full,
+        SqlGrant::Whole(Access::Read) => SqlAccess::ReadOnly,
+        SqlGrant::Tables(tables) => SqlAccess::Tables { rules: tables.iter().map(table_grant).collect() },
+    }
+}
+
+fn table_grant((table, access): (&String, &Access)) -> TableGrant {
+    match access {
+        Access::Read => TableGrant::read(table),
+        Access::ReadWrite => TableGrant::read_write(table),
+    }
+}
+
+impl SqlView<'_> {
+    /// The database behind a handle, for a call that brings so many bytes; its work ends with the guest's deadline.
+    fn database(&mut self, handle: &Resource<OpenDatabase>, bytes: usize) -> Result<Database, Error> {
+        self.budget.call(bytes).map_err(Error::TooLarge)?;
+        let open = self.table.get(handle).map_err(|error| Error::Invalid(error.to_string()))?;
+        Ok(open.database.with_deadline(self.budget.time_left()))
+    }
+
+    fn outcome(&mut self, outcome: Outcome) -> Result<wit::Outcome, Error> {
+        let rows: usize = outcome.rows.iter().flatten().map(bytes_of_value).sum();
+        self.budget.answer(rows).map_err(Error::TooLarge)?;
+        Ok(wit::Outcome {
+            columns: outcome.columns,
+            rows: outcome.rows.into_iter().map(|row| row.into_iter().map(to_guest).collect()).collect(),
+            rows_written: outcome.rows_written,
+            last_insert_rowid: outcome.last_insert_rowid,
+        })
+    }
+}
+
+impl wit::Host for SqlView<'_> {}
+
+impl wit::HostDatabase for SqlView<'_> {
+    async fn open(&mut self, name: String) -> Result<Resource<OpenDatabase>, Error> {
+        self.budget.call(name.len()).map_err(Error::TooLarge)?;
+        let Some(database) = self.ctx.granted.get(&name) else {
+            return Err(if self.ctx.known.contains(&name) {
+                Error::AccessDenied
+            } else {
+                Error::NoSuchStore
+            });
+        };
+        self.table.push(database.clone()).map_err(|_| Error::TooLarge("too many open handles".to_owned()))
+    }
+
+    async fn query(
+        &mut self,
+        handle: Resource<OpenDatabase>,
+        statement: wit::Statement,
+    ) -> Result<wit::Outcome, Error> {
+        let database = self.database(&handle, bytes_of(&statement))?;
+        let outcome = database.query(from_guest(statement)).await.map_err(convert_error)?;
+        self.outcome(outcome)
+    }
+
+    async fn execute(
+        &mut self,
+        handle: Resource<OpenDatabase>,
+        statement: wit::Statement,
+    ) -> Result<wit::Outcome, Error> {
+        let database = self.database(&handle, bytes_of(&statement))?;
+        let outcome = database.execute(from_guest(statement)).await.map_err(convert_error)?;
+        self.outcome(outcome)
+    }
+
+    async fn batch(
+        &mut self,
+        handle: Resource<OpenDatabase>,
+        statements: Vec<wit::Statement>,
+    ) -> Result<Vec<wit::Outcome>, Error> {
+        if statements.len() > BATCH_STATEMENTS {
+            return Err(Error::TooLarge(format!("a batch may have {BATCH_STATEMENTS} statements")));
+        }
+        let database = self.database(&handle, statements.iter().map(bytes_of).sum())?;
+        let statements = statements.into_iter().map(from_guest).collect();
+        let outcomes = database.batch(statements).await.map_err(convert_error)?;
+        outcomes.into_iter().map(|outcome| self.outcome(outcome)).collect()
+    }
+
+    async fn drop(&mut self, handle: Resource<OpenDatabase>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        Ok(())
+    }
+}
+
+fn from_guest(statement: wit::Statement) -> Statement {
+    let params = statement.params.into_iter().map(|value| match value {
+        wit::Value::Null => Value::Null,
+        wit::Value::Integer(integer) => Value::Integer(integer),
+        wit::Value::Real(real) => Value::Real(real),
+        wit::Value::Text(text) => Value::Text(text),
+        wit::Value::Blob(bytes) => Value::Blob(bytes),
+    });
+    Statement::new(statement.sql, params.collect())
+}
+
+fn to_guest(value: Value) -> wit::Value {
+    match value {
+        Value::Null => wit::Value::Null,
+        Value::Integer(integer) => wit::Value::Integer(integer),
+        Value::Real(real) => wit::Value::Real(real),
+        Value::Text(text) => wit::Value::Text(text),
+        Value::Blob(bytes) => wit::Value::Blob(bytes),
+    }
+}
+
+fn bytes_of(statement: &wit::Statement) -> usize {
+    let params = statement.params.iter().map(|value| match value {
+        wit::Value::Text(text) => text.len(),
+        wit::Value::Blob(bytes) => bytes.len(),
+        _ => 0,
+    });
+    statement.sql.len() + params.sum::<usize>()
+}
+
+fn bytes_of_value(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::Blob(bytes) => bytes.len(),
+        _ => 0,
+    }
+}

@@ -24,9 +24,6 @@ pub enum ComponentError {
     /// It exports none of the hooks.
     #[error("exports no hook; known hooks are {}", hook_names())]
     NoHook,
-    /// An import that no manifest can grant.
-    #[error("imports {0}, which plugins cannot have")]
-    UnknownImport(String),
     /// An import that this manifest does not grant.
     #[error("imports {0}, which the manifest does not grant")]
     NotGranted(String),
@@ -73,9 +70,12 @@ pub struct Inspection {
     pub imports: Vec<String>,
 }
 
+/// The interface of the admission hook.
+pub(crate) const ADMISSION: &str = "tollgate:policy/admission@0.1.0";
+
 /// Name and interface of each hook, in the order of [`Hooks`].
 const HOOKS: [(&str, &str); 4] = [
-    ("admission", "tollgate:policy/admission@0.1.0"),
+    ("admission", ADMISSION),
     ("ingestion", "tollgate:policy/ingestion@0.1.0"),
     ("jobs", "tollgate:policy/jobs@0.1.0"),
     ("lifecycle", "tollgate:policy/lifecycle@0.1.0"),

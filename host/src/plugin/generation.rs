@@ -1,18 +1,25 @@
 //! One loaded version of a plugin: a pool of instances behind typed calls.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
+use tokio::sync::{Notify, SemaphorePermit};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout_at;
 use wasmtime::component::Component;
 
-use super::Engine;
 use super::admission::{Decision, Request, Subject};
-use super::component::{ComponentError, Hooks};
+use super::component::{ComponentError, Hooks, Inspection};
 use super::ingestion::{Event, Receipt};
-use super::job::{Job, Report};
+use super::instance::{Blueprint, Instance, Overrun, no_hook};
+use super::job::{Budget, Job, Report};
+use super::log::PluginLog;
 use super::manifest::Manifest;
+use super::meter::{Counters, Meter};
+use super::pool::Pool;
 use super::settle::Settlement;
+use super::{Engine, cut, limits};
 use crate::capability::Stores;
 
 /// Which version a generation is.
@@ -61,98 +68,262 @@ pub enum CallError {
     NoHook(Hook),
 }
 
-/// What a generation has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Calls started.
-    pub calls: u64,
-    /// Calls that ended in a trap or over the deadline.
-    pub traps: u64,
-    /// Calls that the guest answered with an error.
-    pub errors: u64,
+/// One loaded version of a plugin. Dropping the last reference ends it: calls in flight hold one.
+pub struct Generation {
+    name: Arc<str>,
+    identity: Identity,
+    manifest: Manifest,
+    hooks: Hooks,
+    blueprint: Blueprint,
+    pool: Pool,
+    meter: Meter,
+    failure: Notify,
 }
 
-/// One loaded version of a plugin. Dropping the last reference ends it: calls in flight hold one.
-pub struct Generation {}
+/// A call under way: dropped with it, by a caller that gave up, the instance is gone.
+struct Running<'a> {
+    instance: Box<Instance>,
+    started: Instant,
+    deadline: Instant,
+    _slot: SemaphorePermit<'a>,
+}
+
+/// What came of a call: in time or not, trapped or not, an answer or the guest's own error.
+type Outcome<T> = Result<wasmtime::Result<Result<T, String>>, Elapsed>;
 
 impl Generation {
     /// Checks a component against its manifest and the stores there are, and prepares its instances; starts none.
     pub fn new(
-        _engine: &Engine,
-        _component: &Component,
-        _manifest: Manifest,
-        _identity: Identity,
-        _stores: &Stores,
+        engine: &Engine,
+        component: &Component,
+        manifest: Manifest,
+        identity: Identity,
+        stores: &Stores,
     ) -> Result<Generation, ComponentError> {
-        todo!()
+        let inspection = Inspection::of(engine, component)?;
+        inspection.check_grants(&manifest.grants)?;
+        let granted = stores.granted(&manifest.grants)?;
+        let name: Arc<str> = Arc::from(manifest.name.as_str());
+        let log = PluginLog::new(name.clone());
+        let memory = manifest.limits.memory_bytes;
+        let blueprint = Blueprint::new(engine, component, inspection.hooks, granted, log, memory)?;
+        Ok(Generation {
+            identity,
+            hooks: inspection.hooks,
+            blueprint,
+            pool: Pool::new(manifest.limits.instances),
+            meter: Meter::new(&name),
+            failure: Notify::new(),
+            name,
+            manifest,
+        })
     }
 
     /// The plugin's name.
     pub fn name(&self) -> &Arc<str> {
-        todo!()
+        &self.name
     }
 
     /// Which version this is.
     pub fn identity(&self) -> &Identity {
-        todo!()
+        &self.identity
     }
 
     /// The manifest it was loaded with.
     pub fn manifest(&self) -> &Manifest {
-        todo!()
+        &self.manifest
     }
 
     /// The hooks it has.
     pub fn hooks(&self) -> Hooks {
-        todo!()
+        self.hooks
     }
 
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
-        todo!()
+        self.meter.counters()
     }
 
-    /// Ends with the next trap, overrun or error of this generation.
+    /// Ends with the next trap, overrun or error of this generation, or at once after one that nobody has waited for.
+    /// For one listener.
     pub async fn failed(&self) {
-        todo!()
+        self.failure.notified().await;
     }
 
     /// Starts one instance and keeps it, as a last check before the generation serves.
     pub async fn warm(&self) -> Result<(), CallError> {
-        todo!()
+        let running = self.begin(Hook::Init, self.manifest.limits.init_deadline).await?;
+        self.pool.put(running.instance);
+        Ok(())
     }
 
     /// Asks for one decision for each subject.
     pub async fn admit(
         &self,
-        _request: Arc<Request>,
-        _subjects: Arc<[Arc<Subject>]>,
+        request: Arc<Request>,
+        subjects: Arc<[Arc<Subject>]>,
     ) -> Result<Vec<Decision>, CallError> {
-        todo!()
+        let mut running = self.begin(Hook::Admit, self.manifest.limits.admit_deadline).await?;
+        let outcome = timeout_at(running.deadline.into(), running.instance.admit(request, subjects)).await;
+        self.finish(Hook::Admit, running, outcome)
     }
 
     /// Settles allows.
-    pub async fn settle(&self, _settlements: Arc<Vec<Settlement>>) -> Result<(), CallError> {
-        todo!()
+    pub async fn settle(&self, settlements: Arc<Vec<Settlement>>) -> Result<(), CallError> {
+        let mut running = self.begin(Hook::Settle, self.manifest.limits.settle_deadline).await?;
+        let outcome = timeout_at(running.deadline.into(), running.instance.settle(settlements)).await;
+        self.finish(Hook::Settle, running, outcome)
     }
 
     /// Stores a batch of events.
-    pub async fn ingest(&self, _events: &[Event]) -> Result<Receipt, CallError> {
-        todo!()
+    pub async fn ingest(&self, events: &[Event]) -> Result<Receipt, CallError> {
+        let mut running = self.begin(Hook::Ingest, self.manifest.limits.ingest_deadline).await?;
+        let call = async |instance: &mut Instance| {
+            let Some(hook) = instance.ingestion.clone() else { return Err(no_hook()) };
+            hook.call_ingest(instance.store(), events).await
+        };
+        let outcome = timeout_at(running.deadline.into(), call(&mut running.instance)).await;
+        self.finish(Hook::Ingest, running, outcome)
     }
 
     /// The jobs there are.
     pub async fn schedule(&self) -> Result<Vec<Job>, CallError> {
-        todo!()
+        let mut running = self.begin(Hook::Schedule, limits::SCHEDULE_DEADLINE).await?;
+        let call = async |instance: &mut Instance| {
+            let Some(hook) = instance.jobs.clone() else { return Err(no_hook()) };
+            hook.call_schedule(instance.store()).await.map(Ok)
+        };
+        let outcome = timeout_at(running.deadline.into(), call(&mut running.instance)).await;
+        self.finish(Hook::Schedule, running, outcome)
     }
 
     /// Runs a job within the manifest's deadline for jobs.
-    pub async fn run_job(&self, _name: &str, _now_ms: u64) -> Result<Report, CallError> {
-        todo!()
+    pub async fn run_job(&self, name: &str, now_ms: u64) -> Result<Report, CallError> {
+        let limit = self.manifest.limits.job_deadline;
+        let mut running = self.begin(Hook::Run, limit).await?;
+        let deadline_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let call = async |instance: &mut Instance| {
+            let Some(hook) = instance.jobs.clone() else { return Err(no_hook()) };
+            hook.call_run(instance.store(), name, Budget { now_ms, deadline_ms }).await
+        };
+        let outcome = timeout_at(running.deadline.into(), call(&mut running.instance)).await;
+        self.finish(Hook::Run, running, outcome)
     }
 
     /// Prepares the version; nothing to do where the component has no such hook.
     pub async fn init(&self) -> Result<(), CallError> {
-        todo!()
+        if !self.hooks.lifecycle {
+            return Ok(());
+        }
+        let mut running = self.begin(Hook::Init, self.manifest.limits.init_deadline).await?;
+        let call = async |instance: &mut Instance| {
+            let Some(hook) = instance.lifecycle.clone() else { return Err(no_hook()) };
+            hook.call_init(instance.store()).await
+        };
+        let outcome = timeout_at(running.deadline.into(), call(&mut running.instance)).await;
+        self.finish(Hook::Init, running, outcome)
+    }
+
+    async fn begin(&self, hook: Hook, limit: Duration) -> Result<Running<'_>, CallError> {
+        if !hook.is_among(self.hooks) {
+            return Err(CallError::NoHook(hook));
+        }
+        let started = Instant::now();
+        let deadline = started + limit;
+        // Half of the time is left for the call itself.
+        let slot = self.pool.slot(started + limit / 2).await.ok_or(CallError::Busy)?;
+        self.meter.started(hook);
+        let mut instance = match self.pool.take() {
+            Some(instance) => instance,
+            None => self.start(hook, limit, deadline).await?,
+        };
+        instance.begin(deadline);
+        Ok(Running { instance, started, deadline, _slot: slot })
+    }
+
+    async fn start(
+        &self,
+        hook: Hook,
+        limit: Duration,
+        deadline: Instant,
+    ) -> Result<Box<Instance>, CallError> {
+        let error = match timeout_at(deadline.into(), self.blueprint.start(deadline)).await {
+            Ok(Ok(instance)) => return Ok(Box::new(instance)),
+            Ok(Err(error)) if error.is::<wasmtime::PoolConcurrencyLimitError>() => CallError::Busy,
+            Ok(Err(error)) => trap(&error, None, limit),
+            Err(_) => CallError::Deadline(limit),
+        };
+        Err(self.failed_with(hook, error))
+    }
+
+    /// Gives the instance back, unless the call left it in an unknown state.
+    fn finish<T>(&self, hook: Hook, running: Running<'_>, outcome: Outcome<T>) -> Result<T, CallError> {
+        let limit = running.deadline - running.started;
+        self.meter.ended(hook, running.started.elapsed());
+        let answer = match outcome {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                let memory = running.instance.exhausted_memory();
+                return Err(self.failed_with(hook, trap(&error, memory, limit)));
+            }
+            Err(_) => return Err(self.failed_with(hook, CallError::Deadline(limit))),
+        };
+        self.pool.put(running.instance);
+        answer.map_err(|text| self.failed_with(hook, CallError::Guest(cut(text, limits::TEXT_BYTES))))
+    }
+
+    fn failed_with(&self, hook: Hook, error: CallError) -> CallError {
+        if error != CallError::Busy {
+            let (plugin, generation) = (&*self.name, self.identity.number);
+            tracing::warn!(plugin, generation, ?hook, %error, "a plugin call failed");
+            self.meter.failed(hook, &error);
+            self.failure.notify_one();
+        }
+        error
+    }
+
+    #[cfg(test)]
+    pub(crate) fn idle(&self) -> usize {
+        self.pool.idle()
+    }
+}
+
+/// What ended a guest: its own trap, the engine's, or a limit.
+fn trap(error: &wasmtime::Error, exhausted_memory: Option<usize>, limit: Duration) -> CallError {
+    if error.is::<Overrun>() {
+        return CallError::Deadline(limit);
+    }
+    let text = format!("{}", error.root_cause());
+    tracing::debug!(error = format!("{error:?}"), "a guest ended in a trap");
+    match exhausted_memory {
+        Some(bytes) => CallError::Trap(format!("out of its {bytes} bytes of memory ({text})")),
+        None => CallError::Trap(cut(text, limits::TEXT_BYTES)),
+    }
+}
+
+impl Hook {
+    /// All of them, in the order of their declaration.
+    pub(crate) const ALL: [Hook; 6] =
+        [Hook::Admit, Hook::Settle, Hook::Ingest, Hook::Schedule, Hook::Run, Hook::Init];
+
+    /// The function's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Hook::Admit => "admit",
+            Hook::Settle => "settle",
+            Hook::Ingest => "ingest",
+            Hook::Schedule => "schedule",
+            Hook::Run => "run",
+            Hook::Init => "init",
+        }
+    }
+
+    fn is_among(self, hooks: Hooks) -> bool {
+        match self {
+            Hook::Admit | Hook::Settle => hooks.admission,
+            Hook::Ingest => hooks.ingestion,
+            Hook::Schedule | Hook::Run => hooks.jobs,
+            Hook::Init => true,
+        }
     }
 }

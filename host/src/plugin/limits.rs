@@ -78,6 +78,12 @@ pub const HOST_CALLS: u32 = 1_000_000;
 /// Bytes that one guest call may have the host read, write or answer in all; a job that needs more goes in several runs.
 pub const HOST_BYTES: usize = 256 << 20;
 
+/// Items in a list argument of a kv call, and keys in a page; `wit/storage/kv.wit` promises it.
+pub const LIST_ITEMS: usize = 1_000;
+
+/// Statements in one SQL batch: an ingestion batch of 1,000 events has a few for each.
+pub const BATCH_STATEMENTS: usize = 10_000;
+
 /// Handles (stores, streams, pollables) that an instance may hold open.
 pub const HANDLES: usize = 256;
 

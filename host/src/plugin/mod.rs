@@ -10,11 +10,13 @@ pub mod component;
 pub mod engine;
 pub mod generation;
 pub mod ingest;
-pub mod instance;
+mod instance;
 pub mod jobs;
 pub mod limits;
+mod log;
 pub mod manifest;
-pub mod pool;
+mod meter;
+mod pool;
 pub mod registry;
 pub mod settle;
 
@@ -25,6 +27,7 @@ pub use engine::Engine;
 pub use generation::{CallError, Generation, Hook, Identity};
 pub use ingest::{EventQueue, EventRecord};
 pub use manifest::{Access, Grants, Instances, Manifest, ManifestError, OnError, SqlGrant};
+pub use meter::Counters;
 pub use registry::{Pushed, Refusal, Registry};
 
 /// The types of `wit/policy/admission.wit`.
@@ -42,4 +45,10 @@ pub mod ingestion {
 /// The types of `wit/policy/jobs.wit`.
 pub mod job {
     pub use super::bindings::jobs::exports::tollgate::policy::jobs::{Budget, Job, Report, Timing};
+}
+
+/// At most so many bytes of a text that a guest gave.
+fn cut(mut text: String, bytes: usize) -> String {
+    text.truncate(text.floor_char_boundary(bytes));
+    text
 }

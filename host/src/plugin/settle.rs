@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 use wasmtime::component::{ComponentType, Lower};
 
 use super::admission::{Subject, Ticket, Usage};
+use super::{ActivePlugin, limits};
 
 /// `settlement` of `wit/policy/admission.wit`, sharing what the allows of one request have in common.
 #[derive(Clone, ComponentType, Lower)]
@@ -24,4 +30,113 @@ pub struct Settlement {
     pub ticket: Option<Ticket>,
     /// How it went.
     pub usage: Usage,
+}
+
+/// One plugin's allow of one subject.
+#[derive(Clone)]
+pub(crate) struct Allow {
+    pub(crate) plugin: Arc<ActivePlugin>,
+    pub(crate) ticket: Option<Ticket>,
+}
+
+/// What is to be told to each plugin that allowed a subject.
+pub(crate) struct Ended {
+    pub(crate) request_id: Arc<str>,
+    pub(crate) model: Arc<str>,
+    pub(crate) subject: Arc<Subject>,
+    pub(crate) allows: Vec<Allow>,
+    pub(crate) now_ms: u64,
+    pub(crate) usage: Usage,
+}
+
+/// Settlements for one plugin.
+struct Batch {
+    plugin: Arc<ActivePlugin>,
+    settlements: Vec<Settlement>,
+}
+
+/// Settles what comes, until the queue ends: when every sender is gone, or after `closing` when it is empty and no
+/// lease is open any more.
+pub(crate) async fn run(mut queue: mpsc::Receiver<Ended>, closing: CancellationToken) {
+    let mut ended = Vec::with_capacity(limits::SETTLE_BATCH);
+    let mut retries = JoinSet::new();
+    loop {
+        let received = tokio::select! {
+            received = queue.recv_many(&mut ended, limits::SETTLE_BATCH) => received,
+            () = closing.cancelled(), if !queue.is_closed() => {
+                queue.close();
+                continue;
+            }
+        };
+        if received == 0 {
+            break;
+        }
+        let next = Instant::now() + limits::SETTLE_LINGER;
+        settle(batches(ended.drain(..)), &mut retries).await;
+        if received < limits::SETTLE_BATCH && !queue.is_closed() {
+            sleep_until(next).await;
+        }
+    }
+    while retries.join_next().await.is_some() {}
+}
+
+fn batches(ended: impl Iterator<Item = Ended>) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    for Ended { request_id, model, subject, allows, now_ms, usage } in ended {
+        for Allow { plugin, ticket } in allows {
+            let settlement = Settlement {
+                request_id: request_id.clone(),
+                now_ms,
+                model: model.clone(),
+                subject: subject.clone(),
+                ticket,
+                usage: usage.clone(),
+            };
+            match batches.iter_mut().find(|batch| Arc::ptr_eq(&batch.plugin, &plugin)) {
+                Some(batch) => batch.settlements.push(settlement),
+                None => batches.push(Batch { plugin, settlements: vec![settlement] }),
+            }
+        }
+    }
+    batches
+}
+
+/// Tries each batch once; what fails goes on beside, so that one plugin does not hold up the others.
+async fn settle(batches: Vec<Batch>, retries: &mut JoinSet<()>) {
+    let attempts = batches.into_iter().map(|Batch { plugin, settlements }| async move {
+        let settlements = Arc::new(settlements);
+        let result = plugin.settle(&settlements).await;
+        if result.is_ok() {
+            plugin.settled.increment(settlements.len() as u64);
+        }
+        result.err().map(|_| (plugin, settlements))
+    });
+    for (plugin, settlements) in join_all(attempts).await.into_iter().flatten() {
+        if retries.len() >= limits::SETTLE_RETRIES {
+            retries.join_next().await;
+        }
+        retries.spawn(retry(plugin, settlements));
+    }
+    while retries.try_join_next().is_some() {}
+}
+
+/// Tries a batch again, then each of its settlements alone, since one bad one may fail all.
+async fn retry(plugin: Arc<ActivePlugin>, settlements: Arc<Vec<Settlement>>) {
+    for attempt in 1..limits::SETTLE_ATTEMPTS {
+        sleep(limits::SETTLE_RETRY_WAIT * attempt).await;
+        if plugin.settle(&settlements).await.is_ok() {
+            plugin.settled.increment(settlements.len() as u64);
+            return;
+        }
+    }
+    for settlement in settlements.iter() {
+        match plugin.settle(&Arc::new(vec![settlement.clone()])).await {
+            Ok(()) => plugin.settled.increment(1),
+            Err(error) => {
+                let (plugin_name, request) = (&**plugin.name(), &*settlement.request_id);
+                tracing::error!(plugin = plugin_name, request, %error, "a settlement is lost");
+                plugin.lost.increment(1);
+            }
+        }
+    }
 }

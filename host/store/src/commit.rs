@@ -3,13 +3,28 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
+use redb::{Durability, WriteTransaction};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::{kv::KvWrite, sql::pages::PageBatch};
+use crate::{
+    core::{Core, unavailable},
+    inbox::Group,
+    kv::{
+        KvWrite,
+        key::{AsKey, Key},
+        record::{ROWS, Record},
+        sweep::Sweeper,
+    },
+    names::Names,
+    queue::QueueBatch,
+    sql::pages::{self, PageBatch},
+};
 
 /// Why changes are not on disk.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -83,4 +98,177 @@ impl Future for Ack {
 
 fn gone() -> CommitError {
     CommitError::Unavailable("the committer has ended".to_owned())
+}
+
+impl Change {
+    /// Bytes that it brings into a commit.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Pages(batch) => batch.size(),
+            Self::Kv(writes) => writes.iter().map(KvWrite::size).sum(),
+        }
+    }
+}
+
+/// The committer's thread: commits group after group until the store is closed or the storage fails.
+pub(crate) fn run(core: Arc<Core>) {
+    let mut end = End { core: &core, result: Err(gone()) };
+    let mut sweeper = Sweeper::new();
+    end.result = loop {
+        let group = core.inbox.next(sweeper.due());
+        let last = group.last;
+        let result = commit_group(&core, &mut sweeper, &group);
+        if let Err(error) = &result {
+            // Before the answers: nothing may be acknowledged after this one.
+            core.health.poison(error);
+        }
+        for message in group.messages {
+            // Whoever asked may be gone.
+            let _ = message.answer.send(result.clone());
+        }
+        if last || result.is_err() {
+            break result;
+        }
+    };
+}
+
+/// Ends the store with the thread, even if it panics, so that nobody waits for it.
+struct End<'a> {
+    core: &'a Core,
+    result: Result<(), CommitError>,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        match &self.result {
+            Ok(()) => self.core.health.close(),
+            Err(error) => self.core.health.poison(error),
+        }
+        drop(self.core.database.write().take());
+        self.core.inbox.end(&self.result, &self.core.health.reason());
+        self.core.queues.end();
+    }
+}
+
+/// Everything that goes into one commit beside the messages.
+struct Collected {
+    rows: Vec<(Key, Record)>,
+    queues: Vec<QueueBatch>,
+    names: Vec<(u8, String, u32)>,
+    expired: Vec<Vec<u8>>,
+}
+
+fn commit_group(core: &Core, sweeper: &mut Sweeper, group: &Group) -> Result<(), CommitError> {
+    let started = Instant::now();
+    let expired = sweeper.step(core)?;
+    let mut collected = Collected {
+        rows: core.overlay.collect(),
+        queues: core.queues.collect(),
+        // Last: rows of a name given meanwhile are not among the collected.
+        names: core.names.collect(),
+        expired,
+    };
+    if collected.is_empty() && group.messages.iter().all(|message| message.changes.is_empty()) {
+        return Ok(());
+    }
+    collected.rows.sort_unstable_by(|(left, _), (right, _)| left.bytes().cmp(right.bytes()));
+    let joint: Vec<(&KvWrite, u64)> = group
+        .messages
+        .iter()
+        .flat_map(|message| &message.changes)
+        .filter_map(|change| if let Change::Kv(writes) = change { Some(writes) } else { None })
+        .flatten()
+        .map(|write| (write, core.next_version()))
+        .collect();
+    let visible = (!joint.is_empty()).then(|| core.visible.write());
+    write(core, group, &collected, &joint).map_err(unavailable)?;
+    for (write, version) in &joint {
+        core.overlay.publish(write, *version, || core.next_version());
+    }
+    drop(visible);
+    let kv_writes = collected.rows.len() + joint.len() + collected.expired.len();
+    core.overlay.committed(collected.rows);
+    if core.queues.committed(collected.queues) {
+        core.inbox.touch();
+    }
+    count(core, group, started, kv_writes);
+    Ok(())
+}
+
+fn write(
+    core: &Core,
+    group: &Group,
+    collected: &Collected,
+    joint: &[(&KvWrite, u64)],
+) -> Result<(), redb::Error> {
+    let mut transaction = {
+        let database = core.database.read();
+        let database = database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+        database.begin_write()?
+    };
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.set_two_phase_commit(core.two_phase);
+    if !collected.names.is_empty() {
+        Names::write(&transaction, &collected.names)?;
+    }
+    write_kv(core, &transaction, collected, joint)?;
+    for batch in &collected.queues {
+        batch.write(&transaction)?;
+    }
+    for change in group.messages.iter().flat_map(|message| &message.changes) {
+        if let Change::Pages(batch) = change {
+            pages::apply(&transaction, batch)?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn write_kv(
+    core: &Core,
+    transaction: &WriteTransaction,
+    collected: &Collected,
+    joint: &[(&KvWrite, u64)],
+) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(ROWS)?;
+    for key in &collected.expired {
+        table.remove(key.as_slice())?;
+    }
+    let now_ms = core.now_ms();
+    let mut row = Vec::new();
+    let mut put = |key: &Key, record: &Record| -> Result<(), redb::Error> {
+        if record.is_gone(now_ms) {
+            table.remove(key.bytes())?;
+        } else {
+            record.encode(&mut row);
+            table.insert(key.bytes(), row.as_slice())?;
+        }
+        Ok(())
+    };
+    for (key, record) in &collected.rows {
+        put(key, record)?;
+    }
+    // After the overlay's: the overlay publishes them in this order too.
+    for (write, version) in joint {
+        put(&write.key, &write.record(*version))?;
+    }
+    Ok(())
+}
+
+fn count(core: &Core, group: &Group, started: Instant, kv_writes: usize) {
+    let micros = |since: Instant| u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let mut figures = core.figures.lock();
+    figures.commits += 1;
+    figures.kv_writes += kv_writes as u64;
+    figures.commit_us = micros(started);
+    if let Some(since) = group.since {
+        figures.lag_us = micros(since);
+        figures.max_lag_us = figures.max_lag_us.max(figures.lag_us);
+    }
+}
+
+impl Collected {
+    fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.queues.is_empty() && self.names.is_empty() && self.expired.is_empty()
+    }
 }

@@ -1,34 +1,116 @@
 //! What the parts of an open store share.
 
-use crate::commit::{Ack, Change, CommitError};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
 
-/// The heart of an open store: the redb file, the committer's inbox, the overlay. Shared as `Arc<Core>`.
-pub(crate) struct Core {}
+use parking_lot::{Mutex, RwLock};
+use redb::{Database, ReadTransaction, ReadableDatabase};
+
+use crate::{
+    Clock, Stats,
+    commit::{Ack, Change, CommitError},
+    health::Health,
+    inbox::Inbox,
+    kv::key::Keys,
+    names::Names,
+    overlay::Overlay,
+    queue::Queues,
+};
+
+/// The heart of an open store, shared as `Arc<Core>`. It does not keep the committer running; `Open` does.
+pub(crate) struct Core {
+    /// None once the committer has ended.
+    pub(crate) database: RwLock<Option<Database>>,
+    /// Held alone from a joint commit until its kv writes are visible, so that no snapshot shows half of it.
+    pub(crate) visible: RwLock<()>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) inbox: Inbox,
+    pub(crate) overlay: Overlay,
+    pub(crate) keys: Keys,
+    pub(crate) names: Names,
+    pub(crate) queues: Queues,
+    pub(crate) figures: Mutex<Stats>,
+    pub(crate) two_phase: bool,
+    pub(crate) clock: Clock,
+    pub(crate) epoch: u64,
+    pub(crate) versions: AtomicU64,
+}
+
+/// Bits of a version or sequence below the epoch: a trillion for each opening of the store.
+pub(crate) const EPOCH_SHIFT: u32 = 40;
 
 impl Core {
-    /// Hands changes to the committer, as one message that becomes durable whole or not at all. Never blocks.
-    /// Await the answer, or `wait` for it on a blocking thread.
-    pub(crate) fn submit(&self, _changes: Vec<Change>) -> Ack {
-        todo!()
+    /// Hands changes to the committer, as one message that becomes durable whole or not at all, with everything that
+    /// was written to the overlay before. Never blocks. Await the answer, or `wait` for it on a blocking thread.
+    pub(crate) fn submit(&self, changes: Vec<Change>) -> Ack {
+        self.inbox.submit(changes)
     }
 
-    /// A snapshot of everything durable. Blocks shortly (while a joint commit is published).
-    pub(crate) fn begin_read(&self) -> Result<redb::ReadTransaction, CommitError> {
-        todo!()
+    /// A snapshot of everything durable. For blocking threads: it waits while a joint commit is being published.
+    pub(crate) fn begin_read(&self) -> Result<ReadTransaction, CommitError> {
+        let _visible = self.visible.read();
+        match &*self.database.read() {
+            Some(database) => database.begin_read().map_err(unavailable),
+            None => Err(self.health.reason()),
+        }
     }
 
-    /// Next version or sequence: unique over all restarts of this store.
+    /// The next version: unique over all restarts of this store.
     pub(crate) fn next_version(&self) -> u64 {
-        todo!()
+        self.versions.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The time, in milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> u64 {
-        todo!()
+        (self.clock)()
     }
 
     /// The reason why nothing is written any more, if so.
     pub(crate) fn down(&self) -> Option<CommitError> {
-        todo!()
+        self.health.check().err()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            overlay_bytes: self.overlay.bytes() as u64,
+            cache_bytes: self.overlay.clean_bytes(),
+            waiting_bytes: self.inbox.bytes() as u64,
+            poisoned: self.health.poisoned().is_some(),
+            ..*self.figures.lock()
+        }
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Core").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+/// An error of the storage, as whoever waits for it sees it.
+pub(crate) fn unavailable(error: impl Into<redb::Error>) -> CommitError {
+    CommitError::Unavailable(error.into().to_string())
+}
+
+/// Keeps the committer running; its last handle stops it, after it wrote what waits.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) core: Arc<Core>,
+    pub(crate) committer: Option<JoinHandle<()>>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.core.health.close();
+        drop(self.core.inbox.stop());
+        if self.committer.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the committer panicked");
+        }
     }
 }

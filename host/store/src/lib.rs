@@ -3,11 +3,16 @@
 //! One committer thread owns the write transaction and groups whatever waits into one commit. Writes that are not
 //! committed yet live in the overlay, which is the truth for them; clean kv values are cached by moka.
 
+mod backend;
 pub mod commit;
 mod core;
+mod health;
+mod inbox;
 mod joint;
 pub mod kv;
 pub mod limits;
+mod names;
+mod overlay;
 pub mod queue;
 pub mod sql;
 mod stats;

@@ -1,14 +1,38 @@
 //! Opening and closing a store.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    fmt,
+    fs::File,
+    path::Path,
+    sync::{Arc, atomic::AtomicU64},
+    thread,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
+use parking_lot::{Mutex, RwLock};
+use redb::{Durability, ReadableTable, TableDefinition};
 use thiserror::Error;
 
 use crate::{
     CommitError, Joint, Kv, KvError, KvOptions, Queue, QueueError, Stats,
-    core::Core,
+    backend::Given,
+    commit::{self, Change},
+    core::{Core, EPOCH_SHIFT, Open},
+    health::Health,
+    inbox::Inbox,
+    kv::{key::Keys, record::ROWS},
+    limits::{CACHE_BYTES, KV_CACHE_BYTES, LIST_ITEMS},
+    names::Names,
+    overlay::Overlay,
+    queue::{CHUNKS, Queues, REMOVED},
     sql::{Database, Databases, SqlError},
 };
+
+/// Numbers of the whole file: `format`, `epoch`.
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// How rows are laid out.
+const FORMAT: u64 = 1;
 
 /// Milliseconds since 1970, from wherever the caller takes the time.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -38,65 +62,182 @@ pub enum OpenError {
     Storage(String),
 }
 
-/// Named kv stores, SQL databases and queues in one file. A clone is the same store.
+/// Named kv stores, SQL databases and queues in one file. A clone is the same store. The last handle, of whatever
+/// kind, that goes away stops the committer and waits for it; better call `close` first.
 #[derive(Clone)]
 pub struct Store {
-    #[expect(dead_code, reason = "skeleton")]
-    core: Arc<Core>,
     databases: Arc<Databases>,
+    open: Arc<Open>,
 }
 
 impl Store {
     /// Opens the file, or creates it; after a crash it is recovered first. Blocks.
-    pub fn open(_path: &Path, _options: Options) -> Result<Self, OpenError> {
-        todo!()
+    pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
+        let mut builder = redb::Database::builder();
+        builder.set_cache_size(options.cache_bytes);
+        let database = match options.backend {
+            Some(backend) => builder.create_with_backend(Given(backend)).map_err(refused)?,
+            None => {
+                let database = builder.create(path).map_err(refused)?;
+                sync_directory(path);
+                database
+            }
+        };
+        let (epoch, names) = start(&database, options.two_phase).map_err(storage)?;
+        let health = Arc::new(Health::default());
+        let core = Arc::new(Core {
+            database: RwLock::new(Some(database)),
+            visible: RwLock::new(()),
+            overlay: Overlay::new(options.kv_cache_bytes, Arc::clone(&health)),
+            health,
+            inbox: Inbox::default(),
+            keys: Keys::default(),
+            names,
+            queues: Queues::default(),
+            figures: Mutex::default(),
+            two_phase: options.two_phase,
+            clock: options.clock,
+            epoch,
+            versions: AtomicU64::new((epoch << EPOCH_SHIFT) + 1),
+        });
+        let committer = {
+            let core = Arc::clone(&core);
+            thread::Builder::new()
+                .name("store-committer".to_owned())
+                .spawn(move || commit::run(core))
+                .map_err(|error| OpenError::Storage(error.to_string()))?
+        };
+        let open = Arc::new(Open { core, committer: Some(committer) });
+        Ok(Self { databases: Arc::default(), open })
     }
 
-    /// Opens a named kv store, or creates it. Blocks shortly for the first time of a name.
-    pub fn kv(&self, _name: &str, _options: KvOptions) -> Result<Kv, KvError> {
-        todo!()
+    /// Opens a named kv store, or creates it.
+    pub fn kv(&self, name: &str, options: KvOptions) -> Result<Kv, KvError> {
+        Kv::open(Arc::clone(&self.open), name, options)
     }
 
-    /// Opens a named SQL database, or creates it; the same name twice is the same writer. Blocks shortly for the first time of
-    /// a name.
+    /// Opens a named SQL database, or creates it; the same name twice is the same writer. Blocks shortly for the first
+    /// time of a name. The database serves as long as a handle of the store, of a kv store or of a queue lives.
     pub fn database(&self, name: &str) -> Result<Database, SqlError> {
-        self.databases.open(&self.core, name)
+        self.databases.open(&self.open.core, name)
     }
 
-    /// Opens a named queue, or creates it.
-    pub fn queue(&self, _name: &str, _capacity_bytes: u64) -> Result<Queue, QueueError> {
-        todo!()
+    /// Opens a named queue, or creates it. Blocks for reading what is in it, the first time.
+    pub fn queue(&self, name: &str, capacity_bytes: u64) -> Result<Queue, QueueError> {
+        Queue::open(Arc::clone(&self.open), name, capacity_bytes)
     }
 
     /// Makes all changes visible and durable together, or none.
-    pub async fn commit(&self, _joint: Joint) -> Result<(), CommitError> {
-        todo!()
+    pub async fn commit(&self, joint: Joint) -> Result<(), CommitError> {
+        let core = &self.open.core;
+        if joint.kv.len() > LIST_ITEMS {
+            return Err(CommitError::TooLarge(format!("a list has at most {LIST_ITEMS} items")));
+        }
+        if !joint.stores.iter().all(|kv| kv.belongs_to(core)) {
+            return Err(CommitError::Invalid("a kv store of another file".to_owned()));
+        }
+        match joint.sql {
+            Some(sql) => sql.commit(joint.kv).await,
+            None => core.submit(vec![Change::Kv(joint.kv)]).await,
+        }
     }
 
     /// Everything accepted so far is on disk when this returns.
     pub async fn flush(&self) -> Result<(), CommitError> {
-        todo!()
+        self.open.core.submit(Vec::new()).await
     }
 
     /// Figures.
     pub fn stats(&self) -> Stats {
-        todo!()
+        self.open.core.stats()
     }
 
     /// Writes what waits and releases the file. Everything asked afterwards is unavailable.
     pub async fn close(&self) -> Result<(), CommitError> {
-        todo!()
+        self.databases.close().await;
+        self.open.core.health.close();
+        self.open.core.inbox.stop().await
     }
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Store").finish_non_exhaustive()
+        formatter.debug_struct("Store").field("core", &self.open.core).finish_non_exhaustive()
     }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        todo!()
+        Self {
+            cache_bytes: CACHE_BYTES,
+            kv_cache_bytes: KV_CACHE_BYTES,
+            clock: Arc::new(system_time_ms),
+            two_phase: false,
+            backend: None,
+        }
     }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Options")
+            .field("cache_bytes", &self.cache_bytes)
+            .field("kv_cache_bytes", &self.kv_cache_bytes)
+            .field("two_phase", &self.two_phase)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Checks the format, begins a new epoch and makes the tables, in one commit.
+fn start(database: &redb::Database, two_phase: bool) -> Result<(u64, Names), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.set_two_phase_commit(two_phase);
+    let epoch = {
+        let mut meta = transaction.open_table(META)?;
+        let format = meta.get("format")?.map_or(FORMAT, |format| format.value());
+        if format != FORMAT {
+            return Err(redb::Error::Corrupted(format!("the file has format {format}, not {FORMAT}")));
+        }
+        let epoch = meta.get("epoch")?.map_or(0, |epoch| epoch.value()) + 1;
+        meta.insert("format", FORMAT)?;
+        meta.insert("epoch", epoch)?;
+        epoch
+    };
+    transaction.open_table(ROWS)?;
+    transaction.open_table(CHUNKS)?;
+    transaction.open_table(REMOVED)?;
+    let names = Names::load(&transaction)?;
+    transaction.commit()?;
+    Ok((epoch, names))
+}
+
+/// A new file stays in its directory after a power failure only if the directory is synced too.
+fn sync_directory(path: &Path) {
+    let synced =
+        path.parent().map(|directory| File::open(directory).and_then(|directory| directory.sync_all()));
+    if let Some(Err(error)) = synced {
+        // Not every system can do it, and the file itself is in order.
+        tracing::debug!(%error, "cannot sync the directory of the store");
+    }
+}
+
+fn system_time_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|time| u64::try_from(time.as_millis()).ok())
+        .unwrap_or_default()
+}
+
+fn refused(error: redb::DatabaseError) -> OpenError {
+    match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => OpenError::AlreadyOpen,
+        other => OpenError::Storage(other.to_string()),
+    }
+}
+
+fn storage(error: redb::Error) -> OpenError {
+    OpenError::Storage(error.to_string())
 }

@@ -1,46 +1,39 @@
 //! The chain of admission plugins, and what becomes of each allow.
 
 pub mod active;
+mod lease;
+mod phase;
 
+use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tollgate_store::Clock;
 
-use super::admission::{Denial, Request, Subject, Usage};
+use super::admission::{Denial, Request, Subject};
+use super::settle::{self, Ended};
+use super::{CallError, limits};
 use active::ActivePlugin;
+pub use lease::Lease;
+use phase::Phase;
 
 /// The chain. A clone is the same chain.
 #[derive(Clone)]
-pub struct Admissions {}
+pub struct Admissions {
+    shared: Arc<Shared>,
+}
 
-impl Admissions {
-    /// An empty chain, which allows everything. Needs a tokio runtime, in which it settles.
-    pub fn new(_clock: Clock) -> Admissions {
-        todo!()
-    }
-
-    /// Replaces the chain: those of `plugins` that have the hook, in their manifests' order. To be called after each
-    /// change of a generation too, since its order and hooks may have changed.
-    pub fn install(&self, _plugins: Vec<Arc<ActivePlugin>>) {
-        todo!()
-    }
-
-    /// Asks every plugin about the subjects that the ones before it allowed; one verdict for each subject, in order.
-    ///
-    /// Runs in a task of its own: when the caller is dropped, it goes on, and its leases are settled as client-aborted.
-    pub async fn admit(&self, _request: Arc<Request>, _subjects: Vec<Arc<Subject>>) -> Vec<Verdict> {
-        todo!()
-    }
-
-    /// Leases that are open or wait for their settlement.
-    pub fn open_leases(&self) -> usize {
-        todo!()
-    }
-
-    /// Admits nothing any more and waits, for a while, until every lease has been settled.
-    pub async fn shutdown(&self) {
-        todo!()
-    }
+/// What phases and leases share.
+struct Shared {
+    chain: ArcSwap<Vec<Arc<ActivePlugin>>>,
+    queue: mpsc::Sender<Ended>,
+    clock: Clock,
+    closing: CancellationToken,
+    settler: TaskTracker,
 }
 
 /// The answer for one subject.
@@ -66,26 +59,71 @@ pub enum Verdict {
     Busy,
 }
 
-/// One admitted subject. Settled exactly once: by [`Lease::settle`], or as client-aborted when it is dropped.
-///
-/// Its place in the settle queue was taken before it was admitted, so that settling neither waits nor fails.
-#[derive(Debug)]
-pub struct Lease {}
-
-impl Lease {
-    /// Ends the lease with what was used.
-    pub fn settle(self, _usage: Usage) {
-        todo!()
+impl Admissions {
+    /// An empty chain, which allows everything. Needs a tokio runtime, in which it settles.
+    pub fn new(clock: Clock) -> Admissions {
+        Admissions::with_queue(clock, limits::SETTLE_QUEUE)
     }
 
-    /// Tells what was used so far, so that the plugins renew their leases; `usage.ending` is taken as running. A drop
-    /// settles with the usage told last.
-    pub fn renew(&self, _usage: Usage) {
-        todo!()
+    fn with_queue(clock: Clock, places: usize) -> Admissions {
+        let (queue, ended) = mpsc::channel(places);
+        let closing = CancellationToken::new();
+        let settler = TaskTracker::new();
+        settler.spawn(settle::run(ended, closing.clone()));
+        settler.close();
+        let chain = ArcSwap::from_pointee(Vec::new());
+        Admissions { shared: Arc::new(Shared { chain, queue, clock, closing, settler }) }
     }
 
-    /// The subject.
-    pub fn subject(&self) -> &Subject {
-        todo!()
+    /// Replaces the chain: those of `plugins` that have the hook, in their manifests' order. To be called after each
+    /// change of a generation too, since its order and hooks may have changed.
+    pub fn install(&self, plugins: Vec<Arc<ActivePlugin>>) {
+        let mut chain: Vec<_> = plugins.into_iter().map(|plugin| (plugin.current(), plugin)).collect();
+        chain.retain(|(generation, _)| generation.hooks().admission);
+        chain.sort_by_key(|(generation, _)| generation.manifest().order);
+        let chain = chain.into_iter().map(|(_, plugin)| plugin).collect();
+        self.shared.chain.store(Arc::new(chain));
+    }
+
+    /// Asks every plugin about the subjects that the ones before it allowed; one verdict for each subject, in order.
+    ///
+    /// Runs in a task of its own: when the caller is dropped, it goes on, and its leases are settled as client-aborted.
+    pub async fn admit(&self, request: Arc<Request>, subjects: Vec<Arc<Subject>>) -> Vec<Verdict> {
+        let chain = self.shared.chain.load_full();
+        if chain.is_empty() && !self.shared.closing.is_cancelled() {
+            return subjects.into_iter().map(|subject| Verdict::Allowed(Lease::free(subject))).collect();
+        }
+        let count = subjects.len();
+        let Some(phase) = Phase::begin(&self.shared, &request, &subjects) else {
+            return busy(count);
+        };
+        let task = tokio::spawn(phase.run(chain, request, Arc::from(subjects)));
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "an admission ended without an answer");
+            busy(count)
+        })
+    }
+
+    /// Leases that are open or wait for their settlement.
+    pub fn open_leases(&self) -> usize {
+        self.shared.queue.max_capacity() - self.shared.queue.capacity()
+    }
+
+    /// Admits nothing any more and waits, for a while, until every lease has been settled.
+    pub async fn shutdown(&self) {
+        self.shared.closing.cancel();
+        if timeout(limits::SHUTDOWN_WAIT, self.shared.settler.wait()).await.is_err() {
+            tracing::warn!(leases = self.open_leases(), "leases are left unsettled; they expire");
+        }
+    }
+}
+
+fn busy(count: usize) -> Vec<Verdict> {
+    (0..count).map(|_| Verdict::Busy).collect()
+}
+
+impl fmt::Debug for Admissions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Admissions").field("open_leases", &self.open_leases()).finish_non_exhaustive()
     }
 }

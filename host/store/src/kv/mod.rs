@@ -1,8 +1,21 @@
 //! Key-value stores.
 
+pub(crate) mod key;
+mod list;
+mod named;
+pub(crate) mod record;
+pub(crate) mod sweep;
+
 use std::sync::Arc;
 
 use thiserror::Error;
+
+pub use self::named::Kv;
+use self::{
+    key::{AsKey, Key},
+    record::Record,
+};
+use crate::commit::CommitError;
 
 /// When a write is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +51,18 @@ pub enum KvError {
     /// The store cannot answer now; nothing is known to have changed.
     #[error("unavailable: {0}")]
     Unavailable(String),
+}
+
+impl From<CommitError> for KvError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::TooLarge(text) => Self::TooLarge(text),
+            CommitError::Conflict => Self::Conflict,
+            CommitError::Invalid(text) => Self::Invalid(text),
+            CommitError::Unavailable(text) => Self::Unavailable(text),
+            CommitError::AccessDenied => Self::Invalid(error.to_string()),
+        }
+    }
 }
 
 /// A value as it stands in a store.
@@ -79,78 +104,23 @@ pub enum Swapped {
 }
 
 /// A write to a kv store inside of a joint commit.
-#[derive(Debug)]
-pub(crate) struct KvWrite {}
-
-/// A named kv store. A clone is the same store. Its functions need a tokio runtime; they are ready at once whenever
-/// memory answers, and go to a blocking thread when the disk is needed.
 #[derive(Clone, Debug)]
-pub struct Kv {}
+pub(crate) struct KvWrite {
+    pub(crate) key: Key,
+    /// None removes the key.
+    pub(crate) value: Option<Arc<[u8]>>,
+    /// Milliseconds since 1970; 0: never.
+    pub(crate) expires_ms: u64,
+}
 
-impl Kv {
-    /// The value of a key.
-    pub async fn get(&self, _key: &str) -> Result<Option<Entry>, KvError> {
-        todo!()
+impl KvWrite {
+    /// What the key then stands for.
+    pub(crate) fn record(&self, version: u64) -> Record {
+        Record { value: self.value.clone(), version, expires_ms: self.expires_ms }
     }
 
-    /// The values of several keys, in the order asked.
-    pub async fn get_many(&self, _keys: &[String]) -> Result<Vec<Option<Entry>>, KvError> {
-        todo!()
-    }
-
-    /// Writes a value. False: `if_absent` was asked, and the key is there.
-    pub async fn set(&self, _key: &str, _value: Vec<u8>, _options: SetOptions) -> Result<bool, KvError> {
-        todo!()
-    }
-
-    /// Writes several values; after a crash all of them are there, or none.
-    pub async fn set_many(
-        &self,
-        _entries: Vec<(String, Vec<u8>)>,
-        _ttl_ms: Option<u64>,
-    ) -> Result<(), KvError> {
-        todo!()
-    }
-
-    /// Removes a key; an absent one is no error.
-    pub async fn delete(&self, _key: &str) -> Result<(), KvError> {
-        todo!()
-    }
-
-    /// Removes several keys; after a crash all of them are gone, or none.
-    pub async fn delete_many(&self, _keys: &[String]) -> Result<(), KvError> {
-        todo!()
-    }
-
-    /// Whether a key is there.
-    pub async fn exists(&self, _key: &str) -> Result<bool, KvError> {
-        todo!()
-    }
-
-    /// Keys that start with `prefix`, after `cursor`, at most `limit` (1 to 1,000) of them.
-    pub async fn list_keys(
-        &self,
-        _prefix: Option<&str>,
-        _cursor: Option<&str>,
-        _limit: u32,
-    ) -> Result<Page, KvError> {
-        todo!()
-    }
-
-    /// Adds to a decimal number and returns the sum; an absent key counts as 0. `ttl_ms` applies when this creates
-    /// the key; afterwards the expiry stays as it is.
-    pub async fn increment(&self, _key: &str, _delta: i64, _ttl_ms: Option<u64>) -> Result<i64, KvError> {
-        todo!()
-    }
-
-    /// Writes a value only if the key still has the expected version (none: only if it is absent).
-    pub async fn swap(
-        &self,
-        _key: &str,
-        _expected: Option<u64>,
-        _value: Vec<u8>,
-        _ttl_ms: Option<u64>,
-    ) -> Result<Swapped, KvError> {
-        todo!()
+    /// Bytes that it brings into a commit.
+    pub(crate) fn size(&self) -> usize {
+        self.key.bytes().len() + self.value.as_ref().map_or(0, |value| value.len())
     }
 }

@@ -1,0 +1,349 @@
+//! The functions of a named store.
+
+use std::sync::Arc;
+
+use super::{
+    Acknowledge, Entry, KvError, KvOptions, KvWrite, Page, SetOptions, Swapped,
+    key::{AsKey, Key, KeyBuffer},
+    list,
+    record::{ROWS, Record},
+};
+use crate::{
+    commit::CommitError,
+    core::{Core, Open, unavailable},
+    limits::{LIST_ITEMS, MESSAGE_BYTES, VALUE_BYTES},
+    names::Kind,
+    overlay::{Loaded, Step},
+};
+
+/// A named kv store. A clone is the same store. Its functions need a tokio runtime; they are ready at once whenever
+/// memory answers, and go to a blocking thread when the disk is needed.
+#[derive(Clone, Debug)]
+pub struct Kv {
+    store: u32,
+    options: KvOptions,
+    core: Arc<Core>,
+    /// Keeps the committer running.
+    _open: Arc<Open>,
+}
+
+impl Kv {
+    pub(crate) fn open(open: Arc<Open>, name: &str, options: KvOptions) -> Result<Self, KvError> {
+        let core = Arc::clone(&open.core);
+        core.health.check()?;
+        let store = core.names.number(Kind::Kv, name).map_err(KvError::Invalid)?;
+        Ok(Self { store, options, core, _open: open })
+    }
+
+    /// The value of a key.
+    pub async fn get(&self, key: &str) -> Result<Option<Entry>, KvError> {
+        let key = self.key(key)?;
+        let record = match self.core.overlay.peek(&key) {
+            Some(record) => record,
+            None => self.load(key.to_key()).await?.record,
+        };
+        Ok(self.entry(&record))
+    }
+
+    /// The values of several keys, in the order asked.
+    pub async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Entry>>, KvError> {
+        check_items(keys.len())?;
+        let mut entries = vec![None; keys.len()];
+        let mut places = Vec::new();
+        let mut missing = Vec::new();
+        for (place, key) in keys.iter().enumerate() {
+            let key = self.key(key)?;
+            match (self.core.overlay.peek(&key), entries.get_mut(place)) {
+                (Some(record), Some(entry)) => *entry = self.entry(&record),
+                _ => {
+                    places.push(place);
+                    missing.push(key.to_key());
+                }
+            }
+        }
+        if !missing.is_empty() {
+            for (place, loaded) in places.into_iter().zip(self.load_many(missing).await?) {
+                if let Some(entry) = entries.get_mut(place) {
+                    *entry = self.entry(&loaded.record);
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Writes a value. False: `if_absent` was asked, and the key is there.
+    pub async fn set(&self, key: &str, value: Vec<u8>, options: SetOptions) -> Result<bool, KvError> {
+        let key = self.key(key)?;
+        let value = checked_value(value)?;
+        let expires_ms = self.expires_ms(options.ttl_ms);
+        if !options.if_absent {
+            self.room().await?;
+            self.core.overlay.put(&key, || self.record(Some(value), expires_ms))?;
+            self.acknowledge().await?;
+            return Ok(true);
+        }
+        let written = self
+            .update(&key, |present| {
+                let absent = self.entry(present).is_none();
+                Ok((absent.then(|| self.record(Some(Arc::clone(&value)), expires_ms)), absent))
+            })
+            .await?;
+        if written {
+            self.acknowledge().await?;
+        }
+        Ok(written)
+    }
+
+    /// Writes several values with one expiry; after a crash all of them are there, or none.
+    pub async fn set_many(
+        &self,
+        entries: Vec<(String, Vec<u8>)>,
+        ttl_ms: Option<u64>,
+    ) -> Result<(), KvError> {
+        check_items(entries.len())?;
+        check_bytes(entries.iter().map(|(key, value)| key.len() + value.len()).sum())?;
+        let expires_ms = self.expires_ms(ttl_ms);
+        let mut writes = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            writes.push((self.key(&key)?.to_key(), Some(checked_value(value)?)));
+        }
+        self.write_many(writes, expires_ms).await
+    }
+
+    /// Removes a key; an absent one is no error.
+    pub async fn delete(&self, key: &str) -> Result<(), KvError> {
+        let key = self.key(key)?;
+        self.room().await?;
+        self.core.overlay.put(&key, || self.record(None, 0))?;
+        self.acknowledge().await
+    }
+
+    /// Removes several keys; after a crash all of them are gone, or none.
+    pub async fn delete_many(&self, keys: &[String]) -> Result<(), KvError> {
+        check_items(keys.len())?;
+        let mut writes = Vec::with_capacity(keys.len());
+        for key in keys {
+            writes.push((self.key(key)?.to_key(), None));
+        }
+        self.write_many(writes, 0).await
+    }
+
+    /// Whether a key is there.
+    pub async fn exists(&self, key: &str) -> Result<bool, KvError> {
+        Ok(self.get(key).await?.is_some())
+    }
+
+    /// Keys that start with `prefix`, after `cursor`, at most `limit` (1 to 1,000) of them.
+    pub async fn list_keys(
+        &self,
+        prefix: Option<&str>,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page, KvError> {
+        let range = list::Range::new(self.store, prefix, cursor, limit)?;
+        let core = Arc::clone(&self.core);
+        Ok(blocking(move || list::page(&core, &range)).await?)
+    }
+
+    /// Adds to a decimal number and returns the sum; an absent key counts as 0. `ttl_ms` applies when this creates
+    /// the key; afterwards the expiry stays as it is.
+    pub async fn increment(&self, key: &str, delta: i64, ttl_ms: Option<u64>) -> Result<i64, KvError> {
+        let key = self.key(key)?;
+        let sum = self
+            .update(&key, |present| {
+                let (number, expires_ms) = match self.entry(present) {
+                    Some(entry) => (decimal(&entry.value)?, present.expires_ms),
+                    None => (0, self.expires_ms(ttl_ms)),
+                };
+                let sum = number
+                    .checked_add(delta)
+                    .ok_or_else(|| KvError::Invalid("the sum is out of range".to_owned()))?;
+                Ok((Some(self.record(Some(sum.to_string().into_bytes().into()), expires_ms)), sum))
+            })
+            .await?;
+        self.acknowledge().await?;
+        Ok(sum)
+    }
+
+    /// Writes a value only if the key still has the expected version (none: only if it is absent).
+    pub async fn swap(
+        &self,
+        key: &str,
+        expected: Option<u64>,
+        value: Vec<u8>,
+        ttl_ms: Option<u64>,
+    ) -> Result<Swapped, KvError> {
+        let key = self.key(key)?;
+        let value = checked_value(value)?;
+        let expires_ms = self.expires_ms(ttl_ms);
+        let swapped = self
+            .update(&key, |present| {
+                let present = self.entry(present);
+                if present.as_ref().map(|entry| entry.version) != expected {
+                    return Ok((None, Swapped::Stale(present)));
+                }
+                let record = self.record(Some(Arc::clone(&value)), expires_ms);
+                let version = record.version;
+                Ok((Some(record), Swapped::Swapped(version)))
+            })
+            .await?;
+        if matches!(swapped, Swapped::Swapped(_)) {
+            self.acknowledge().await?;
+        }
+        Ok(swapped)
+    }
+
+    /// A write for a joint commit.
+    pub(crate) fn write(
+        &self,
+        key: &str,
+        value: Option<Vec<u8>>,
+        ttl_ms: Option<u64>,
+    ) -> Result<KvWrite, KvError> {
+        let key = self.key(key)?.to_key();
+        let value = value.map(checked_value).transpose()?;
+        Ok(KvWrite { key, value, expires_ms: self.expires_ms(ttl_ms) })
+    }
+
+    /// Whether this is a store of that heart.
+    pub(crate) fn belongs_to(&self, core: &Arc<Core>) -> bool {
+        Arc::ptr_eq(&self.core, core)
+    }
+
+    fn key(&self, key: &str) -> Result<KeyBuffer, KvError> {
+        self.core.keys.key(self.store, key)
+    }
+
+    fn entry(&self, record: &Record) -> Option<Entry> {
+        record.entry(|| self.core.now_ms())
+    }
+
+    /// A record with the next version: to be made under the lock of its shard.
+    fn record(&self, value: Option<Arc<[u8]>>, expires_ms: u64) -> Record {
+        Record { value, version: self.core.next_version(), expires_ms }
+    }
+
+    fn expires_ms(&self, ttl_ms: Option<u64>) -> u64 {
+        ttl_ms
+            .or(self.options.default_ttl_ms)
+            .map_or(0, |ttl_ms| self.core.now_ms().saturating_add(ttl_ms).max(1))
+    }
+
+    /// Waits until the overlay takes more.
+    async fn room(&self) -> Result<(), KvError> {
+        while self.core.overlay.is_full() {
+            self.core.submit(Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the disk, if this store says so.
+    async fn acknowledge(&self) -> Result<(), KvError> {
+        match self.options.acknowledge {
+            Acknowledge::Durable => Ok(self.core.submit(Vec::new()).await?),
+            Acknowledge::Relaxed => {
+                self.core.inbox.touch();
+                Ok(())
+            }
+        }
+    }
+
+    async fn update<T>(
+        &self,
+        key: &KeyBuffer,
+        decide: impl Fn(&Record) -> Result<(Option<Record>, T), KvError>,
+    ) -> Result<T, KvError> {
+        self.room().await?;
+        let mut loaded = None;
+        // Comes around again only when a commit ended between loading and now, hence not for ever.
+        loop {
+            match self.core.overlay.update(key, loaded.as_ref(), &decide)? {
+                Step::Done(result) => return Ok(result),
+                Step::Load => loaded = Some(self.load(key.to_key()).await?),
+            }
+        }
+    }
+
+    async fn write_many(
+        &self,
+        writes: Vec<(Key, Option<Arc<[u8]>>)>,
+        expires_ms: u64,
+    ) -> Result<(), KvError> {
+        self.room().await?;
+        {
+            let _together = self.core.overlay.together();
+            for (key, value) in writes {
+                self.core.overlay.put(&key, || self.record(value, expires_ms))?;
+            }
+        }
+        self.acknowledge().await
+    }
+
+    async fn load(&self, key: Key) -> Result<Loaded, KvError> {
+        let loaded = self.load_many(vec![key]).await?.pop();
+        Ok(loaded.unwrap_or(Loaded { record: Record::ABSENT, removed: 0 }))
+    }
+
+    async fn load_many(&self, keys: Vec<Key>) -> Result<Vec<Loaded>, KvError> {
+        let core = Arc::clone(&self.core);
+        Ok(blocking(move || load(&core, &keys)).await?)
+    }
+}
+
+fn load(core: &Core, keys: &[Key]) -> Result<Vec<Loaded>, CommitError> {
+    let removed: Vec<u64> = keys.iter().map(|key| core.overlay.removed(key)).collect();
+    // After the counts were noted: what leaves the overlay from now on may not be in the snapshot.
+    let transaction = core.begin_read()?;
+    let table = transaction.open_table(ROWS).map_err(unavailable)?;
+    let mut all = Vec::with_capacity(keys.len());
+    for (key, removed) in keys.iter().zip(removed) {
+        let row = table.get(key.bytes()).map_err(unavailable)?;
+        let record = match row {
+            None => Record::ABSENT,
+            Some(row) => Record::decode(row.value()).ok_or_else(damaged)?,
+        };
+        let loaded = Loaded { record, removed };
+        core.overlay.offer(key, &loaded);
+        all.push(loaded);
+    }
+    Ok(all)
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CommitError> + Send + 'static,
+) -> Result<T, CommitError> {
+    let stopping = |_| Err(CommitError::Unavailable("the runtime is stopping".to_owned()));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(stopping)
+}
+
+fn damaged() -> CommitError {
+    CommitError::Unavailable("a row of a kv store is damaged".to_owned())
+}
+
+fn checked_value(value: Vec<u8>) -> Result<Arc<[u8]>, KvError> {
+    if value.len() > VALUE_BYTES {
+        return Err(KvError::TooLarge(format!("a value has at most {VALUE_BYTES} bytes")));
+    }
+    Ok(value.into())
+}
+
+fn check_items(items: usize) -> Result<(), KvError> {
+    if items > LIST_ITEMS {
+        return Err(KvError::TooLarge(format!("a list has at most {LIST_ITEMS} items")));
+    }
+    Ok(())
+}
+
+fn check_bytes(bytes: usize) -> Result<(), KvError> {
+    if bytes > MESSAGE_BYTES {
+        return Err(KvError::TooLarge(format!("a list has at most {MESSAGE_BYTES} bytes")));
+    }
+    Ok(())
+}
+
+fn decimal(value: &[u8]) -> Result<i64, KvError> {
+    std::str::from_utf8(value)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| KvError::Invalid("the value is no decimal number".to_owned()))
+}

@@ -1,3 +1,0 @@
-//! Gateway benchmark.
-
-fn main() {}

@@ -1,0 +1,52 @@
+//! The README's tour, run as it stands.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// The address in the README; the test takes a free one instead, so that it meets no other server.
+const ADDRESS: &str = "127.0.0.1:8080";
+
+#[test]
+fn the_tour_in_the_readme_works_when_pasted() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let tour = blocks(&readme, "## A tour").replace(ADDRESS, &free);
+    assert!(tour.contains("tollgate serve") && tour.contains("curl"), "there is no tour");
+    let home = tempfile::tempdir().unwrap();
+    let binary = Path::new(env!("CARGO_BIN_EXE_tollgate")).parent().unwrap();
+    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("bash")
+        .args(["-eu", "-o", "pipefail"])
+        .current_dir(root)
+        .env("PATH", path)
+        .env("TMPDIR", home.path())
+        .env_remove("TOLLGATE_ADMIN_TOKEN")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    shell.stdin.take().unwrap().write_all(tour.as_bytes()).unwrap();
+    let output = shell.wait_with_output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "the tour failed\n{shown}\n{}", String::from_utf8_lossy(&output.stderr));
+    for expected in expectations(&readme) {
+        assert!(shown.contains(&expected), "the tour did not print {expected:?}:\n{shown}");
+    }
+}
+
+/// The shell blocks of the section that starts with `heading`.
+fn blocks(readme: &str, heading: &str) -> String {
+    let section = readme.split(heading).nth(1).unwrap_or_default();
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let blocks = section.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.collect::<Vec<_>>().join("\n")
+}
+
+/// What the comments of the tour promise: `# prints: …`.
+fn expectations(readme: &str) -> Vec<String> {
+    let prints = |line: &str| Some(line.split_once("# prints: ")?.1.trim().to_owned());
+    blocks(readme, "## A tour").lines().filter_map(prints).collect()
+}
