@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
-use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::limits::MAX_COMPILED_BYTES;
+use super::{ComponentError, Engine};
 
 const SIGNATURE_BYTES: usize = 32;
 const EXTENSION: &str = "cwasm";
@@ -51,14 +51,16 @@ impl Compiled {
     }
 
     /// The component's code, kept or compiled. `digest` is the SHA-256 of `wasm` in hexadecimal.
-    pub(super) fn load(&self, digest: &str, wasm: &[u8]) -> wasmtime::Result<(Component, Origin)> {
+    pub(super) fn load(&self, digest: &str, wasm: &[u8]) -> Result<(Component, Origin), ComponentError> {
         let name = format!("{digest}-{}.{EXTENSION}", self.engine_hash);
         if let Some(component) = self.kept(&name) {
             return Ok((component, Origin::Kept));
         }
-        let component = Component::new(&self.engine, wasm)?;
+        let component = self.engine.compile(wasm)?;
         // Without the file everything still works, only slower after a restart.
-        if let Err(error) = component.serialize().map_err(io::Error::other).and_then(|code| self.keep(&name, &code)) {
+        if let Err(error) =
+            component.serialize().map_err(io::Error::other).and_then(|code| self.keep(&name, &code))
+        {
             tracing::warn!(%error, digest, "cannot keep compiled code");
         }
         Ok((component, Origin::Compiled))
@@ -72,7 +74,7 @@ impl Compiled {
             return None;
         }
         #[expect(unsafe_code, reason = "the signature says that this host wrote these very bytes")]
-        let component = unsafe { Component::deserialize(&self.engine, code) };
+        let component = unsafe { Component::deserialize(self.engine.wasm(), code) };
         component
             .inspect_err(|error| tracing::warn!(%error, name, "kept code does not load, compiling again"))
             .ok()
@@ -140,7 +142,7 @@ fn engine_hash(engine: &Engine) -> String {
         }
     }
     let mut sha = Sha(Sha256::new());
-    engine.precompile_compatibility_hash().hash(&mut sha);
+    engine.wasm().precompile_compatibility_hash().hash(&mut sha);
     let mut hash = hex::encode(sha.0.finalize());
     hash.truncate(16);
     hash
@@ -153,7 +155,7 @@ mod tests {
     const WAT: &[u8] = b"(component)";
 
     fn open(directory: &Path, secret: &[u8]) -> Compiled {
-        Compiled::open(directory, secret, &Engine::default()).unwrap()
+        Compiled::open(directory, secret, &Engine::new().unwrap()).unwrap()
     }
 
     fn only_file(directory: &Path) -> PathBuf {

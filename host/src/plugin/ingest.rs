@@ -12,11 +12,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tollgate_store::sql::{Database, SqlError};
-use tollgate_store::{Queue, QueueError, Store};
+use tollgate_store::sql::SqlError;
+use tollgate_store::{Clock, Database, Queue, QueueError, Store};
 
 pub(super) use self::driver::{Sink, SinkError};
-use super::Clock;
 use super::limits::MAX_EVENT_TEXT_BYTES;
 
 /// The record of a request that ended; `wit/policy/ingestion.wit` says what each field means. The queue adds the

@@ -135,3 +135,79 @@ pub const KEEP_RESIDENT_BYTES: usize = 256 << 10;
 
 /// Frames of a guest's backtrace in a trap's text.
 pub const BACKTRACE_FRAMES: usize = 8;
+
+// Rollout.
+
+/// Bytes of compiled code kept on disk: a few hundred versions of a policy of 100 KB, or a dozen of the largest.
+pub const MAX_COMPILED_BYTES: u64 = 256 << 20;
+
+/// Generations kept in the tables for each plugin, to look at and to roll back to.
+pub const KEPT_GENERATIONS: u32 = 100;
+
+/// Generations of a plugin that a list shows.
+pub const LISTED_GENERATIONS: u32 = 10;
+
+/// Admissions that a new version answers while the old one stands by.
+pub const CANARY_CALLS: u32 = 64;
+
+/// How long a push waits for the canary's first call; without traffic there is nothing to watch.
+pub const CANARY_FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// How long a push waits for the rest of the canary's calls, once there was one.
+pub const CANARY_WAIT: Duration = Duration::from_millis(1_000);
+
+/// Traps and overruns of a new version within `BURST_WINDOW` that roll it back: more than an unlucky input or two, and
+/// fewer than the attempts at an event that ingestion fails on.
+pub const BURST_TRAPS: u64 = 5;
+
+/// They count as a burst only if they are at least one in so many calls, so that a busy host's odd overrun does not.
+pub const BURST_CALLS_PER_TRAP: u64 = 10;
+
+/// The time in which a burst happens.
+pub const BURST_WINDOW: Duration = Duration::from_secs(10);
+
+/// How often traps are looked at when none is reported.
+pub const BURST_CHECK: Duration = Duration::from_secs(1);
+
+/// How long after a push a burst rolls back. Later the version is proven, and traps come from something else.
+pub const WATCH: Duration = Duration::from_secs(3_600);
+
+// Ingestion.
+
+/// Events in one call of `ingest`: enough that a commit's cost is shared, few enough for 5 s on a slow disk.
+pub const INGEST_BATCH_EVENTS: usize = 512;
+
+/// Bytes of queued events in one call of `ingest`; passed into the guest they take a few times that.
+pub const INGEST_BATCH_BYTES: usize = 1 << 20;
+
+/// Times that a batch is tried whole before its events are tried one by one.
+pub const INGEST_BATCH_ATTEMPTS: u32 = 2;
+
+/// Times that a single event is tried before it is set aside: with the pauses between, about three seconds.
+pub const INGEST_EVENT_ATTEMPTS: u32 = 6;
+
+/// First pause after a failed `ingest`; doubles up to `INGEST_PAUSE_MAX`.
+pub const INGEST_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// Longest pause between attempts of `ingest`.
+pub const INGEST_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How long a shutdown waits for queued events to be ingested; what is left is durable and comes first after the restart.
+pub const INGEST_FLUSH: Duration = Duration::from_secs(5);
+
+/// Bytes of one text of an event; longer ones (a user agent, an upstream's error) are cut.
+pub const MAX_EVENT_TEXT_BYTES: usize = 4 << 10;
+
+// Jobs.
+
+/// Jobs that one plugin may have; more are a mistake.
+pub const MAX_JOBS: usize = 64;
+
+/// Shortest time between two runs of a job.
+pub const MIN_JOB_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Longest wait for a job's first run, so that one with a long interval runs even where restarts are frequent.
+pub const MAX_FIRST_JOB_WAIT: Duration = Duration::from_secs(60);
+
+/// Longest sleep of the scheduler, after which it looks at the wall clock again, since that may be set.
+pub const MAX_JOB_SLEEP: Duration = Duration::from_secs(60);

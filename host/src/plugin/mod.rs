@@ -6,6 +6,7 @@
 
 pub mod admissions;
 pub mod bindings;
+mod compiled;
 pub mod component;
 pub mod engine;
 pub mod generation;
@@ -18,7 +19,11 @@ pub mod manifest;
 mod meter;
 mod pool;
 pub mod registry;
+mod rollout;
 pub mod settle;
+pub mod shipped;
+pub mod versions;
+mod watch;
 
 pub use admissions::active::{ActivePlugin, Canary, CanaryEnd};
 pub use admissions::{Admissions, Lease, Verdict};
@@ -28,7 +33,7 @@ pub use generation::{CallError, Generation, Hook, Identity};
 pub use ingest::{EventQueue, EventRecord};
 pub use manifest::{Access, Grants, Instances, Manifest, ManifestError, OnError, SqlGrant};
 pub use meter::Counters;
-pub use registry::{Pushed, Refusal, Registry};
+pub use registry::{PluginInfo, Pushed, Refusal, Registry};
 
 /// The types of `wit/policy/admission.wit`.
 pub mod admission {

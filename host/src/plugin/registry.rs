@@ -1,18 +1,32 @@
 //! The plugins this host runs: pushed, listed, rolled back, and started again after a restart.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+mod start;
 
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tokio_util::task::AbortOnDropHandle;
 use tollgate_store::{Clock, Store};
 
-use super::Admissions;
-use super::ingest::EventQueue;
+use super::ingest::{EventQueue, Ingestion, Sink, SinkError};
+use super::ingestion::{Event, Receipt};
+use super::jobs::{JobError, Jobs, Report};
+use super::limits::{INGEST_FLUSH, KEPT_GENERATIONS, LISTED_GENERATIONS, WATCH};
+pub use super::rollout::Refusal;
+use super::rollout::{self, Loaded, Loader};
+use super::versions::{Replaced, State, Version, Versions};
+use super::{ActivePlugin, Admissions, CallError, Generation, watch};
 use crate::capability::Stores;
 
 /// What a registry stands on.
 pub struct Setup {
-    /// The store that plugins are granted parts of, and that keeps their versions.
+    /// Versions and dead letters are kept in its database `gateway`, events in its queue `events`.
     pub store: Store,
     /// The data directory; compiled code is kept in `compiled/` under it.
     pub data_dir: PathBuf,
@@ -36,7 +50,28 @@ pub struct Registry {
     inner: Arc<Inner>,
 }
 
-struct Inner {}
+struct Inner {
+    clock: Clock,
+    versions: Versions,
+    loader: Loader,
+    admissions: Admissions,
+    plugins: Arc<Plugins>,
+    jobs: Jobs,
+    ingestion: Ingestion,
+    disabled: Vec<String>,
+    last_generation: AtomicU64,
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// What serves, by name.
+#[derive(Default)]
+struct Plugins(RwLock<BTreeMap<String, Serving>>);
+
+struct Serving {
+    plugin: Arc<ActivePlugin>,
+    version: Arc<Version>,
+    watch: OnceLock<AbortOnDropHandle<()>>,
+}
 
 /// A version that serves now.
 #[derive(Clone, Debug, Serialize)]
@@ -47,40 +82,6 @@ pub struct Pushed {
     pub generation: u64,
     /// SHA-256 of the component, in hexadecimal.
     pub digest: String,
-}
-
-/// Why a push or rollback changed nothing. What served before serves on.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// The component is larger than the host takes.
-    #[error("the component has {size} bytes, more than {limit}")]
-    TooLarge {
-        /// Bytes sent.
-        size: usize,
-        /// Bytes taken.
-        limit: usize,
-    },
-    /// The name is no plugin name, or not the manifest's.
-    #[error("bad plugin name: {0}")]
-    Name(String),
-    /// The manifest is missing or wrong.
-    #[error("bad manifest: {0}")]
-    Manifest(String),
-    /// The bytes are no component, or one that this host cannot run: wrong imports, grants or exports.
-    #[error("not a plugin this host can run: {0}")]
-    Component(String),
-    /// It could not be instantiated, or its `init` failed, trapped or took too long.
-    #[error("the new version did not start: {0}")]
-    Start(String),
-    /// There is no plugin of this name.
-    #[error("there is no plugin {0:?}")]
-    NoSuchPlugin(String),
-    /// There is no such version to go back to, or the prefix fits several.
-    #[error("{0}")]
-    NoSuchVersion(String),
-    /// The store did not answer; try again.
-    #[error("the store cannot keep the version: {0}")]
-    Unavailable(String),
 }
 
 /// A plugin as `list` shows it.
@@ -96,52 +97,44 @@ pub struct PluginInfo {
     pub generation: u64,
     /// The hooks it exports, such as `admission`.
     pub hooks: Vec<String>,
-    /// `watched` while its first calls are watched, then `serving`.
+    /// `watched` while a burst of traps would roll it back, then `serving`.
     pub state: &'static str,
-    /// Calls of this generation.
+    /// Calls of this generation since it was loaded.
     pub calls: u64,
-    /// Calls of this generation that trapped or overran.
+    /// Those of them that trapped or overran.
     pub traps: u64,
+    /// Those of them that the plugin answered with an error.
+    pub errors: u64,
     /// Place in the admission chain, low first.
     pub order: i64,
     /// Milliseconds since 1970, UTC, when it was pushed.
     pub pushed_ms: u64,
-    /// Who pushed it.
+    /// Who pushed it; `shipped` for what came with the binary.
     pub pushed_by: String,
-    /// Its generations, newest first; only the last few.
-    pub generations: Vec<GenerationInfo>,
+    /// Its last generations, newest first.
+    pub generations: Vec<Version>,
 }
 
-/// One generation as the versions table has it.
-#[derive(Clone, Debug, Serialize)]
-pub struct GenerationInfo {
-    /// Its number.
-    pub generation: u64,
-    /// SHA-256 of the component, in hexadecimal.
-    pub digest: String,
-    /// Milliseconds since 1970, UTC.
-    pub pushed_ms: u64,
-    /// Who pushed it.
-    pub pushed_by: String,
-    /// `serving`, `superseded` or `rolled-back`.
-    pub state: String,
-    /// Why it was rolled back.
-    pub reason: Option<String>,
+/// How a new generation is brought to serve.
+struct Entrance<'a> {
+    init: bool,
+    canary: bool,
+    replaced: Replaced<'a>,
 }
 
 impl Registry {
-    /// Loads what served last, or on a fresh data directory the plugins shipped with this binary.
-    pub async fn start(setup: Setup) -> anyhow::Result<Registry> {
-        drop(setup);
-        todo!("registry")
+    /// The admission chain over these plugins; it follows every push.
+    pub fn admissions(&self) -> Admissions {
+        self.inner.admissions.clone()
     }
 
     /// Where the gateway records requests for the ingestion hook.
     pub fn events(&self) -> EventQueue {
-        todo!("registry")
+        self.inner.ingestion.events()
     }
 
-    /// Makes a new version serve, and returns when it does. Without a manifest the present grants stay.
+    /// Makes a new version serve, and returns when it does. Without a manifest the present grants stay. Goes on when the
+    /// caller is dropped.
     pub async fn push(
         &self,
         name: &str,
@@ -149,33 +142,331 @@ impl Registry {
         manifest: Option<String>,
         pushed_by: &str,
     ) -> Result<Pushed, Refusal> {
-        let _ = (name, wasm, manifest, pushed_by, &self.inner);
-        todo!("registry")
+        let (registry, name, pushed_by) = (self.clone(), name.to_owned(), pushed_by.to_owned());
+        let push = async move {
+            let _turn = registry.inner.turn(&name).lock_owned().await;
+            let result = registry.inner.push(&name, wasm, manifest, &pushed_by).await;
+            log("push", &name, &result);
+            result
+        };
+        tokio::spawn(push).await.unwrap_or_else(|error| Err(Refusal::Unavailable(error.to_string())))
     }
 
-    /// Brings back an earlier version: the one whose digest starts with `to`, else the one that served before.
+    /// Brings back an earlier version: the one whose digest starts with `to`, else the one that served before. Goes on
+    /// when the caller is dropped.
     pub async fn rollback(&self, name: &str, to: Option<&str>, pushed_by: &str) -> Result<Pushed, Refusal> {
-        let _ = (name, to, pushed_by);
-        todo!("registry")
+        let (registry, name, pushed_by) = (self.clone(), name.to_owned(), pushed_by.to_owned());
+        let to = to.map(str::to_lowercase);
+        let rollback = async move {
+            let _turn = registry.inner.turn(&name).lock_owned().await;
+            let result = registry.inner.roll_back(&name, to.as_deref(), &pushed_by).await;
+            log("rollback", &name, &result);
+            result
+        };
+        tokio::spawn(rollback).await.unwrap_or_else(|error| Err(Refusal::Unavailable(error.to_string())))
     }
 
-    /// All plugins, by order and name.
+    /// All plugins, by place in the chain and name.
     pub async fn list(&self) -> Result<Vec<PluginInfo>, Refusal> {
-        todo!("registry")
+        let serving = self.inner.plugins.all();
+        let mut infos = Vec::with_capacity(serving.len());
+        for (generation, version, watched) in serving {
+            let generations = self.inner.versions.history(&version.name, LISTED_GENERATIONS).await?;
+            infos.push(info(&generation, &version, watched, generations));
+        }
+        infos.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
+        Ok(infos)
     }
 
-    /// Runs a job now, outside its schedule, and returns its summary.
-    pub async fn run_job(
-        &self,
-        plugin: &str,
-        job: &str,
-    ) -> Result<super::jobs::Report, super::jobs::JobError> {
-        let _ = (plugin, job);
-        todo!("registry")
+    /// Runs a job now, outside its schedule.
+    pub async fn run_job(&self, plugin: &str, job: &str) -> Result<Report, JobError> {
+        match self.inner.plugins.plugin(plugin) {
+            Some(active) => self.inner.jobs.run_now(&active, job).await,
+            None => Err(JobError::NoSuchJob { plugin: plugin.to_owned(), job: job.to_owned() }),
+        }
     }
 
-    /// Ends jobs, hands queued events to ingestion within a bound, and lets calls in flight end.
+    /// For the end, when no request comes any more: settles what is open, gives queued events to ingestion within a
+    /// bound, ends jobs.
     pub async fn shutdown(&self) {
-        todo!("registry")
+        self.inner.admissions.shutdown().await;
+        if !self.inner.ingestion.flush(INGEST_FLUSH).await {
+            tracing::warn!("events are left in the queue for the next start");
+        }
+        self.inner.ingestion.stop().await;
+        self.inner.jobs.stop().await;
     }
 }
+
+impl Inner {
+    async fn push(
+        self: &Arc<Self>,
+        name: &str,
+        wasm: Vec<u8>,
+        manifest: Option<String>,
+        pushed_by: &str,
+    ) -> Result<Pushed, Refusal> {
+        if self.disabled.iter().any(|disabled| disabled == name) {
+            return Err(Refusal::Name(format!("{name:?} is disabled in the configuration")));
+        }
+        let manifest = match (manifest, self.plugins.version(name)) {
+            (Some(manifest), _) => manifest,
+            (None, Some(present)) => present.manifest.clone(),
+            (None, None) => return Err(Refusal::Manifest(format!("{name:?} is new, so it needs one"))),
+        };
+        rollout::read_manifest(name, &manifest)?;
+        super::component::check_bytes(&wasm)?;
+        let wasm: Arc<[u8]> = wasm.into();
+        let version = self.new_version(name, hex::encode(Sha256::digest(&wasm)), manifest, pushed_by);
+        let loaded = self.loader.load(&version, wasm.clone()).await?;
+        self.versions.keep_component(&version.digest, &wasm, version.pushed_ms).await?;
+        let entrance = Entrance { init: true, canary: true, replaced: Replaced::Superseded };
+        self.enter(version, loaded, entrance).await
+    }
+
+    async fn roll_back(
+        self: &Arc<Self>,
+        name: &str,
+        to: Option<&str>,
+        pushed_by: &str,
+    ) -> Result<Pushed, Refusal> {
+        let present = self.plugins.version(name).ok_or_else(|| Refusal::NoSuchPlugin(name.to_owned()))?;
+        let history = self.versions.history(name, KEPT_GENERATIONS).await?;
+        let target = match to {
+            Some(prefix) => with_digest(&history, prefix)?,
+            None => before(&history, &present)
+                .ok_or_else(|| Refusal::NoSuchVersion(format!("{name:?} has no earlier version")))?,
+        };
+        let (digest, manifest) = (target.digest.clone(), target.manifest.clone());
+        let version = self.new_version(name, digest, manifest, pushed_by);
+        let loaded = self.load(&version).await?;
+        let reason = format!("rolled back by {pushed_by}");
+        // Its `init` ran when it was new, and who rolls back is in a hurry.
+        let entrance =
+            Entrance { init: false, canary: false, replaced: Replaced::RolledBack { reason: &reason } };
+        self.enter(version, loaded, entrance).await
+    }
+
+    /// Takes back generation `bad` of itself, so that the version before it serves again.
+    async fn take_back(self: &Arc<Self>, name: &str, bad: u64, reason: &str) -> Result<(), Refusal> {
+        let _turn = self.turn(name).lock_owned().await;
+        let Some(present) = self.plugins.version(name).filter(|version| version.generation == bad) else {
+            return Ok(());
+        };
+        let history = self.versions.history(name, KEPT_GENERATIONS).await?;
+        let Some(good) = before(&history, &present) else {
+            tracing::error!(
+                plugin = name,
+                generation = bad,
+                reason,
+                "there is no earlier version to roll back to"
+            );
+            return Ok(());
+        };
+        let loaded = self.load(good).await?;
+        self.versions.take_back(&present, good.generation, reason).await?;
+        tracing::error!(plugin = name, generation = bad, to = good.generation, reason, "rolled back");
+        metrics::counter!("tollgate_plugin_rollbacks_total", "plugin" => name.to_owned()).increment(1);
+        self.swap(Version { state: State::Serving, ..good.clone() }, loaded);
+        Ok(())
+    }
+
+    async fn load(&self, version: &Version) -> Result<Loaded, Refusal> {
+        let wasm = self.versions.component(&version.digest).await?.ok_or_else(|| {
+            Refusal::NoSuchVersion(format!("the component {} is not kept any more", version.digest))
+        })?;
+        self.loader.load(version, wasm.into()).await
+    }
+
+    /// Brings a loaded version to serve. It is durable before the pointer is swapped.
+    async fn enter(
+        self: &Arc<Self>,
+        version: Version,
+        loaded: Loaded,
+        entrance: Entrance<'_>,
+    ) -> Result<Pushed, Refusal> {
+        if entrance.init {
+            rollout::init(&loaded.generation).await?;
+        }
+        let present = self.plugins.plugin(&version.name);
+        if let Some(plugin) = present.as_ref().filter(|_| entrance.canary) {
+            rollout::canary(plugin, &loaded.generation).await?;
+        }
+        if let Err(error) = self.versions.record(&version, entrance.replaced).await {
+            if let Some(plugin) = present {
+                plugin.abandon();
+            }
+            return Err(error.into());
+        }
+        let pushed = Pushed {
+            name: version.name.clone(),
+            generation: version.generation,
+            digest: version.digest.clone(),
+        };
+        self.swap(version, loaded);
+        Ok(pushed)
+    }
+
+    /// The generation serves from here on; calls in flight end on the old one, which goes away with the last of them.
+    fn swap(self: &Arc<Self>, version: Version, loaded: Loaded) {
+        let Loaded { generation, schedule } = loaded;
+        let version = Arc::new(version);
+        let plugin = match self.plugins.plugin(&version.name) {
+            Some(plugin) => {
+                plugin.promote(generation.clone());
+                plugin
+            }
+            None => ActivePlugin::new(generation.clone()),
+        };
+        self.jobs.follow(&plugin, schedule);
+        let watch = self.watch(&version, generation);
+        let serving = Serving { plugin, version: version.clone(), watch };
+        self.plugins.0.write().insert(version.name.clone(), serving);
+        self.install();
+    }
+
+    /// Tells the admission chain what there is now.
+    fn install(&self) {
+        let plugins = self.plugins.0.read();
+        self.admissions.install(plugins.values().map(|serving| serving.plugin.clone()).collect());
+    }
+
+    fn watch(
+        self: &Arc<Self>,
+        version: &Arc<Version>,
+        generation: Arc<Generation>,
+    ) -> OnceLock<AbortOnDropHandle<()>> {
+        let age = Duration::from_millis((self.clock)().saturating_sub(version.pushed_ms));
+        let Some(left) = WATCH.checked_sub(age) else { return OnceLock::new() };
+        let watch = watch_one(Arc::downgrade(self), version.clone(), generation, left);
+        OnceLock::from(AbortOnDropHandle::new(tokio::spawn(watch)))
+    }
+
+    fn new_version(&self, name: &str, digest: String, manifest: String, pushed_by: &str) -> Version {
+        Version {
+            generation: self.last_generation.fetch_add(1, Ordering::Relaxed) + 1,
+            name: name.to_owned(),
+            digest,
+            manifest,
+            pushed_ms: (self.clock)(),
+            pushed_by: pushed_by.to_owned(),
+            state: State::Serving,
+            reason: None,
+        }
+    }
+
+    /// One push or rollback of a plugin at a time.
+    fn turn(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock();
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        turns.entry(name.to_owned()).or_default().clone()
+    }
+}
+
+/// Rolls back when a burst of traps comes. The task that rolls back is another: this one ends with its generation.
+async fn watch_one(inner: Weak<Inner>, version: Arc<Version>, generation: Arc<Generation>, within: Duration) {
+    let Some(reason) = watch::burst(&generation, within).await else { return };
+    drop(generation);
+    tokio::spawn(async move {
+        let Some(inner) = inner.upgrade() else { return };
+        if let Err(error) = inner.take_back(&version.name, version.generation, &reason).await {
+            tracing::error!(plugin = version.name, %error, reason, "cannot roll back");
+        }
+    });
+}
+
+impl Plugins {
+    fn plugin(&self, name: &str) -> Option<Arc<ActivePlugin>> {
+        self.0.read().get(name).map(|serving| serving.plugin.clone())
+    }
+
+    fn version(&self, name: &str) -> Option<Arc<Version>> {
+        self.0.read().get(name).map(|serving| serving.version.clone())
+    }
+
+    fn all(&self) -> Vec<(Arc<Generation>, Arc<Version>, bool)> {
+        let watched = |serving: &Serving| serving.watch.get().is_some_and(|task| !task.is_finished());
+        let plugins = self.0.read();
+        plugins
+            .values()
+            .map(|serving| (serving.plugin.current(), serving.version.clone(), watched(serving)))
+            .collect()
+    }
+
+    /// The plugin that takes events: the first by name that can.
+    fn ingesting(&self) -> Option<Arc<Generation>> {
+        let plugins = self.0.read();
+        let mut current = plugins.values().map(|serving| serving.plugin.current());
+        current.find(|generation| generation.hooks().ingestion)
+    }
+}
+
+impl Sink for Arc<Plugins> {
+    async fn ingest(&self, batch: &[Event]) -> Result<Receipt, SinkError> {
+        let Some(generation) = self.ingesting() else {
+            return Err(SinkError::Unavailable("no plugin has the ingestion hook".to_owned()));
+        };
+        generation.ingest(batch).await.map_err(|error| match error {
+            CallError::Busy | CallError::NoHook(_) => SinkError::Unavailable(error.to_string()),
+            CallError::Trap(_) | CallError::Deadline(_) | CallError::Guest(_) => {
+                SinkError::Failed(error.to_string())
+            }
+        })
+    }
+}
+
+/// The newest version whose digest starts with `prefix`.
+fn with_digest<'a>(history: &'a [Version], prefix: &str) -> Result<&'a Version, Refusal> {
+    let mut found = history.iter().filter(|version| version.digest.starts_with(prefix));
+    let Some(newest) = found.next() else {
+        return Err(Refusal::NoSuchVersion(format!(
+            "no version kept has a digest that starts with {prefix:?}"
+        )));
+    };
+    match found.find(|other| other.digest != newest.digest) {
+        Some(_) => {
+            Err(Refusal::NoSuchVersion(format!("several versions have a digest that starts with {prefix:?}")))
+        }
+        None => Ok(newest),
+    }
+}
+
+/// The version that served before `present` and is not the same again. One that was rolled back does not come back.
+fn before<'a>(history: &'a [Version], present: &Version) -> Option<&'a Version> {
+    history.iter().find(|version| {
+        version.generation < present.generation
+            && version.state == State::Superseded
+            && (&version.digest, &version.manifest) != (&present.digest, &present.manifest)
+    })
+}
+
+fn info(generation: &Generation, version: &Version, watched: bool, generations: Vec<Version>) -> PluginInfo {
+    let counters = generation.counters();
+    PluginInfo {
+        name: version.name.clone(),
+        version: generation.manifest().version.clone(),
+        digest: version.digest.clone(),
+        generation: version.generation,
+        hooks: generation.hooks().names().into_iter().map(str::to_owned).collect(),
+        state: if watched { "watched" } else { "serving" },
+        calls: counters.calls,
+        traps: counters.traps,
+        errors: counters.errors,
+        order: generation.manifest().order.into(),
+        pushed_ms: version.pushed_ms,
+        pushed_by: version.pushed_by.clone(),
+        generations,
+    }
+}
+
+fn log(what: &str, name: &str, result: &Result<Pushed, Refusal>) {
+    match result {
+        Ok(Pushed { generation, digest, .. }) => {
+            tracing::info!(plugin = name, generation, digest, "{what} serves")
+        }
+        Err(reason) => tracing::warn!(plugin = name, %reason, "{what} refused"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,7 @@ pub struct Version {
     pub manifest: String,
     /// Milliseconds since 1970, UTC.
     pub pushed_ms: u64,
-    /// Who pushed it; [`super::shipped::PUSHED_BY`] for what came with the binary.
+    /// Who pushed it; `shipped` for what came with the binary.
     pub pushed_by: String,
     /// Whether it serves.
     pub state: State,
@@ -64,16 +64,6 @@ pub enum State {
     RolledBack,
 }
 
-/// A generation to be written.
-pub(super) struct NewVersion<'a> {
-    pub(super) generation: u64,
-    pub(super) name: &'a str,
-    pub(super) digest: &'a str,
-    pub(super) manifest: &'a str,
-    pub(super) pushed_ms: u64,
-    pub(super) pushed_by: &'a str,
-}
-
 /// What becomes of the generation that a new one replaces.
 pub(super) enum Replaced<'a> {
     Superseded,
@@ -87,39 +77,49 @@ impl Versions {
     }
 
     /// Keeps a component. Without a generation that names it, it goes away again after a while.
-    pub(super) async fn keep_component(&self, digest: &str, wasm: &[u8], now_ms: u64) -> Result<(), SqlError> {
+    pub(super) async fn keep_component(
+        &self,
+        digest: &str,
+        wasm: &[u8],
+        now_ms: u64,
+    ) -> Result<(), SqlError> {
         // Looked up first: a component that is there need not travel to the writer.
-        let there = self.rows("SELECT 1 FROM plugin_components WHERE digest = ?1", vec![text(digest)]).await?;
+        let there =
+            self.rows("SELECT 1 FROM plugin_components WHERE digest = ?1", vec![text(digest)]).await?;
         if !there.is_empty() {
             return Ok(());
         }
-        let params = vec![text(digest), integer(wasm.len() as u64), integer(now_ms), Value::Blob(wasm.to_vec())];
-        let insert = "INSERT OR IGNORE INTO plugin_components(digest, size, added_ms, wasm) VALUES (?1, ?2, ?3, ?4)";
+        let params =
+            vec![text(digest), integer(wasm.len() as u64), integer(now_ms), Value::Blob(wasm.to_vec())];
+        let insert =
+            "INSERT OR IGNORE INTO plugin_components(digest, size, added_ms, wasm) VALUES (?1, ?2, ?3, ?4)";
         self.database.execute(Statement::new(insert, params)).await.map(drop)
     }
 
     /// Makes a generation the one that serves, also after a restart.
-    pub(super) async fn record(&self, new: &NewVersion<'_>, replaced: Replaced<'_>) -> Result<(), SqlError> {
+    pub(super) async fn record(&self, new: &Version, replaced: Replaced<'_>) -> Result<(), SqlError> {
         let (state, reason) = match replaced {
             Replaced::Superseded => ("superseded", Value::Null),
             Replaced::RolledBack { reason } => ("rolled-back", text(reason)),
         };
-        let replace = "UPDATE plugin_generations SET state = ?2, reason = ?3 WHERE name = ?1 AND state = 'serving'";
-        let insert = "INSERT INTO plugin_generations(generation, name, digest, manifest, pushed_ms, pushed_by, state)
+        let replace =
+            "UPDATE plugin_generations SET state = ?2, reason = ?3 WHERE name = ?1 AND state = 'serving'";
+        let insert =
+            "INSERT INTO plugin_generations(generation, name, digest, manifest, pushed_ms, pushed_by, state)
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'serving')";
         let row = vec![
             integer(new.generation),
-            text(new.name),
-            text(new.digest),
-            text(new.manifest),
+            text(&new.name),
+            text(&new.digest),
+            text(&new.manifest),
             integer(new.pushed_ms),
-            text(new.pushed_by),
+            text(&new.pushed_by),
         ];
         let mut statements = vec![
-            Statement::new(replace, vec![text(new.name), text(state), reason]),
+            Statement::new(replace, vec![text(&new.name), text(state), reason]),
             Statement::new(insert, row),
         ];
-        statements.extend(prune(new.name, new.pushed_ms));
+        statements.extend(prune(&new.name, new.pushed_ms));
         self.database.batch(statements).await.map(drop)
     }
 
@@ -147,7 +147,8 @@ impl Versions {
 
     /// A component's bytes.
     pub(super) async fn component(&self, digest: &str) -> Result<Option<Vec<u8>>, SqlError> {
-        let rows = self.rows("SELECT wasm FROM plugin_components WHERE digest = ?1", vec![text(digest)]).await?;
+        let rows =
+            self.rows("SELECT wasm FROM plugin_components WHERE digest = ?1", vec![text(digest)]).await?;
         match rows.into_iter().next().and_then(|row| row.into_iter().next()) {
             Some(Value::Blob(wasm)) => Ok(Some(wasm)),
             _ => Ok(None),
@@ -175,7 +176,8 @@ impl Versions {
 
 /// Removes generations beyond the kept ones, and components that nothing names any more.
 fn prune(name: &str, now_ms: u64) -> [Statement; 2] {
-    let generations = "DELETE FROM plugin_generations WHERE name = ?1 AND state <> 'serving' AND generation NOT IN
+    let generations =
+        "DELETE FROM plugin_generations WHERE name = ?1 AND state <> 'serving' AND generation NOT IN
         (SELECT generation FROM plugin_generations WHERE name = ?1 ORDER BY generation DESC LIMIT ?2)";
     let components = "DELETE FROM plugin_components WHERE added_ms < ?1
         AND digest NOT IN (SELECT digest FROM plugin_generations)";
@@ -186,7 +188,8 @@ fn prune(name: &str, now_ms: u64) -> [Statement; 2] {
 }
 
 fn version(row: Vec<Value>) -> Result<Version, SqlError> {
-    let Ok([generation, name, digest, manifest, pushed_ms, pushed_by, state, reason]) = <[Value; 8]>::try_from(row)
+    let Ok([generation, name, digest, manifest, pushed_ms, pushed_by, state, reason]) =
+        <[Value; 8]>::try_from(row)
     else {
         return Err(SqlError::Invalid("a row of plugin_generations has the wrong shape".to_owned()));
     };

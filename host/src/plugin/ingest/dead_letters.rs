@@ -1,7 +1,7 @@
 //! Events that ingestion failed on again and again, kept for people.
 
 use super::encoding::json;
-use crate::plugin::Clock;
+use tollgate_store::Clock;
 use tollgate_store::sql::{Database, SqlError, Statement, Value};
 
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS ingestion_dead_letters(

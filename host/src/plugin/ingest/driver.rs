@@ -40,7 +40,6 @@ pub(super) struct Driver<S> {
     pub(super) progress: watch::Sender<u64>,
 }
 
-
 impl<S: Sink> Driver<S> {
     /// Runs until `stop`. Stopping in the middle of a batch is harmless: it comes again, and the plugin skips what it has.
     pub(super) async fn run(self, stop: CancellationToken) {

@@ -1,0 +1,17 @@
+//! The plugins that come with the binary.
+
+/// Who pushed a shipped plugin, in the tables.
+pub const PUSHED_BY: &str = "shipped";
+
+/// A plugin as it is built into the binary.
+#[derive(Clone, Copy, Debug)]
+pub struct Shipped {
+    /// The component.
+    pub wasm: &'static [u8],
+    /// Its `plugin.toml`.
+    pub manifest: &'static str,
+}
+
+/// Served on a fresh data directory. One that an operator never replaced follows the binary: a later binary's takes its
+/// place at the start. One that an operator pushed or rolled back stays as it is.
+pub const SHIPPED: &[Shipped] = &[];
