@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Generation;
-use super::generation::Counters;
 use super::limits::{BURST_CALLS_PER_TRAP, BURST_CHECK, BURST_TRAPS, BURST_WINDOW};
+use super::{Counters, Generation};
 
 /// Waits for a burst, at most so long, and says what it was.
 pub(super) async fn burst(generation: &Generation, within: Duration) -> Option<String> {
@@ -33,12 +32,14 @@ impl Window {
     }
 
     fn look(&mut self, now: Instant, counters: Counters) -> Option<String> {
-        while self.0.len() > 1 && self.0.front().is_some_and(|(then, _)| now - *then > BURST_WINDOW) {
+        while self.0.len() > 1
+            && self.0.front().is_some_and(|(then, _)| now.duration_since(*then) > BURST_WINDOW)
+        {
             self.0.pop_front();
         }
         let (_, first) = self.0.front()?;
         let (calls, traps) = (counters.calls - first.calls, counters.traps - first.traps);
-        if self.0.back().is_some_and(|(last, _)| now - *last >= BURST_CHECK) {
+        if self.0.back().is_some_and(|(last, _)| now.duration_since(*last) >= BURST_CHECK) {
             self.0.push_back((now, counters));
         }
         let burst = traps >= BURST_TRAPS && traps.saturating_mul(BURST_CALLS_PER_TRAP) >= calls;

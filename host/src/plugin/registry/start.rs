@@ -31,12 +31,13 @@ impl Registry {
         let directory = setup.data_dir.join("compiled");
         let compiled =
             Compiled::open(&directory, &setup.secret, &engine).context("cannot open the compiled code")?;
-        let versions =
-            Versions::open(setup.database.clone()).await.context("cannot open the plugins' versions")?;
+        let database = setup.store.database("gateway").context("cannot open database gateway")?;
+        let versions = Versions::open(database.clone()).await.context("cannot open the plugins' versions")?;
         let plugins = Arc::new(Plugins::default());
         let (clock, sink) = (setup.clock.clone(), plugins.clone());
-        let ingestion =
-            Ingestion::start(setup.store, setup.database, setup.events, sink, clock.clone()).await?;
+        let events =
+            setup.store.queue("events", setup.event_queue_bytes).context("cannot open queue events")?;
+        let ingestion = Ingestion::start(setup.store, database, events, sink, clock.clone()).await?;
         let inner = Arc::new(Inner {
             last_generation: AtomicU64::new(versions.last_generation().await?),
             versions,
