@@ -58,9 +58,13 @@ pub(crate) struct Group {
 impl Inbox {
     /// Takes a message.
     pub(crate) fn submit(&self, changes: Vec<Change>) -> Ack {
-        let content: usize = changes.iter().map(Change::size).sum();
-        if content > MESSAGE_BYTES {
-            let text = format!("one commit takes at most {MESSAGE_BYTES} bytes, and this is {content}");
+        let (pages, rest): (Vec<_>, Vec<_>) =
+            changes.iter().partition(|change| matches!(change, Change::Pages(_)));
+        let [pages, rest]: [usize; 2] = [pages, rest].map(|part| part.into_iter().map(Change::size).sum());
+        let content = pages + rest;
+        // An SQL transaction cannot be split; its pages have a limit of their own.
+        if rest > MESSAGE_BYTES {
+            let text = format!("one commit takes at most {MESSAGE_BYTES} bytes, and this is {rest}");
             return Ack::known(Err(CommitError::TooLarge(text)));
         }
         let bytes = content + MESSAGE_OVERHEAD;

@@ -119,7 +119,7 @@ impl Store {
     /// Opens a named SQL database, or creates it; the same name twice is the same writer. Blocks shortly for the first
     /// time of a name. The database serves as long as a handle of the store, of a kv store or of a queue lives.
     pub fn database(&self, name: &str) -> Result<Database, SqlError> {
-        self.databases.open(&self.open.core, name)
+        self.databases.open(&self.open, name)
     }
 
     /// Opens a named queue, or creates it. Blocks for reading what is in it, the first time.

@@ -1,38 +1,188 @@
 //! An open database: one writer thread, a few readers.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
-use super::{Access, Outcome, SqlError, Statement};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+};
+
+use super::{
+    Access, Outcome, SqlError, Statement,
+    access::Rules,
+    connection::Connection,
+    limits::{BATCH_STATEMENTS, DEADLINE, VALUE_BYTES, WRITER_QUEUE},
+    readers::Readers,
+    vfs::{Shared, Vfs},
+    writer::{Job, Writer},
+};
+use crate::{core::Open, kv::KvWrite};
 
 /// A handle of a database, with an access. A clone is the same database.
-#[derive(Clone, Debug)]
-pub struct Database {}
+#[derive(Clone)]
+pub struct Database {
+    inner: Arc<Inner>,
+    rules: Arc<Rules>,
+    deadline: Duration,
+}
+
+/// What the handles of one database share.
+pub(super) struct Inner {
+    name: Arc<str>,
+    readers: Arc<Readers>,
+    /// None: closed.
+    writer: Mutex<Option<mpsc::Sender<Job>>>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+    accesses: Accesses,
+    /// Keeps the committer running as long as a handle is there. The writer's thread holds only the core, so that
+    /// the file is released with the last handle and not some time later.
+    _store: Option<Arc<Open>>,
+}
+
+/// One set of rules for each access in use, so that equal accesses share prepared statements.
+#[derive(Default)]
+struct Accesses {
+    known: Mutex<Vec<Arc<Rules>>>,
+    next: AtomicU64,
+}
 
 impl Database {
     /// A handle of the same database that can only do what `access` allows.
     #[must_use]
-    pub fn with_access(&self, _access: Access) -> Self {
-        todo!()
+    pub fn with_access(&self, access: Access) -> Self {
+        Self { rules: self.inner.accesses.rules(access), ..self.clone() }
     }
 
     /// A handle of the same database whose calls may take this long, waiting for the writer included.
     #[must_use]
-    pub fn with_deadline(&self, _deadline: Duration) -> Self {
-        todo!()
+    pub fn with_deadline(&self, deadline: Duration) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
+    /// The name it was opened by.
+    pub fn name(&self) -> &str {
+        &self.inner.name
     }
 
     /// Runs one statement that only reads, on a snapshot.
-    pub async fn query(&self, _statement: Statement) -> Result<Outcome, SqlError> {
-        todo!()
+    pub async fn query(&self, statement: Statement) -> Result<Outcome, SqlError> {
+        check_bytes(std::slice::from_ref(&statement))?;
+        self.inner.readers.run(self.rules.clone(), statement, self.ends()).await
     }
 
     /// Runs one statement that may write, as a transaction of its own; on disk when it returns.
-    pub async fn execute(&self, _statement: Statement) -> Result<Outcome, SqlError> {
-        todo!()
+    pub async fn execute(&self, statement: Statement) -> Result<Outcome, SqlError> {
+        let outcomes = self.write(vec![statement], Vec::new()).await?;
+        outcomes.into_iter().next().ok_or_else(SqlError::closing)
     }
 
     /// Runs statements in one transaction: all of them, or on an error none. On disk when it returns.
-    pub async fn batch(&self, _statements: Vec<Statement>) -> Result<Vec<Outcome>, SqlError> {
-        todo!()
+    pub async fn batch(&self, statements: Vec<Statement>) -> Result<Vec<Outcome>, SqlError> {
+        self.write(statements, Vec::new()).await
     }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    pub(super) async fn write(
+        &self,
+        statements: Vec<Statement>,
+        kv: Vec<KvWrite>,
+    ) -> Result<Vec<Outcome>, SqlError> {
+        if *self.rules.access() == Access::ReadOnly {
+            return Err(SqlError::AccessDenied("the handle only reads".to_owned()));
+        }
+        if statements.len() > BATCH_STATEMENTS {
+            return Err(SqlError::TooLarge(format!("a batch has at most {BATCH_STATEMENTS} statements")));
+        }
+        check_bytes(&statements)?;
+        let deadline = self.ends();
+        let writer = self.inner.writer.lock().clone().ok_or_else(SqlError::closing)?;
+        let (reply, answer) = oneshot::channel();
+        let job = Job { rules: self.rules.clone(), statements, kv, deadline, reply };
+        let sent = tokio::time::timeout_at(deadline.into(), writer.send(job)).await;
+        sent.map_err(|_| SqlError::deadline())?.map_err(|_| SqlError::closing())?;
+        answer.await.unwrap_or_else(|_| Err(SqlError::closing()))
+    }
+
+    fn ends(&self) -> Instant {
+        Instant::now() + self.deadline
+    }
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut structure = formatter.debug_struct("Database");
+        structure.field("name", &self.inner.name).field("access", self.rules.access()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// Opens the writer's connection and starts its thread. Blocks shortly.
+    pub(super) fn open(name: Arc<str>, shared: Shared, store: Option<Arc<Open>>) -> Result<Self, SqlError> {
+        let unavailable = |error: &dyn fmt::Display| SqlError::Unavailable(error.to_string());
+        let vfs = Arc::new(Vfs::register(Arc::new(shared)).map_err(|error| unavailable(&error))?);
+        let connection = Connection::writer(vfs.clone())?;
+        let (sender, inbox) = mpsc::channel(WRITER_QUEUE);
+        let writer = Writer::new(connection, inbox);
+        let thread = thread::Builder::new().name(format!("sql-{name}")).spawn(move || writer.run());
+        Ok(Self {
+            name,
+            readers: Arc::new(Readers::new(vfs)),
+            writer: Mutex::new(Some(sender)),
+            thread: Mutex::new(Some(thread.map_err(|error| unavailable(&error))?)),
+            accesses: Accesses::default(),
+            _store: store,
+        })
+    }
+
+    /// A handle with full access.
+    pub(super) fn handle(self: &Arc<Self>) -> Database {
+        Database { inner: self.clone(), rules: self.accesses.rules(Access::Full), deadline: DEADLINE }
+    }
+
+    /// Lets the writer finish what waits, and ends it.
+    pub(super) async fn close(&self) {
+        self.writer.lock().take();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
+            let joined = spawn_blocking(move || thread.join().is_ok()).await;
+            if !matches!(joined, Ok(true)) {
+                tracing::error!(database = &*self.name, "the writer has panicked");
+            }
+        }
+        self.readers.close().await;
+    }
+}
+
+impl Accesses {
+    fn rules(&self, access: Access) -> Arc<Rules> {
+        let mut known = self.known.lock();
+        if let Some(rules) = known.iter().find(|rules| *rules.access() == access) {
+            return rules.clone();
+        }
+        known.retain(|rules| Arc::strong_count(rules) > 1);
+        let rules = Arc::new(Rules::new(access, self.next.fetch_add(1, Ordering::Relaxed)));
+        known.push(rules.clone());
+        rules
+    }
+}
+
+fn check_bytes(statements: &[Statement]) -> Result<(), SqlError> {
+    if statements.iter().map(Statement::bytes).sum::<usize>() > VALUE_BYTES {
+        return Err(SqlError::TooLarge(format!(
+            "a call has at most {VALUE_BYTES} bytes of text and parameters"
+        )));
+    }
+    Ok(())
 }

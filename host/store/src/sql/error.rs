@@ -1,6 +1,10 @@
 //! Why an SQL call failed.
 
+use rusqlite::{Error, ErrorCode};
 use thiserror::Error;
+
+use super::limits::{TEMPORARY_BYTES, TRANSACTION_BYTES, VALUE_BYTES};
+use crate::CommitError;
 
 /// Why an SQL call failed. Except for `Unavailable` nothing has changed then.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -20,4 +24,69 @@ pub enum SqlError {
     /// A disk error, the deadline, or the store is closing. Nothing is known to have changed.
     #[error("unavailable: {0}")]
     Unavailable(String),
+}
+
+impl SqlError {
+    pub(super) fn closing() -> Self {
+        Self::Unavailable("the store is closing".to_owned())
+    }
+
+    pub(super) fn deadline() -> Self {
+        Self::Unavailable("the deadline has passed".to_owned())
+    }
+}
+
+impl From<CommitError> for SqlError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::TooLarge(text) => Self::TooLarge(text),
+            CommitError::Conflict => Self::Conflict,
+            CommitError::Invalid(text) => Self::Invalid(text),
+            CommitError::AccessDenied => Self::AccessDenied("commit".to_owned()),
+            CommitError::Unavailable(text) => Self::Unavailable(text),
+        }
+    }
+}
+
+impl From<SqlError> for CommitError {
+    fn from(error: SqlError) -> Self {
+        match error {
+            SqlError::TooLarge(text) => Self::TooLarge(text),
+            SqlError::Conflict => Self::Conflict,
+            SqlError::Invalid(text) => Self::Invalid(text),
+            SqlError::AccessDenied(_) => Self::AccessDenied,
+            SqlError::Unavailable(text) => Self::Unavailable(text),
+        }
+    }
+}
+
+/// What an error of SQLite means to a caller.
+pub(super) fn explain(error: &Error) -> SqlError {
+    let text = match error {
+        Error::SqliteFailure(_, Some(text)) => text.clone(),
+        Error::SqlInputError { msg, .. } => msg.clone(),
+        Error::MultipleStatement => "a call runs one statement; give several to one batch".to_owned(),
+        other => other.to_string(),
+    };
+    match error.sqlite_error_code() {
+        Some(ErrorCode::AuthorizationForStatementDenied) => SqlError::AccessDenied(text),
+        Some(ErrorCode::TooBig) => {
+            SqlError::TooLarge(format!("a value or row has at most {VALUE_BYTES} bytes ({text})"))
+        }
+        Some(ErrorCode::DiskFull) => SqlError::TooLarge(format!(
+            "a transaction writes at most {TRANSACTION_BYTES} bytes, with {TEMPORARY_BYTES} bytes of temporary files"
+        )),
+        Some(ErrorCode::OperationInterrupted) => SqlError::deadline(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => SqlError::Conflict,
+        Some(
+            ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::DatabaseCorrupt
+            | ErrorCode::NotADatabase
+            | ErrorCode::OutOfMemory
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::InternalMalfunction,
+        ) => SqlError::Unavailable(text),
+        _ => SqlError::Invalid(text),
+    }
 }

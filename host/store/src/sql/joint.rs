@@ -5,18 +5,29 @@ use crate::{CommitError, Joint, kv::KvWrite};
 
 /// Statements on one database.
 #[derive(Debug)]
-pub(crate) struct JointSql {}
+pub(crate) struct JointSql {
+    database: Database,
+    statements: Vec<Statement>,
+}
 
 impl JointSql {
     /// Runs the statements in one transaction and commits it with the kv writes, in one message to the committer.
-    pub(crate) async fn commit(self, _kv: Vec<KvWrite>) -> Result<(), CommitError> {
-        todo!()
+    pub(crate) async fn commit(self, kv: Vec<KvWrite>) -> Result<(), CommitError> {
+        self.database.write(self.statements, kv).await?;
+        Ok(())
     }
 }
 
 impl Joint {
     /// Adds: run a statement, after those added before. All statements of a joint commit belong to one database.
-    pub fn statement(self, _database: &Database, _statement: Statement) -> Result<Self, SqlError> {
-        todo!()
+    pub fn statement(mut self, database: &Database, statement: Statement) -> Result<Self, SqlError> {
+        match &mut self.sql {
+            Some(sql) if !sql.database.is_same(database) => {
+                return Err(SqlError::Invalid("a joint commit has one database".to_owned()));
+            }
+            Some(sql) => sql.statements.push(statement),
+            none => *none = Some(JointSql { database: database.clone(), statements: vec![statement] }),
+        }
+        Ok(self)
     }
 }

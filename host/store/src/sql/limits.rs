@@ -65,3 +65,9 @@ pub const PAGE_BYTES: u32 = 4_096;
 /// Bytes at the end of each page that SQLite leaves alone. They stay zero and are not stored, so that a whole chunk with
 /// its key fits into one leaf of redb; without them it takes two, and the file is twice as large.
 pub const RESERVED_BYTES: i32 = 32;
+
+/// Databases of a store: each has a writer thread and its connections.
+pub const DATABASES: usize = 64;
+
+/// Bytes of a database's name.
+pub const NAME_BYTES: usize = 128;

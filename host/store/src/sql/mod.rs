@@ -5,14 +5,21 @@
 //! message at the moment SQLite commits. So readers and the writer never wait for each other, and pages become durable
 //! together with the kv changes of the same message.
 
-pub mod access;
-pub mod database;
+mod access;
+mod connection;
+mod database;
 mod databases;
 mod error;
+mod guard;
 mod joint;
 pub mod limits;
 pub(crate) mod pages;
+mod readers;
+mod shape;
 mod value;
+#[expect(unsafe_code, reason = "SQLite calls a VFS through C function pointers")]
+mod vfs;
+mod writer;
 
 pub use access::{Access, TableGrant};
 pub use database::Database;
@@ -20,3 +27,5 @@ pub(crate) use databases::Databases;
 pub use error::SqlError;
 pub(crate) use joint::JointSql;
 pub use value::{Outcome, Statement, Value};
+#[cfg(test)]
+mod tests;

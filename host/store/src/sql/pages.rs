@@ -159,3 +159,16 @@ fn without_zero_tail(chunk: &[u8]) -> &[u8] {
     let end = chunk.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     chunk.get(..end).unwrap_or_default()
 }
+
+/// How many chunks and meta values are stored.
+#[cfg(test)]
+pub(super) fn stored(transaction: &ReadTransaction) -> Result<u64, redb::Error> {
+    Ok(redb::ReadableTableMetadata::len(&transaction.open_table(PAGES)?)?)
+}
+
+/// Bytes stored, and bytes of redb's pages that hold them.
+#[cfg(test)]
+pub(super) fn space(transaction: &ReadTransaction) -> Result<(u64, u64), redb::Error> {
+    let stats = redb::ReadableTableMetadata::stats(&transaction.open_table(PAGES)?)?;
+    Ok((stats.stored_bytes(), stats.stored_bytes() + stats.metadata_bytes() + stats.fragmented_bytes()))
+}

@@ -1,0 +1,297 @@
+//! One connection of SQLite, with its guard.
+
+use std::sync::Arc;
+
+use rusqlite::{
+    CachedStatement, FileControl, Row, ToSql,
+    config::DbConfig,
+    limits::Limit,
+    types::{ToSqlOutput, ValueRef},
+};
+
+use super::{
+    Outcome, SqlError, Statement, Value,
+    access::{Refusal, Rules},
+    error::explain,
+    guard::{Guard, Until},
+    limits::{
+        CACHED_STATEMENTS, PAGE_BYTES, PARAMETERS, READER_CACHE_KIB, RESERVED_BYTES, RESULT_BYTES,
+        RESULT_ROWS, STATEMENT_BYTES, VALUE_BYTES, WRITER_CACHE_KIB,
+    },
+    shape::{Shape, shape},
+    vfs::{self, Vfs},
+};
+
+/// Names a statement may use without columns that are neither tables nor granted.
+const ALIASES: usize = 32;
+
+/// An open connection. Its fields are dropped in this order, as the VFS needs it.
+pub(super) struct Connection {
+    raw: rusqlite::Connection,
+    guard: Arc<Guard>,
+    vfs: Arc<Vfs>,
+}
+
+/// What the results of one call may still take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Connection {
+    /// Opens the connection that writes.
+    pub(super) fn writer(vfs: Arc<Vfs>) -> Result<Self, SqlError> {
+        Self::open(vfs, true).map_err(|error| explain(&error))
+    }
+
+    /// Opens a connection that reads.
+    pub(super) fn reader(vfs: Arc<Vfs>) -> Result<Self, SqlError> {
+        Self::open(vfs, false).map_err(|error| explain(&error))
+    }
+
+    pub(super) fn vfs(&self) -> &Vfs {
+        &self.vfs
+    }
+
+    /// Whether no transaction is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.raw.is_autocommit()
+    }
+
+    /// Runs a statement of our own, which returns no rows: BEGIN, COMMIT, SAVEPOINT and the like.
+    pub(super) fn control(&self, sql: &str) -> Result<(), SqlError> {
+        let result = self.raw.prepare_cached(sql).and_then(|mut statement| statement.raw_execute());
+        result.map(drop).map_err(|error| self.failure().unwrap_or_else(|| explain(&error)))
+    }
+
+    /// Runs a caller's statement.
+    pub(super) fn run(
+        &self,
+        rules: &Arc<Rules>,
+        statement: &Statement,
+        may_write: bool,
+        until: &Until,
+        room: &mut Room,
+    ) -> Result<Outcome, SqlError> {
+        if statement.sql.len() > STATEMENT_BYTES {
+            return Err(SqlError::TooLarge(format!("a statement has at most {STATEMENT_BYTES} bytes")));
+        }
+        let shape = shape(&statement.sql).ok_or_else(|| SqlError::Invalid("no statement".to_owned()))?;
+        let text = format!("{}{}", rules.mark, statement.sql);
+        self.guard.enter(rules, shape, until);
+        let result = self.run_guarded(&text, &statement.params, may_write, room);
+        let refusal = self.guard.leave();
+        result.map_err(|error| match error {
+            Failure::Ours(error) => error,
+            Failure::Sqlite(error) => {
+                self.failure().or_else(|| denied(&error, refusal)).unwrap_or_else(|| explain(&error))
+            }
+        })
+    }
+
+    fn open(vfs: Arc<Vfs>, write: bool) -> Result<Self, rusqlite::Error> {
+        let mut raw = vfs.open(write)?;
+        configure(&raw, write)?;
+        let guard = Arc::new(Guard::default());
+        guard.attach(&mut raw)?;
+        Ok(Self { raw, guard, vfs })
+    }
+
+    /// Why the committer refused pages, if that is what failed.
+    fn failure(&self) -> Option<SqlError> {
+        self.vfs.shared().take_failure().map(SqlError::from)
+    }
+
+    /// Runs the statement, again for each name that the authorizer could not place and that turns out to be no table.
+    fn run_guarded(
+        &self,
+        text: &str,
+        params: &[Value],
+        may_write: bool,
+        room: &mut Room,
+    ) -> Result<Outcome, Failure> {
+        let mut aliases = 0;
+        loop {
+            let result = self.attempt(text, params, may_write, room);
+            let unnamed = if result.is_err() { self.guard.take_unnamed() } else { None };
+            let Some(name) = unnamed else {
+                return result;
+            };
+            aliases += 1;
+            if aliases > ALIASES || self.guard.pause(|| self.is_table(&name))? {
+                return Err(Failure::Ours(SqlError::AccessDenied(format!("table {name}"))));
+            }
+            self.guard.add_alias(&name);
+        }
+    }
+
+    fn is_table(&self, name: &str) -> Result<bool, rusqlite::Error> {
+        let lower = name.to_ascii_lowercase();
+        if lower.starts_with("sqlite_") || lower.starts_with("pragma_") {
+            return Ok(true);
+        }
+        let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE lower(name) = ?1)
+            OR EXISTS (SELECT 1 FROM pragma_module_list WHERE name = ?1)";
+        self.raw.prepare_cached(sql)?.query_row([&lower], |row| row.get(0))
+    }
+
+    fn attempt(
+        &self,
+        text: &str,
+        params: &[Value],
+        may_write: bool,
+        room: &mut Room,
+    ) -> Result<Outcome, Failure> {
+        let mut prepared = self.raw.prepare_cached(text)?;
+        if !may_write && !prepared.readonly() {
+            let message = "the statement writes; a query only reads".to_owned();
+            return Err(Failure::Ours(SqlError::Invalid(message)));
+        }
+        bind(&mut prepared, params)?;
+        let reads = prepared.readonly();
+        let before = self.raw.total_changes();
+        if !reads {
+            vfs::forget_last_insert(&self.raw);
+        }
+        let columns: Vec<_> = prepared.column_names().into_iter().map(str::to_owned).collect();
+        let rows = collect(prepared, columns.len(), room)?;
+        if reads {
+            return Ok(Outcome { columns, rows, ..Outcome::default() });
+        }
+        // Statements that change no rows leave the count of the last one that did.
+        let changed = self.raw.total_changes() != before;
+        let rows_written = if changed { self.raw.changes() } else { 0 };
+        Ok(Outcome { columns, rows, rows_written, last_insert_rowid: self.raw.last_insert_rowid() })
+    }
+}
+
+impl Room {
+    pub(super) fn new() -> Self {
+        Self { rows: RESULT_ROWS, bytes: RESULT_BYTES }
+    }
+
+    /// Bytes taken so far.
+    pub(super) fn taken(&self) -> usize {
+        RESULT_BYTES.saturating_sub(self.bytes)
+    }
+
+    fn take(&mut self, rows: usize, bytes: usize) -> Result<(), Failure> {
+        let too_large = |text| Failure::Ours(SqlError::TooLarge(text));
+        let left = self.rows.checked_sub(rows);
+        self.rows = left.ok_or_else(|| too_large(format!("a result has at most {RESULT_ROWS} rows")))?;
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes = left.ok_or_else(|| too_large(format!("a result has at most {RESULT_BYTES} bytes")))?;
+        Ok(())
+    }
+}
+
+/// Why a statement did not run.
+enum Failure {
+    Ours(SqlError),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Integer(integer) => ValueRef::Integer(*integer),
+            Self::Real(real) => ValueRef::Real(*real),
+            Self::Text(text) => ValueRef::Text(text.as_bytes()),
+            Self::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn configure(raw: &rusqlite::Connection, write: bool) -> Result<(), rusqlite::Error> {
+    for (config, on) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true),
+        (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
+        (DbConfig::SQLITE_DBCONFIG_DQS_DDL, false),
+    ] {
+        raw.set_db_config(config, on)?;
+    }
+    let bound = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
+    // Room for the mark in front of a statement.
+    raw.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, bound(STATEMENT_BYTES + 64))?;
+    raw.set_limit(Limit::SQLITE_LIMIT_LENGTH, bound(VALUE_BYTES))?;
+    raw.set_limit(Limit::SQLITE_LIMIT_VARIABLE_NUMBER, bound(PARAMETERS))?;
+    raw.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
+    raw.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    raw.busy_timeout(std::time::Duration::ZERO)?;
+    let cache = if write { WRITER_CACHE_KIB } else { READER_CACHE_KIB };
+    // Temporary files stay files, because the VFS keeps those in memory and bounds them, which SQLite's own memory
+    // store does not do.
+    raw.execute_batch(&format!("PRAGMA journal_mode = MEMORY; PRAGMA cache_size = -{cache};"))?;
+    if write {
+        raw.file_control(Some("main"), FileControl::ReserveBytes(&mut RESERVED_BYTES.clone()))?;
+        raw.execute_batch(&format!("PRAGMA page_size = {PAGE_BYTES};"))?;
+    }
+    Ok(())
+}
+
+fn bind(prepared: &mut CachedStatement<'_>, params: &[Value]) -> Result<(), Failure> {
+    let count = prepared.parameter_count();
+    if count != params.len() {
+        let message = format!("the statement has {count} parameters, {} were given", params.len());
+        return Err(Failure::Ours(SqlError::Invalid(message)));
+    }
+    for (index, value) in params.iter().enumerate() {
+        prepared.raw_bind_parameter(index + 1, value)?;
+    }
+    Ok(())
+}
+
+fn collect(
+    mut prepared: CachedStatement<'_>,
+    columns: usize,
+    room: &mut Room,
+) -> Result<Vec<Vec<Value>>, Failure> {
+    let mut found = Vec::new();
+    let mut rows = prepared.raw_query();
+    while let Some(row) = rows.next()? {
+        let values = (0..columns).map(|column| value(row, column)).collect::<Result<Vec<_>, _>>()?;
+        room.take(1, values.iter().map(Value::bytes).sum())?;
+        found.push(values);
+    }
+    Ok(found)
+}
+
+fn value(row: &Row<'_>, column: usize) -> Result<Value, rusqlite::Error> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(integer) => Value::Integer(integer),
+        ValueRef::Real(real) => Value::Real(real),
+        // A blob cast to text need not be UTF-8.
+        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+    })
+}
+
+fn denied(error: &rusqlite::Error, refusal: Option<Refusal>) -> Option<SqlError> {
+    if error.sqlite_error_code() != Some(rusqlite::ErrorCode::AuthorizationForStatementDenied) {
+        return None;
+    }
+    Some(match refusal {
+        Some(Refusal::Denied(what)) => SqlError::AccessDenied(what),
+        Some(Refusal::Unnamed(table)) => SqlError::AccessDenied(format!("table {table}")),
+        Some(Refusal::Transaction) => {
+            SqlError::Invalid("each call is a transaction; give its statements to one batch".to_owned())
+        }
+        None => SqlError::AccessDenied(error.to_string()),
+    })
+}
+
+/// Whether a call of these statements cannot share a transaction with others.
+pub(super) fn runs_alone(statements: &[Statement]) -> bool {
+    statements.iter().any(|statement| shape(&statement.sql) == Some(Shape::Vacuum))
+}

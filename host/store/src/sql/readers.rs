@@ -1,0 +1,80 @@
+//! The connections that read.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout_at};
+
+use super::{
+    Outcome, SqlError, Statement,
+    access::Rules,
+    connection::{Connection, Room},
+    guard::Until,
+    limits::READERS,
+    vfs::Vfs,
+};
+
+/// A pool of reader connections, opened when they are first needed.
+pub(super) struct Readers {
+    vfs: Arc<Vfs>,
+    idle: Mutex<Vec<Connection>>,
+    places: Arc<Semaphore>,
+}
+
+/// Ends a read whose caller has gone.
+struct Abandon(Arc<AtomicBool>);
+
+impl Readers {
+    pub(super) fn new(vfs: Arc<Vfs>) -> Self {
+        Self { vfs, idle: Mutex::default(), places: Arc::new(Semaphore::new(READERS)) }
+    }
+
+    /// Runs a statement on a fresh snapshot.
+    pub(super) async fn run(
+        self: &Arc<Self>,
+        rules: Arc<Rules>,
+        statement: Statement,
+        deadline: Instant,
+    ) -> Result<Outcome, SqlError> {
+        let place = timeout_at(deadline.into(), self.places.clone().acquire_owned()).await;
+        let place = place.map_err(|_| SqlError::deadline())?.map_err(|_| SqlError::closing())?;
+        let abandon = Abandon(Arc::default());
+        let until = Until { deadline, abandoned: abandon.0.clone() };
+        let readers = self.clone();
+        let read = spawn_blocking(move || {
+            let _place = place;
+            let connection = readers.take()?;
+            let result = connection.run(&rules, &statement, false, &until, &mut Room::new());
+            readers.idle.lock().push(connection);
+            result
+        });
+        read.await.unwrap_or_else(|_| Err(SqlError::closing()))
+    }
+
+    /// Waits for the reads that run, and closes the connections.
+    pub(super) async fn close(&self) {
+        let all = u32::try_from(READERS).unwrap_or(u32::MAX);
+        // An error says that it is closed already.
+        let places = self.places.acquire_many(all).await;
+        self.places.close();
+        drop(places);
+        self.idle.lock().clear();
+    }
+
+    fn take(&self) -> Result<Connection, SqlError> {
+        let idle = self.idle.lock().pop();
+        idle.map_or_else(|| Connection::reader(self.vfs.clone()), Ok)
+    }
+}
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
