@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn the_exceeded_quota_is_read_from_the_reason() {
-        let limit = |reason: &str| Entry { reason: reason.into(), ..Entry::default() }.limit().map(str::to_owned);
+        let limit =
+            |reason: &str| Entry { reason: reason.into(), ..Entry::default() }.limit().map(str::to_owned);
         assert_eq!(limit("Rate limit reached for Requests per Minute"), Some("rpm".into()));
         assert_eq!(limit("TPM exceeded"), Some("tpm".into()));
         assert_eq!(limit("daily quota used up"), Some("rpd".into()));

@@ -24,24 +24,24 @@ pub mod bindings;
 /// The hook that decides which requests may pass: implement [`Guest`](admission::Guest), then
 /// `tollgate_guest::admission::export!(MyPlugin)`.
 pub mod admission {
-    pub use crate::bindings::admission::exports::tollgate::policy::admission::*;
     pub use crate::bindings::admission::export;
+    pub use crate::bindings::admission::exports::tollgate::policy::admission::*;
 }
 
 /// The hook that stores what happened.
 pub mod ingestion {
-    pub use crate::bindings::ingestion::exports::tollgate::policy::ingestion::*;
     pub use crate::bindings::ingestion::export;
+    pub use crate::bindings::ingestion::exports::tollgate::policy::ingestion::*;
 }
 
 /// The hook for work on a schedule.
 pub mod jobs {
-    pub use crate::bindings::jobs::exports::tollgate::policy::jobs::*;
     pub use crate::bindings::jobs::export;
+    pub use crate::bindings::jobs::exports::tollgate::policy::jobs::*;
 }
 
 /// The hook that prepares a new version.
 pub mod lifecycle {
-    pub use crate::bindings::lifecycle::exports::tollgate::policy::lifecycle::*;
     pub use crate::bindings::lifecycle::export;
+    pub use crate::bindings::lifecycle::exports::tollgate::policy::lifecycle::*;
 }

@@ -11,9 +11,7 @@ mod limits;
 
 use std::cell::RefCell;
 
-use tollgate_guest::admission::{
-    Decision, Ending, Guest, Request, Settlement, Subject, SubjectKind, Usage,
-};
+use tollgate_guest::admission::{Decision, Ending, Guest, Request, Settlement, Subject, SubjectKind, Usage};
 use tollgate_guest::kv::{Change, Named, Versioned, update};
 
 use crate::ledger::Ledger;
@@ -110,11 +108,7 @@ fn settle(store: &impl Versioned, ledger: &mut Ledger, settlements: &[Settlement
     outcome
 }
 
-fn settle_group(
-    store: &impl Versioned,
-    ledger: &mut Ledger,
-    group: &[&Settlement],
-) -> Result<(), String> {
+fn settle_group(store: &impl Versioned, ledger: &mut Ledger, group: &[&Settlement]) -> Result<(), String> {
     let Some(first) = group.first() else { return Ok(()) };
     let mut unreadable = Ok(());
     update(store, &key(&first.subject), |value| {

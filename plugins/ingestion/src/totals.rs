@@ -1,0 +1,119 @@
+//! What a batch adds to an account's totals.
+
+use std::collections::BTreeMap;
+
+use tollgate_guest::database::{Statement, Value};
+use tollgate_guest::ingestion::Event;
+
+use crate::limits::UNHEALTHY_AFTER;
+use crate::{integer, text};
+
+/// The sum of one account's events in a batch.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Totals {
+    requests: u64,
+    successful: u64,
+    response_time: u64,
+    last_response_time: u64,
+    min_response_time: u64,
+    max_response_time: u64,
+    /// Failures that are the account's, since its last success or since the batch began.
+    failures_in_a_row: u64,
+    last_failure_ms: Option<u64>,
+    input_tokens: u64,
+    output_tokens: u64,
+    first_ms: u64,
+    last_ms: u64,
+}
+
+impl Totals {
+    /// The totals of each account in a batch, which is in order of time as the requests ended.
+    pub(crate) fn of<'a>(events: &[&'a Event]) -> BTreeMap<&'a str, Totals> {
+        let mut totals: BTreeMap<&str, Totals> = BTreeMap::new();
+        for event in events.iter().filter(|event| !event.api_key_hash.is_empty()) {
+            totals.entry(&event.api_key_hash).or_default().add(event);
+        }
+        totals
+    }
+
+    fn add(&mut self, event: &Event) {
+        let time = event.response_time_ms;
+        let first = self.requests == 0;
+        self.requests += 1;
+        self.response_time = self.response_time.saturating_add(time);
+        self.last_response_time = time;
+        self.min_response_time = if first { time } else { self.min_response_time.min(time) };
+        self.max_response_time = self.max_response_time.max(time);
+        self.input_tokens = self.input_tokens.saturating_add(event.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(event.output_tokens);
+        self.first_ms = if first { event.time_ms } else { self.first_ms.min(event.time_ms) };
+        self.last_ms = self.last_ms.max(event.time_ms);
+        if !event.has_error {
+            self.successful += 1;
+            self.failures_in_a_row = 0;
+        } else if is_account_failure(event.status_code) {
+            self.failures_in_a_row += 1;
+            self.last_failure_ms = self.last_failure_ms.max(Some(event.time_ms));
+        }
+    }
+
+    /// The statement that adds this to the account's row.
+    pub(crate) fn statement(&self, api_key_hash: &str) -> Statement {
+        let unhealthy = self.failures_in_a_row >= UNHEALTHY_AFTER.unsigned_abs();
+        let params = vec![
+            text(api_key_hash),
+            integer(self.requests),
+            integer(self.successful),
+            integer(self.requests - self.successful),
+            integer(self.response_time),
+            Value::Real(self.response_time as f64 / self.requests.max(1) as f64),
+            integer(self.last_response_time),
+            integer(self.min_response_time),
+            integer(self.max_response_time),
+            Value::Integer(i64::from(!unhealthy)),
+            integer(self.failures_in_a_row),
+            self.last_failure_ms.map_or(Value::Null, integer),
+            integer(self.input_tokens),
+            integer(self.output_tokens),
+            integer(self.first_ms),
+            integer(self.last_ms),
+            Value::Integer(UNHEALTHY_AFTER),
+        ];
+        Statement { sql: UPSERT.to_owned(), params }
+    }
+}
+
+/// Whether a failure is the account's own. A client that went away or sent a wrong request says nothing about it.
+fn is_account_failure(status: u16) -> bool {
+    matches!(status, 401 | 402 | 403 | 408 | 429 | 500..)
+}
+
+/// A success in the batch ends the row of failures that stood before; without one the new failures add to it. A row of
+/// failures that is long enough makes the account unhealthy, a success makes it healthy, and anything else leaves it.
+const UPSERT: &str = "INSERT INTO api_key_metrics (
+    api_key_hash, total_requests, successful_requests, failed_requests, total_response_time, average_response_time,
+    last_response_time, min_response_time, max_response_time, is_healthy, consecutive_failures, last_failure,
+    total_input_tokens, total_output_tokens, total_tokens, first_seen, last_used, last_check, created_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?13 + ?14, ?15, ?16, ?16, ?15, ?16)
+ON CONFLICT (api_key_hash) DO UPDATE SET
+    total_requests = total_requests + ?2,
+    successful_requests = successful_requests + ?3,
+    failed_requests = failed_requests + ?4,
+    total_response_time = total_response_time + ?5,
+    average_response_time = CAST(total_response_time + ?5 AS REAL) / (total_requests + ?2),
+    last_response_time = ?7,
+    min_response_time = min(ifnull(min_response_time, ?8), ?8),
+    max_response_time = max(ifnull(max_response_time, ?9), ?9),
+    is_healthy = CASE
+        WHEN ?11 + iif(?3 > 0, 0, consecutive_failures) >= ?17 THEN 0
+        WHEN ?3 > 0 THEN 1
+        ELSE is_healthy END,
+    consecutive_failures = ?11 + iif(?3 > 0, 0, consecutive_failures),
+    last_failure = ifnull(?12, last_failure),
+    total_input_tokens = total_input_tokens + ?13,
+    total_output_tokens = total_output_tokens + ?14,
+    total_tokens = total_tokens + ?13 + ?14,
+    first_seen = min(ifnull(first_seen, ?15), ?15),
+    last_used = max(ifnull(last_used, ?16), ?16),
+    last_check = max(ifnull(last_check, ?16), ?16),
+    updated_at = max(updated_at, ?16)";
