@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::{
-    dialect::Dialect,
+    dialect::{Dialect, Endpoint},
     limits::{CANDIDATES, FAILURE_LATENCY, LATENCY_DECAY},
 };
 use crate::plugin::admission::{Limits, Subject, SubjectKind};
@@ -98,7 +98,9 @@ pub struct Account {
     pub subject: Arc<Subject>,
     /// The header that authorizes with the upstream.
     pub(super) authorization: Option<HeaderValue>,
-    pub(super) base: Uri,
+    base: Uri,
+    /// The address of each endpoint, in the order of the dialect's.
+    endpoints: Vec<Uri>,
     models: Vec<String>,
     weight: u32,
     priority: u32,
@@ -120,6 +122,7 @@ impl Account {
         let hashed =
             if spec.api_key.expose().is_empty() { spec.name.as_str() } else { spec.api_key.expose() };
         let key_hash = hex::encode(Sha256::digest(hashed));
+        let endpoints = spec.dialect.endpoints().iter().filter_map(|endpoint| join(&base, endpoint.path, None));
         let mut models = spec.models;
         models.sort();
         models.dedup();
@@ -134,6 +137,7 @@ impl Account {
             dialect: spec.dialect,
             key_hash: key_hash.into(),
             authorization,
+            endpoints: endpoints.collect(),
             base,
             models,
             weight: spec.weight.max(1),
@@ -151,6 +155,22 @@ impl Account {
     /// The models it is restricted to; empty: all.
     pub fn models(&self) -> &[String] {
         &self.models
+    }
+
+    /// The address of an endpoint.
+    pub(super) fn endpoint(&self, endpoint: &Endpoint) -> Option<&Uri> {
+        let index = self.dialect.endpoints().iter().position(|own| own == endpoint)?;
+        self.endpoints.get(index)
+    }
+
+    /// The address of any path.
+    pub(super) fn uri(&self, path: &str, query: Option<&str>) -> Option<Uri> {
+        join(&self.base, path, query)
+    }
+
+    /// Whether its upstream speaks TLS.
+    pub(super) fn is_https(&self) -> bool {
+        self.base.scheme_str() == Some("https")
     }
 
     /// Counts a request as in flight until the guard is dropped.
@@ -192,6 +212,17 @@ fn parse_base(text: &str) -> Result<Uri, String> {
         (None, _) => Err("it has no scheme".to_owned()),
         _ => Err("the scheme is unknown".to_owned()),
     }
+}
+
+fn join(base: &Uri, path: &str, query: Option<&str>) -> Option<Uri> {
+    let prefix = base.path().trim_end_matches('/');
+    let target = match query {
+        Some(query) => format!("{prefix}{path}?{query}"),
+        None => format!("{prefix}{path}"),
+    };
+    let mut parts = base.clone().into_parts();
+    parts.path_and_query = Some(target.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// A request in flight on an account.
@@ -406,6 +437,14 @@ mod tests {
         for bad in ["ftp://x", "example.com", "", "http://", "https://a/?q=1"] {
             assert!(parse_base(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn endpoints_stand_below_the_base() {
+        let account = Account::new(AccountSpec { base_url: "http://h/x/v1".to_owned(), ..spec("a") }).unwrap();
+        let endpoint = &Dialect::OpenAi.endpoints()[2];
+        assert_eq!(account.endpoint(endpoint).unwrap().to_string(), "http://h/x/v1/embeddings");
+        assert_eq!(account.uri("/v1/models", Some("a=b")).unwrap().to_string(), "http://h/x/v1/models?a=b");
     }
 
     #[test]

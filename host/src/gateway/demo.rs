@@ -1,15 +1,50 @@
 //! The upstream that serves when no account is configured: small, deterministic, on this machine only.
+//!
+//! It repeats what it was told, and counts four bytes of text as a token, which stays below the gateway's estimate.
 
-use std::{io, net::SocketAddr};
+use std::{convert::Infallible, io, net::SocketAddr};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::Path,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use futures_util::stream;
+use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
 
 use super::{
     accounts::{AccountSpec, Secret},
     dialect::Dialect,
+    serve,
 };
+
+/// The models that it lists; it answers for any.
+pub const MODELS: [&str; 2] = ["demo-chat", "demo-embedding"];
+
+/// When its models were made, so that nothing it says depends on the clock.
+const CREATED: u64 = 1_767_225_600;
+
+/// Numbers in an embedding, unless the request says how many.
+const DIMENSIONS: usize = 64;
+
+/// Most numbers in an embedding that a request may ask for.
+const DIMENSIONS_MAX: usize = 4_096;
+
+/// Most texts embedded in one request, and answers given to one.
+const INPUTS_MAX: usize = 2_048;
+const ANSWERS_MAX: u64 = 16;
 
 /// Starts the demo upstream on a free port of the loopback interface; it runs as long as the runtime.
 pub async fn start() -> io::Result<SocketAddr> {
-    todo!()
+    let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(serve(listener, router(), std::future::pending()));
+    Ok(address)
 }
 
 /// The account under which it serves.
@@ -25,5 +60,291 @@ pub fn account(address: SocketAddr) -> AccountSpec {
         rpm: None,
         tpm: None,
         rpd: None,
+    }
+}
+
+fn router() -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(|body| answer(body, chat)))
+        .route("/v1/completions", post(|body| answer(body, completions)))
+        .route("/v1/embeddings", post(|body| answer(body, embeddings)))
+        .route("/v1/responses", post(|body| answer(body, responses)))
+        .route("/v1/models", get(async || Json(json!({ "object": "list", "data": MODELS.map(model) }))))
+        .route("/v1/models/{id}", get(async |Path(id): Path<String>| Json(model(&id))))
+}
+
+async fn answer(body: Bytes, serve: fn(&Value) -> Response) -> Response {
+    match serde_json::from_slice::<Value>(&body) {
+        Ok(request) if request["model"].is_string() => serve(&request),
+        Ok(_) => invalid("you must provide a model parameter"),
+        Err(error) => invalid(&format!("no JSON: {error}")),
+    }
+}
+
+fn invalid(message: &str) -> Response {
+    let error = json!({ "message": message, "type": "invalid_request_error", "param": null, "code": null });
+    (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response()
+}
+
+fn model(id: &str) -> Value {
+    json!({ "id": id, "object": "model", "created": CREATED, "owned_by": "tollgate-demo" })
+}
+
+/// What is said, and what it costs.
+struct Said {
+    prompt_tokens: u64,
+    text: String,
+    finish: &'static str,
+}
+
+impl Said {
+    /// Repeats `heard`, within the request's bound.
+    fn new(request: &Value, prompt: &str, heard: &str) -> Said {
+        let mut text = format!("You said: {heard}");
+        let bound = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+        let bound = bound.iter().find_map(|name| request[*name].as_u64()).unwrap_or(u64::MAX);
+        let mut finish = "stop";
+        if tokens(&text) > bound {
+            text.truncate(text.floor_char_boundary(bound as usize * 4));
+            finish = "length";
+        }
+        Said { prompt_tokens: tokens(prompt), text, finish }
+    }
+
+    fn output_tokens(&self, answers: u64) -> u64 {
+        tokens(&self.text) * answers
+    }
+
+    fn usage(&self, answers: u64) -> Value {
+        let output = self.output_tokens(answers);
+        json!({
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": output,
+            "total_tokens": self.prompt_tokens + output,
+        })
+    }
+
+    /// The text word by word, as a stream has it.
+    fn words(&self) -> impl Iterator<Item = &str> {
+        self.text.split_inclusive(' ')
+    }
+}
+
+fn tokens(text: &str) -> u64 {
+    (text.len() as u64).div_ceil(4)
+}
+
+fn answers(request: &Value) -> u64 {
+    request["n"].as_u64().unwrap_or(1).clamp(1, ANSWERS_MAX)
+}
+
+fn is_stream(request: &Value) -> bool {
+    request["stream"].as_bool() == Some(true)
+}
+
+fn wants_usage(request: &Value) -> bool {
+    request["stream_options"]["include_usage"].as_bool() == Some(true)
+}
+
+/// The text of a string, or of the parts of a message.
+fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().map(text_of).collect::<Vec<_>>().join(" "),
+        Value::Object(fields) => fields.get("text").or(fields.get("content")).map_or_else(String::new, text_of),
+        _ => String::new(),
+    }
+}
+
+fn last_text(messages: &Value) -> String {
+    match messages {
+        Value::Array(messages) => messages.last().map_or_else(String::new, text_of),
+        other => text_of(other),
+    }
+}
+
+fn chat(request: &Value) -> Response {
+    let messages = &request["messages"];
+    let said = Said::new(request, &text_of(messages), &last_text(messages));
+    let head = |object: &str| json!({ "id": "chatcmpl-demo", "object": object, "created": CREATED, "model": request["model"] });
+    if is_stream(request) {
+        let choice = |delta: Value, finish: Value| json!([{ "index": 0, "delta": delta, "finish_reason": finish }]);
+        let mut events = vec![choice(json!({ "role": "assistant", "content": "" }), Value::Null)];
+        events.extend(said.words().map(|word| choice(json!({ "content": word }), Value::Null)));
+        events.push(choice(json!({}), json!(said.finish)));
+        return chunks(request, head("chat.completion.chunk"), events, &said);
+    }
+    let n = answers(request);
+    let choice = |index| {
+        let message = json!({ "role": "assistant", "content": said.text, "refusal": null });
+        json!({ "index": index, "message": message, "logprobs": null, "finish_reason": said.finish })
+    };
+    whole(head("chat.completion"), (0..n).map(choice).collect(), said.usage(n))
+}
+
+fn completions(request: &Value) -> Response {
+    let prompt = text_of(&request["prompt"]);
+    let said = Said::new(request, &prompt, &prompt);
+    let head = || json!({ "id": "cmpl-demo", "object": "text_completion", "created": CREATED, "model": request["model"] });
+    let choice = |index: u64, text: &str, finish: Value| json!({ "index": index, "text": text, "logprobs": null, "finish_reason": finish });
+    if is_stream(request) {
+        let mut events: Vec<_> = said.words().map(|word| json!([choice(0, word, Value::Null)])).collect();
+        events.push(json!([choice(0, "", json!(said.finish))]));
+        return chunks(request, head(), events, &said);
+    }
+    let n = answers(request);
+    whole(head(), (0..n).map(|index| choice(index, &said.text, json!(said.finish))).collect(), said.usage(n))
+}
+
+fn whole(mut head: Value, choices: Vec<Value>, usage: Value) -> Response {
+    head["choices"] = Value::Array(choices);
+    head["usage"] = usage;
+    Json(head).into_response()
+}
+
+fn chunks(request: &Value, head: Value, choices: Vec<Value>, said: &Said) -> Response {
+    let with = |name: &str, value: Value| {
+        let mut chunk = head.clone();
+        chunk[name] = value;
+        chunk
+    };
+    let mut events: Vec<Value> = choices.into_iter().map(|choices| with("choices", choices)).collect();
+    if wants_usage(request) {
+        events.iter_mut().for_each(|event| event["usage"] = Value::Null);
+        let mut last = with("choices", json!([]));
+        last["usage"] = said.usage(1);
+        events.push(last);
+    }
+    let lines = events.iter().map(|event| format!("data: {event}\n\n"));
+    event_stream(lines.chain(["data: [DONE]\n\n".to_owned()]).collect())
+}
+
+fn event_stream(events: Vec<String>) -> Response {
+    let frames = events.into_iter().map(|event| Ok::<_, Infallible>(Bytes::from(event)));
+    let kind = HeaderValue::from_static("text/event-stream; charset=utf-8");
+    ([(CONTENT_TYPE, kind)], Body::from_stream(stream::iter(frames))).into_response()
+}
+
+fn embeddings(request: &Value) -> Response {
+    let inputs: Vec<String> = match &request["input"] {
+        // Tokens instead of text: one input, or one for each inner list.
+        Value::Array(items) if items.iter().all(Value::is_number) => vec![request["input"].to_string()],
+        Value::Array(items) => items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect(),
+        other => vec![text_of(other)],
+    };
+    if inputs.is_empty() || inputs.len() > INPUTS_MAX {
+        return invalid("there must be between 1 and 2048 inputs");
+    }
+    let dimensions = request["dimensions"].as_u64().map_or(DIMENSIONS, |wanted| wanted as usize);
+    let dimensions = dimensions.clamp(1, DIMENSIONS_MAX);
+    let encoded = request["encoding_format"].as_str() == Some("base64");
+    let data: Vec<Value> = inputs.iter().enumerate().map(|(index, input)| {
+        let vector = embed(input, dimensions);
+        let embedding = if encoded { json!(base64(&vector)) } else { json!(vector) };
+        json!({ "object": "embedding", "index": index, "embedding": embedding })
+    }).collect();
+    let used: u64 = inputs.iter().map(|input| tokens(input)).sum();
+    let usage = json!({ "prompt_tokens": used, "total_tokens": used });
+    Json(json!({ "object": "list", "data": data, "model": request["model"], "usage": usage })).into_response()
+}
+
+/// A unit vector that depends on nothing but the text.
+fn embed(text: &str, dimensions: usize) -> Vec<f32> {
+    let block = |number: usize| Sha256::new().chain_update(number.to_le_bytes()).chain_update(text).finalize();
+    let bytes = (0..dimensions.div_ceil(32)).flat_map(block);
+    let raw: Vec<f32> = bytes.take(dimensions).map(|byte| f32::from(byte) - 127.5).collect();
+    let length = raw.iter().map(|x| x * x).sum::<f32>().sqrt();
+    raw.into_iter().map(|x| x / length).collect()
+}
+
+/// Little-endian floats in base64, the form that SDKs ask for unless told otherwise.
+fn base64(vector: &[f32]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for place in 0..4_usize {
+            let digit = ALPHABET.get((bits >> (18 - 6 * place)) as usize & 63).filter(|_| place <= group.len());
+            text.push(digit.map_or('=', |digit| char::from(*digit)));
+        }
+    }
+    text
+}
+
+fn responses(request: &Value) -> Response {
+    let input = &request["input"];
+    let prompt = format!("{}{}", text_of(&request["instructions"]), text_of(input));
+    let said = Said::new(request, &prompt, &last_text(input));
+    let part = json!({ "type": "output_text", "text": said.text, "annotations": [] });
+    let item = json!({ "id": "msg_demo", "type": "message", "role": "assistant", "status": "completed", "content": [part] });
+    let output = said.output_tokens(1);
+    let mut response = json!({
+        "id": "resp_demo", "object": "response", "created_at": CREATED, "status": "completed", "error": null,
+        "incomplete_details": null, "instructions": request["instructions"], "metadata": {}, "model": request["model"],
+        "output": [item], "parallel_tool_calls": true, "temperature": 1.0, "tool_choice": "auto", "tools": [],
+        "top_p": 1.0,
+        "usage": {
+            "input_tokens": said.prompt_tokens, "input_tokens_details": { "cached_tokens": 0 },
+            "output_tokens": output, "output_tokens_details": { "reasoning_tokens": 0 },
+            "total_tokens": said.prompt_tokens + output,
+        },
+    });
+    if !is_stream(request) {
+        return Json(response).into_response();
+    }
+    let completed = response.clone();
+    response["status"] = json!("in_progress");
+    (response["output"], response["usage"]) = (json!([]), Value::Null);
+    let at = json!({ "item_id": "msg_demo", "output_index": 0, "content_index": 0 });
+    let mut events = vec![("response.created", json!({ "response": response }))];
+    events.push(("response.output_item.added", json!({ "output_index": 0, "item": {
+        "id": "msg_demo", "type": "message", "role": "assistant", "status": "in_progress", "content": [] } })));
+    events.push(("response.content_part.added", with(&at, "part", json!({ "type": "output_text", "text": "", "annotations": [] }))));
+    events.extend(said.words().map(|word| ("response.output_text.delta", with(&at, "delta", json!(word)))));
+    events.push(("response.output_text.done", with(&at, "text", json!(said.text))));
+    events.push(("response.content_part.done", with(&at, "part", part)));
+    events.push(("response.output_item.done", json!({ "output_index": 0, "item": item })));
+    events.push(("response.completed", json!({ "response": completed })));
+    event_stream(events.into_iter().enumerate().map(numbered).collect())
+}
+
+fn with(at: &Value, name: &str, value: Value) -> Value {
+    let mut event = at.clone();
+    event[name] = value;
+    event
+}
+
+fn numbered((number, (kind, mut event)): (usize, (&str, Value))) -> String {
+    event["type"] = json!(kind);
+    event["sequence_number"] = json!(number);
+    format!("event: {kind}\ndata: {event}\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_encoded_as_base64_of_their_bytes() {
+        assert_eq!(base64(&[1.0]), "AACAPw==");
+        assert_eq!(base64(&[1.0, -2.5]), "AACAPwAAIMA=");
+        assert_eq!(base64(&[0.0, 0.0, 0.0]), "A".repeat(16));
+    }
+
+    #[test]
+    fn an_embedding_has_length_one_and_depends_on_its_text() {
+        let (one, two) = (embed("one", 100), embed("two", 100));
+        assert!((one.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
+        assert_ne!(one, two);
+        assert_eq!(one, embed("one", 100));
+    }
+
+    #[test]
+    fn an_answer_is_cut_at_its_bound() {
+        let said = Said::new(&json!({ "max_tokens": 3 }), "hello", "hello");
+        assert_eq!((said.text.as_str(), said.finish, said.output_tokens(1)), ("You said: he", "length", 3));
+        let said = Said::new(&json!({}), "hello", "hello");
+        assert_eq!((said.prompt_tokens, said.output_tokens(2)), (2, 8));
     }
 }

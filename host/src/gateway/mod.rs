@@ -7,12 +7,18 @@ mod accounts;
 pub mod demo;
 pub mod dialect;
 mod error;
+mod flight;
+mod forward;
 pub mod limits;
+mod metrics;
+mod models;
+mod proxy;
 mod request;
 mod serve;
+mod stream;
 mod usage;
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
 use tollgate_store::Clock;
@@ -80,23 +86,27 @@ impl Default for Settings {
 
 /// The gateway. Cheap to clone.
 #[derive(Clone)]
-pub struct Gateway(Arc<Parts>);
+pub struct Gateway(Arc<proxy::Inner>);
 
 impl Gateway {
     /// Puts a gateway together. Needs a tokio runtime, in which it looks after running requests, and the metrics
     /// recorder to be installed before.
-    pub fn new(parts: Parts) -> Gateway {
-        Gateway(Arc::new(parts))
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no random numbers, or TLS cannot be set up.
+    pub fn new(parts: Parts) -> io::Result<Gateway> {
+        Ok(Gateway(proxy::Inner::new(parts)?))
     }
 
     /// Its routes, with answers in a client's own shape for unknown paths and methods. Requests should carry their
     /// [`Peer`], as [`serve`] gives it to them.
     pub fn router(&self) -> Router {
-        todo!()
+        proxy::router(self.0.clone())
     }
 
     /// Requests under way.
     pub fn in_flight(&self) -> usize {
-        todo!()
+        self.0.flights.len()
     }
 }

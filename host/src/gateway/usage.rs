@@ -6,7 +6,7 @@
 
 use super::{
     dialect::Dialect,
-    limits::{BYTES_PER_TOKEN, ESTIMATE_MAX, LINE_BYTES, USAGE_BYTES},
+    limits::{BYTES_PER_TOKEN, ERROR_BYTES, ESTIMATE_MAX, LINE_BYTES, USAGE_BYTES},
 };
 
 /// What an answer told so far.
@@ -18,6 +18,8 @@ pub(super) struct Seen {
     pub(super) text_bytes: u64,
     /// An error that the upstream reported in mid-stream.
     pub(super) failure: Option<String>,
+    /// The last event has passed.
+    pub(super) done: bool,
 }
 
 impl Seen {
@@ -40,8 +42,8 @@ enum Form {
         scanner: Scanner,
         written: bool,
     },
-    /// An error answer, which uses nothing.
-    Unread,
+    /// An error answer, which uses nothing: its beginning, for the log.
+    Error(Vec<u8>),
 }
 
 impl UsageReader {
@@ -59,9 +61,9 @@ impl UsageReader {
         }
     }
 
-    /// Reads nothing, for an answer that uses nothing.
-    pub(super) fn unread(dialect: Dialect) -> UsageReader {
-        UsageReader { dialect, form: Form::Unread, seen: Seen::default() }
+    /// Reads an error answer, which uses nothing.
+    pub(super) fn error(dialect: Dialect) -> UsageReader {
+        UsageReader { dialect, form: Form::Error(Vec::new()), seen: Seen::default() }
     }
 
     /// Reads the next piece.
@@ -78,22 +80,33 @@ impl UsageReader {
                 seen.text_bytes += if *written { bytes.len() as u64 } else { 0 };
                 scanner.feed(bytes, |usage| dialect.read_usage(usage, seen));
             }
-            Form::Unread => {}
+            Form::Error(begun) => {
+                let room = ERROR_BYTES.saturating_sub(begun.len());
+                begun.extend(bytes.iter().take(room));
+            }
         }
     }
 
     /// Input and output tokens so far, given the estimate of the prompt.
     pub(super) fn tokens(&self, prompt: u64) -> (u64, u64) {
         match (&self.form, self.seen.reported) {
-            (Form::Unread, _) => (0, 0),
+            (Form::Error(_), _) => (0, 0),
             (_, Some(reported)) => reported,
             (_, None) => (prompt, self.seen.text_bytes.div_ceil(BYTES_PER_TOKEN).min(ESTIMATE_MAX)),
         }
     }
 
-    /// The error that the upstream reported in mid-stream.
-    pub(super) fn failure(&self) -> Option<&str> {
-        self.seen.failure.as_deref()
+    /// The error that the upstream reported, as its answer or in the middle of one.
+    pub(super) fn failure(&self) -> Option<String> {
+        match &self.form {
+            Form::Error(begun) => self.dialect.error_message(begun),
+            _ => self.seen.failure.clone(),
+        }
+    }
+
+    /// Whether the last event of a stream has passed, so that nothing is missing but the end of the body.
+    pub(super) fn is_done(&self) -> bool {
+        self.seen.done
     }
 }
 
@@ -279,7 +292,7 @@ mod tests {
         let body = br#"{"data":[]}"#;
         assert_eq!(fed(json(), body, &[]).tokens(5), (5, 4));
         assert_eq!(fed(UsageReader::json(Dialect::OpenAi, false), body, &[]).tokens(5), (5, 0));
-        assert_eq!(fed(UsageReader::unread(Dialect::OpenAi), body, &[]).tokens(5), (0, 0));
+        assert_eq!(fed(UsageReader::error(Dialect::OpenAi), body, &[]).tokens(5), (0, 0));
     }
 
     #[test]

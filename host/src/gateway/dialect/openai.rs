@@ -152,9 +152,13 @@ pub(super) fn read_usage(json: &[u8], seen: &mut Seen) {
 }
 
 pub(super) fn read_event(data: &[u8], seen: &mut Seen) {
-    // `[DONE]` and whatever else is no JSON tells nothing.
+    if data == b"[DONE]" {
+        seen.done = true;
+    }
+    // What is no JSON tells nothing more.
     let Ok(event) = serde_json::from_slice::<Event>(data) else { return };
     seen.text_bytes += event.delta.0 + event.choices.iter().map(Choice::text_bytes).sum::<u64>();
+    seen.done |= matches!(event.kind.as_deref(), Some("response.completed" | "response.incomplete" | "response.failed"));
     let (inner_usage, inner_error) = event.response.map_or((None, None), |inner| (inner.usage, inner.error));
     if let Some(usage) = event.usage.or(inner_usage) {
         usage.note(seen);
@@ -175,6 +179,9 @@ struct Event {
     usage: Option<Usage>,
     response: Option<Inner>,
     error: Option<Failure>,
+    /// The responses endpoint names its events.
+    #[serde(rename = "type")]
+    kind: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -1,0 +1,361 @@
+//! A request under way: the leases it holds, its place on an account and the row that will be logged.
+//!
+//! Invariant: a flight ends exactly once. Whoever ends it (the handler, the answer's last byte, a timeout, or the drop of
+//! its guard when the client left) takes everything out of it, settles both leases and records one event.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+
+use super::{
+    Settings,
+    accounts::{Account, InFlight},
+    dialect::Dialect,
+    limits::{LOGGED_BYTES, RENEW_EVERY, SWEEP_EVERY},
+    metrics::Metrics,
+    usage::UsageReader,
+};
+use crate::plugin::{
+    EventQueue, EventRecord, Lease,
+    admission::{Ending, Usage},
+};
+
+/// The status logged for a client that went away.
+pub(super) const CLIENT_CLOSED: u16 = 499;
+
+const SHARDS: usize = 16;
+
+/// All requests under way, and what is needed to end them.
+pub(super) struct Flights {
+    shards: [Mutex<HashMap<u64, Weak<Flight>>>; SHARDS],
+    next: AtomicU64,
+    count: AtomicUsize,
+    events: EventQueue,
+    pub(super) metrics: Metrics,
+    settings: Settings,
+}
+
+impl Flights {
+    pub(super) fn new(events: EventQueue, metrics: Metrics, settings: Settings) -> Arc<Flights> {
+        let flights = Arc::new(Flights {
+            shards: Default::default(),
+            next: AtomicU64::new(0),
+            count: AtomicUsize::new(0),
+            events,
+            metrics,
+            settings,
+        });
+        tokio::spawn(look_after(Arc::downgrade(&flights)));
+        flights
+    }
+
+    /// Begins a flight; `record` is filled in as more becomes known.
+    pub(super) fn begin(self: &Arc<Flights>, dialect: Dialect, record: EventRecord, arrived: Instant) -> Guard {
+        let flight = Arc::new(Flight {
+            flights: self.clone(),
+            number: self.next.fetch_add(1, Ordering::Relaxed),
+            dialect,
+            open: Mutex::new(Some(Box::new(Open {
+                record,
+                arrived,
+                renewed: arrived,
+                client: None,
+                account: None,
+                place: None,
+                prompt_tokens: 0,
+                answer: None,
+            }))),
+        });
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.metrics.in_flight.increment(1);
+        if let Some(shard) = self.shard(flight.number) {
+            shard.lock().insert(flight.number, Arc::downgrade(&flight));
+        }
+        Guard(flight)
+    }
+
+    /// Requests under way.
+    pub(super) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, number: u64) -> Option<&Mutex<HashMap<u64, Weak<Flight>>>> {
+        self.shards.get(number as usize % SHARDS)
+    }
+
+    fn remove(&self, number: u64) {
+        if let Some(shard) = self.shard(number) {
+            shard.lock().remove(&number);
+        }
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.in_flight.decrement(1);
+    }
+
+    /// Renews leases and ends what has run out of time.
+    pub(super) fn sweep(&self, now: Instant) {
+        for shard in &self.shards {
+            let flights: Vec<Arc<Flight>> = shard.lock().values().filter_map(Weak::upgrade).collect();
+            flights.iter().for_each(|flight| flight.look_after(now));
+        }
+    }
+}
+
+async fn look_after(flights: Weak<Flights>) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(flights) = flights.upgrade() else { return };
+        flights.sweep(Instant::now());
+    }
+}
+
+/// A request under way.
+pub(super) struct Flight {
+    flights: Arc<Flights>,
+    number: u64,
+    dialect: Dialect,
+    /// None once it has ended.
+    open: Mutex<Option<Box<Open>>>,
+}
+
+/// What a flight holds until it ends.
+pub(super) struct Open {
+    pub(super) record: EventRecord,
+    arrived: Instant,
+    renewed: Instant,
+    client: Option<Lease>,
+    account: Option<Lease>,
+    place: Option<InFlight>,
+    prompt_tokens: u64,
+    pub(super) answer: Option<Answer>,
+}
+
+/// The answer that an upstream is giving.
+pub(super) struct Answer {
+    pub(super) body: Incoming,
+    pub(super) reader: UsageReader,
+    pub(super) status: u16,
+    /// Since when nothing has moved: the last frame, or the last time the client asked for one.
+    pub(super) since: Instant,
+    /// Whom to wake when it is cut; some while the upstream is waited for, none while the client is.
+    pub(super) waiting: Option<Waker>,
+}
+
+/// How a flight ends.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct End {
+    pub(super) ending: Ending,
+    /// The status that the client got.
+    pub(super) status: u16,
+    /// The status of the upstream, where it is not the same.
+    pub(super) upstream: Option<u16>,
+    pub(super) error: Option<String>,
+    /// Bytes of an answer that the gateway gave itself.
+    pub(super) response_size: u64,
+}
+
+impl End {
+    pub(super) fn new(ending: Ending, status: u16) -> End {
+        End { ending, status, upstream: None, error: None, response_size: 0 }
+    }
+
+    pub(super) fn error(self, message: impl Into<String>) -> End {
+        End { error: Some(message.into()), ..self }
+    }
+}
+
+impl Flight {
+    /// Works on what the flight holds; none once it has ended.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Open) -> T) -> Option<T> {
+        self.open.lock().as_deref_mut().map(work)
+    }
+
+    /// Takes what is known of the request's body.
+    pub(super) fn outlined(&self, model: &str, streaming: bool, prompt_tokens: u64) {
+        self.with(|open| {
+            model.clone_into(&mut open.record.model);
+            model.clone_into(&mut open.record.original_model);
+            open.record.is_stream = streaming;
+            open.prompt_tokens = prompt_tokens;
+        });
+    }
+
+    /// Takes the client's lease.
+    pub(super) fn hold_client(&self, lease: Lease) {
+        self.with(|open| open.client = Some(lease));
+    }
+
+    /// Takes the lease of the account that the request is being sent to.
+    pub(super) fn hold_account(&self, account: &Arc<Account>, lease: Lease) {
+        self.with(|open| {
+            open.account = Some(lease);
+            open.place = Some(account.begin());
+            account.key_hash.as_ref().clone_into(&mut open.record.api_key_hash);
+            account.name.as_ref().clone_into(&mut open.record.account_name);
+        });
+    }
+
+    /// Settles the account's lease after an attempt that failed; the flight goes on.
+    pub(super) fn drop_account(&self, ending: Ending, status: Option<u16>, retry_after_ms: Option<u64>) {
+        let held = self.with(|open| {
+            open.place = None;
+            (open.account.take(), open.duration_ms())
+        });
+        if let Some((Some(lease), duration_ms)) = held {
+            lease.settle(Usage { ending, status, input_tokens: 0, output_tokens: 0, duration_ms, retry_after_ms });
+        }
+    }
+
+    /// Takes the upstream's answer, of which nothing has been passed on yet.
+    pub(super) fn answering(&self, body: Incoming, reader: UsageReader, status: u16) {
+        let since = Instant::now();
+        self.with(|open| open.answer = Some(Answer { body, reader, status, since, waiting: None }));
+    }
+
+    /// Whether it has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.open.lock().is_none()
+    }
+
+    /// Ends the flight, unless it has ended.
+    pub(super) fn end(&self, end: End) {
+        let open = self.open.lock().take();
+        if let Some(open) = open {
+            self.close(*open, end);
+        }
+    }
+
+    /// The way a flight ends when its guard is dropped: usually the client went away.
+    fn abandon(&self) {
+        // A client that has seen the last event has no reason to wait for the end of the body.
+        let complete = self.with(|open| open.answer.as_ref().filter(|answer| answer.reader.is_done()).map(|a| a.status));
+        match complete.flatten() {
+            Some(status) => self.end(End::new(Ending::Completed, status)),
+            None => self.end(End::new(Ending::ClientAborted, CLIENT_CLOSED).error("the client went away")),
+        }
+    }
+
+    fn close(&self, mut open: Open, end: End) {
+        let (input_tokens, output_tokens) = open.tokens();
+        let duration_ms = open.duration_ms();
+        let upstream = open.answer.as_ref().map(|answer| answer.status).or(end.upstream);
+        let reported = open.answer.as_ref().and_then(|answer| answer.reader.failure());
+        let ending = match end.ending {
+            Ending::Completed if reported.is_some() && upstream.is_some_and(|s| s < 400) => Ending::UpstreamError,
+            ending => ending,
+        };
+        let error = end.error.or(reported).map(|message| bounded(&message, LOGGED_BYTES));
+        let usage =
+            || Usage { ending, status: upstream, input_tokens, output_tokens, duration_ms, retry_after_ms: None };
+        // Settled before it is recorded, so that whoever sees the row finds the counters right.
+        [open.account.take(), open.client.take()].into_iter().flatten().for_each(|lease| lease.settle(usage()));
+        let record = &mut open.record;
+        record.response_time_ms = duration_ms;
+        record.status_code = end.status;
+        record.input_tokens = input_tokens;
+        record.output_tokens = output_tokens;
+        record.has_error = end.status >= 400 || error.is_some();
+        record.error_message = error;
+        record.response_size += end.response_size;
+        if let Err(error) = self.flights.events.record(record) {
+            tracing::error!(%error, request = record.request_id, "request not recorded");
+            self.flights.metrics.unrecorded.increment(1);
+        }
+        self.flights.metrics.ended(self.dialect, end.status, input_tokens, output_tokens);
+        self.flights.remove(self.number);
+    }
+
+    fn look_after(&self, now: Instant) {
+        let mut held = self.open.lock();
+        let Some(open) = held.as_deref_mut() else { return };
+        if now.saturating_duration_since(open.renewed) >= RENEW_EVERY {
+            open.renewed = now;
+            open.renew();
+        }
+        let Some(end) = open.overdue(now, &self.flights.settings) else { return };
+        let open = held.take();
+        drop(held);
+        if let Some(mut open) = open {
+            let waiting = open.answer.as_mut().and_then(|answer| answer.waiting.take());
+            self.close(*open, end);
+            // The body must find that it was cut.
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+}
+
+impl Open {
+    fn tokens(&self) -> (u64, u64) {
+        match (&self.answer, &self.place) {
+            (Some(answer), _) => answer.reader.tokens(self.prompt_tokens),
+            // Sent, and nothing seen yet: the prompt is being read.
+            (None, Some(_)) => (self.prompt_tokens, 0),
+            (None, None) => (0, 0),
+        }
+    }
+
+    fn duration_ms(&self) -> u64 {
+        self.arrived.elapsed().as_millis() as u64
+    }
+
+    fn renew(&self) {
+        let (input_tokens, output_tokens) = self.tokens();
+        for lease in [&self.client, &self.account].into_iter().flatten() {
+            lease.renew(Usage {
+                ending: Ending::Running,
+                status: self.answer.as_ref().map(|answer| answer.status),
+                input_tokens,
+                output_tokens,
+                duration_ms: self.duration_ms(),
+                retry_after_ms: None,
+            });
+        }
+    }
+
+    fn overdue(&self, now: Instant, settings: &Settings) -> Option<End> {
+        // Until there is an answer the handler keeps the time.
+        let answer = self.answer.as_ref()?;
+        let longer = |since: Instant, limit: Duration| now.saturating_duration_since(since) >= limit;
+        if longer(self.arrived, settings.total_timeout) {
+            return Some(End::new(Ending::TimedOut, answer.status).error("the answer took too long"));
+        }
+        match answer.waiting {
+            Some(_) => longer(answer.since, settings.idle_timeout)
+                .then(|| End::new(Ending::TimedOut, answer.status).error("the upstream fell silent")),
+            None => longer(answer.since, settings.stall_timeout)
+                .then(|| End::new(Ending::ClientAborted, CLIENT_CLOSED).error("the client stopped reading")),
+        }
+    }
+}
+
+/// Holds a flight; whoever drops it ends it.
+pub(super) struct Guard(Arc<Flight>);
+
+impl std::ops::Deref for Guard {
+    type Target = Flight;
+
+    fn deref(&self) -> &Flight {
+        &self.0
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+/// The beginning of a text, cut between characters.
+pub(super) fn bounded(text: &str, bytes: usize) -> String {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or_default().to_owned()
+}

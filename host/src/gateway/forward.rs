@@ -1,0 +1,256 @@
+//! Sends a request to one account and waits for the head of its answer.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::{
+        ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST,
+        RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    },
+};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, Error, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+
+use super::{
+    accounts::{Account, Accounts},
+    dialect::{Dialect, Endpoint},
+    error::{Class, Problem},
+    limits::{ERROR_BYTES, ERROR_TIMEOUT, IDLE_CONNECTION_TIMEOUT, IDLE_CONNECTIONS},
+};
+use crate::plugin::admission::Ending;
+
+/// The connections to all upstreams.
+#[derive(Clone)]
+pub(super) struct Upstreams {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+/// What is sent: the same for every account that is tried.
+pub(super) struct Outgoing<'a> {
+    pub(super) endpoint: &'static Endpoint,
+    pub(super) query: Option<&'a str>,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) body: Bytes,
+    /// How long to wait for the answer's head.
+    pub(super) timeout: Duration,
+}
+
+/// Why an account gave no answer that is worth passing on.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) ending: Ending,
+    pub(super) status: Option<u16>,
+    pub(super) retry_after_ms: Option<u64>,
+    /// What the client is told, should this be the last attempt.
+    pub(super) problem: Problem,
+    /// What the log is told.
+    pub(super) detail: String,
+}
+
+impl Upstreams {
+    /// A client with its pool; needs a tokio runtime.
+    pub(super) fn new(accounts: &Accounts, connect_timeout: Duration) -> io::Result<Upstreams> {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(connect_timeout));
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(accounts.iter().any(|account| account.is_https()))?)
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(http);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT)
+            .build(https);
+        Ok(Upstreams { client })
+    }
+
+    /// Sends to an account. An answer that tells of trouble with the account is a failure; any other is passed on.
+    pub(super) async fn send(&self, account: &Account, outgoing: &Outgoing<'_>) -> Result<Response<Incoming>, Failure> {
+        let begun = Instant::now();
+        let sent = tokio::time::timeout(outgoing.timeout, self.client.request(request(account, outgoing)?)).await;
+        let failure = match sent {
+            Ok(Ok(response)) if !is_trouble(response.status()) => {
+                account.answered(begun.elapsed());
+                return Ok(response);
+            }
+            Ok(Ok(response)) => refused(account.dialect, response).await,
+            Ok(Err(error)) => unreachable(&error),
+            Err(_) => timed_out(outgoing.timeout),
+        };
+        account.failed();
+        Err(failure)
+    }
+
+    /// Asks an account for something small, such as its models.
+    pub(super) async fn get(&self, account: &Account, path: &str, limit: usize) -> Option<Bytes> {
+        let mut request = Request::get(account.uri(path, None)?).body(Full::default()).ok()?;
+        if let Some(authorization) = &account.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        let response = self.client.request(request).await.ok()?;
+        let success = response.status().is_success();
+        let body = Limited::new(response.into_body(), limit).collect().await.ok()?;
+        success.then(|| body.to_bytes())
+    }
+}
+
+/// TLS with the system's roots. Without any, https accounts fail, each with its own message.
+fn tls(needed: bool) -> io::Result<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
+    let roots = if needed { builder.clone().with_native_roots() } else { Err(io::ErrorKind::NotFound.into()) };
+    let builder = roots.unwrap_or_else(|error| {
+        if needed {
+            tracing::warn!(%error, "no root certificates: no https upstream will be trusted");
+        }
+        builder.with_root_certificates(rustls::RootCertStore::empty())
+    });
+    Ok(builder.with_no_client_auth())
+}
+
+fn request(account: &Account, outgoing: &Outgoing<'_>) -> Result<Request<Full<Bytes>>, Failure> {
+    let uri = match outgoing.query {
+        None => account.endpoint(outgoing.endpoint).cloned(),
+        Some(_) => account.uri(outgoing.endpoint.path, outgoing.query),
+    };
+    let Some(uri) = uri else {
+        return Err(internal("the address for the upstream cannot be built"));
+    };
+    let mut request = Request::new(Full::new(outgoing.body.clone()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = outgoing_headers(account, outgoing.headers);
+    Ok(request)
+}
+
+fn outgoing_headers(account: &Account, headers: &HeaderMap) -> HeaderMap {
+    let named = named_by_connection(headers);
+    let mut kept = HeaderMap::with_capacity(headers.len() + 2);
+    for (name, value) in headers {
+        let dropped = is_hop_by_hop(name)
+            || named.contains(name)
+            || is_of_this_way_in(name)
+            || Dialect::ALL.iter().any(|dialect| dialect.is_credential(name));
+        if !dropped {
+            kept.append(name, value.clone());
+        }
+    }
+    // Usage is read from the answer, so that it must come as it is.
+    kept.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(authorization) = &account.authorization {
+        kept.insert(AUTHORIZATION, authorization.clone());
+    }
+    kept
+}
+
+/// The headers of an answer that the client may see.
+pub(super) fn answer_headers(dialect: Dialect, headers: &HeaderMap) -> HeaderMap {
+    let named = named_by_connection(headers);
+    let mut kept = HeaderMap::with_capacity(headers.len() + 1);
+    for (name, value) in headers {
+        let dropped = is_hop_by_hop(name)
+            || named.contains(name)
+            || [SET_COOKIE, ALT_SVC, STRICT_TRANSPORT_SECURITY].contains(name)
+            || dialect.tells_account(name);
+        if !dropped {
+            kept.append(name, value.clone());
+        }
+    }
+    kept
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let names = values.flat_map(|value| value.split(','));
+    // A framing header named there would smuggle; it is set anew in any case.
+    names.filter_map(|name| name.trim().parse().ok()).filter(|name| *name != CONTENT_LENGTH).collect()
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization")
+}
+
+/// Headers about the way from the client to here, or for here.
+fn is_of_this_way_in(name: &HeaderName) -> bool {
+    [HOST, CONTENT_LENGTH, EXPECT, COOKIE, FORWARDED, ACCEPT_ENCODING].contains(name)
+        || name.as_str().starts_with("x-forwarded-")
+        || matches!(name.as_str(), "x-real-ip" | "x-request-id")
+}
+
+/// Whether a status tells of trouble with the account, not with the request.
+fn is_trouble(status: StatusCode) -> bool {
+    status.is_server_error() || matches!(status.as_u16(), 401..=403 | 408 | 429)
+}
+
+async fn refused(dialect: Dialect, response: Response<Incoming>) -> Failure {
+    let status = response.status();
+    let retry_after_ms = retry_after_ms(response.headers());
+    let body = Limited::new(response.into_body(), ERROR_BYTES).collect();
+    let body = tokio::time::timeout(ERROR_TIMEOUT, body).await.ok().and_then(Result::ok);
+    let said = body.and_then(|body| dialect.error_message(&body.to_bytes()));
+    let detail = match &said {
+        Some(said) => format!("the upstream answered {}: {said}", status.as_u16()),
+        None => format!("the upstream answered {}", status.as_u16()),
+    };
+    // What an upstream says about an account's key or organization is not for the client.
+    let problem = match status.as_u16() {
+        429 => Problem::new(Class::RequestLimit, "the upstream is at its limit").after(retry_after_ms),
+        503 => Problem::new(Class::Unavailable, detail.clone()).after(retry_after_ms),
+        408 | 504 => Problem::new(Class::UpstreamTimeout, detail.clone()),
+        500.. => Problem::new(Class::Upstream, detail.clone()),
+        _ => Problem::new(Class::Upstream, "the upstream refused the gateway's account"),
+    };
+    Failure { ending: Ending::UpstreamError, status: Some(status.as_u16()), retry_after_ms, problem, detail }
+}
+
+fn unreachable(error: &Error) -> Failure {
+    let message = if error.is_connect() { "the upstream cannot be reached" } else { "the upstream broke off" };
+    let problem = Problem::new(Class::Upstream, message);
+    let detail = match std::error::Error::source(error) {
+        Some(source) => format!("{message}: {source}"),
+        None => format!("{message}: {error}"),
+    };
+    Failure { ending: Ending::UpstreamError, status: None, retry_after_ms: None, problem, detail }
+}
+
+fn timed_out(after: Duration) -> Failure {
+    let detail = format!("the upstream gave no answer within {} s", after.as_secs_f32());
+    let problem = Problem::new(Class::UpstreamTimeout, "the upstream gave no answer in time");
+    Failure { ending: Ending::TimedOut, status: None, retry_after_ms: None, problem, detail }
+}
+
+fn internal(message: &'static str) -> Failure {
+    let problem = Problem::new(Class::Internal, message);
+    Failure {
+        ending: Ending::NeverSent,
+        status: None,
+        retry_after_ms: None,
+        problem,
+        detail: message.to_owned(),
+    }
+}
+
+/// The wait that an upstream asks for; a date is not understood and left to the policies' own durations.
+fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+    let ms = number("retry-after-ms").or_else(|| Some(number(RETRY_AFTER.as_str())? * 1_000.0))?;
+    // A cast saturates, and gives 0 for what is no number.
+    Some(ms.ceil() as u64)
+}

@@ -1,0 +1,82 @@
+//! What the gateway counts. Labels come from the configuration or from fixed lists, never from a request.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use http::StatusCode;
+use metrics::{Counter, Gauge, Histogram};
+
+use super::{accounts::Accounts, dialect::Dialect};
+
+const CLASSES: [&str; 5] = ["2xx", "429", "499", "4xx", "5xx"];
+
+/// Handles made once: looking one up by its labels costs more than counting.
+pub(super) struct Metrics {
+    requests: HashMap<(Dialect, &'static str), Counter>,
+    pub(super) in_flight: Gauge,
+    pub(super) unauthenticated: Counter,
+    pub(super) retries: Counter,
+    pub(super) unrecorded: Counter,
+    input_tokens: Counter,
+    output_tokens: Counter,
+    upstream: HashMap<Arc<str>, Histogram>,
+}
+
+impl Metrics {
+    pub(super) fn new(accounts: &Accounts) -> Metrics {
+        describe();
+        let mut requests = HashMap::new();
+        for dialect in Dialect::ALL {
+            for class in CLASSES {
+                let counter = metrics::counter!("tollgate_requests_total", "dialect" => dialect.name(), "status" => class);
+                requests.insert((dialect, class), counter);
+            }
+        }
+        let upstream = |name: &Arc<str>| metrics::histogram!("tollgate_upstream_seconds", "account" => name.to_string());
+        Metrics {
+            requests,
+            in_flight: metrics::gauge!("tollgate_requests_in_flight"),
+            unauthenticated: metrics::counter!("tollgate_unauthenticated_total"),
+            retries: metrics::counter!("tollgate_retries_total"),
+            unrecorded: metrics::counter!("tollgate_unrecorded_total"),
+            input_tokens: metrics::counter!("tollgate_tokens_total", "direction" => "input"),
+            output_tokens: metrics::counter!("tollgate_tokens_total", "direction" => "output"),
+            upstream: accounts.iter().map(|account| (account.name.clone(), upstream(&account.name))).collect(),
+        }
+    }
+
+    /// Counts a request that ended.
+    pub(super) fn ended(&self, dialect: Dialect, status: u16, input_tokens: u64, output_tokens: u64) {
+        if let Some(counter) = self.requests.get(&(dialect, class(status))) {
+            counter.increment(1);
+        }
+        self.input_tokens.increment(input_tokens);
+        self.output_tokens.increment(output_tokens);
+    }
+
+    /// Takes note of the time to the head of an upstream's answer.
+    pub(super) fn answered(&self, account: &str, after: Duration) {
+        if let Some(histogram) = self.upstream.get(account) {
+            histogram.record(after);
+        }
+    }
+}
+
+fn class(status: u16) -> &'static str {
+    match status {
+        429 => "429",
+        499 => "499",
+        _ if StatusCode::from_u16(status).is_ok_and(|status| status.is_client_error()) => "4xx",
+        500.. => "5xx",
+        _ => "2xx",
+    }
+}
+
+fn describe() {
+    metrics::describe_counter!("tollgate_requests_total", "requests of known clients that ended");
+    metrics::describe_gauge!("tollgate_requests_in_flight", "requests of known clients under way");
+    metrics::describe_counter!("tollgate_unauthenticated_total", "requests without a valid key; they are not logged");
+    metrics::describe_counter!("tollgate_retries_total", "attempts that failed before the first byte");
+    metrics::describe_counter!("tollgate_unrecorded_total", "requests that the event queue had no room for");
+    metrics::describe_counter!("tollgate_tokens_total", "tokens used, as far as known");
+    metrics::describe_histogram!("tollgate_upstream_seconds", "time to the head of an upstream's answer");
+}

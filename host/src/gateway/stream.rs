@@ -1,0 +1,89 @@
+//! The answer on its way to the client: frame by frame, no faster than the client reads.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+
+use super::flight::{End, Guard, Open};
+use crate::plugin::admission::Ending;
+
+/// Passes an upstream's answer on unchanged, reads its usage and ends the flight with it.
+pub(super) struct AnswerBody {
+    flight: Guard,
+    over: bool,
+}
+
+impl AnswerBody {
+    /// The body of a flight that has an answer.
+    pub(super) fn new(flight: Guard) -> AnswerBody {
+        // A server does not ask an empty body for anything, so that it has to end here.
+        let empty = flight.with(|open| ended(open)).flatten();
+        let over = empty.is_some();
+        empty.into_iter().for_each(|end| flight.end(end));
+        AnswerBody { flight, over }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let Some((polled, end)) = self.flight.with(|open| advance(open, cx)) else {
+            self.over = true;
+            return Poll::Ready(Some(Err(io::Error::other("the answer was cut"))));
+        };
+        if let Some(end) = end {
+            self.over = true;
+            self.flight.end(end);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over
+    }
+}
+
+type Polled = Poll<Option<io::Result<Frame<Bytes>>>>;
+
+/// Asks the upstream for the next frame; also how the flight ends, if this was the last.
+fn advance(open: &mut Open, cx: &mut Context<'_>) -> (Polled, Option<End>) {
+    let Some(answer) = &mut open.answer else { return (Poll::Ready(None), None) };
+    match Pin::new(&mut answer.body).poll_frame(cx) {
+        Poll::Pending => {
+            if answer.waiting.is_none() {
+                answer.since = Instant::now();
+            }
+            answer.waiting = Some(cx.waker().clone());
+            (Poll::Pending, None)
+        }
+        Poll::Ready(Some(Ok(frame))) => {
+            (answer.since, answer.waiting) = (Instant::now(), None);
+            if let Some(data) = frame.data_ref() {
+                answer.reader.feed(data);
+                open.record.response_size += data.len() as u64;
+            }
+            (Poll::Ready(Some(Ok(frame))), ended(open))
+        }
+        Poll::Ready(Some(Err(error))) => {
+            let end = End::new(Ending::UpstreamError, answer.status).error(format!("the upstream broke off: {error}"));
+            (Poll::Ready(Some(Err(io::Error::other(error)))), Some(end))
+        }
+        Poll::Ready(None) => (Poll::Ready(None), Some(End::new(Ending::Completed, answer.status))),
+    }
+}
+
+fn ended(open: &mut Open) -> Option<End> {
+    let answer = open.answer.as_ref()?;
+    answer.body.is_end_stream().then(|| End::new(Ending::Completed, answer.status))
+}
