@@ -122,7 +122,8 @@ impl Account {
         let hashed =
             if spec.api_key.expose().is_empty() { spec.name.as_str() } else { spec.api_key.expose() };
         let key_hash = hex::encode(Sha256::digest(hashed));
-        let endpoints = spec.dialect.endpoints().iter().filter_map(|endpoint| join(&base, endpoint.path, None));
+        let endpoints =
+            spec.dialect.endpoints().iter().filter_map(|endpoint| join(&base, endpoint.path, None));
         let mut models = spec.models;
         models.sort();
         models.dedup();
@@ -441,7 +442,8 @@ mod tests {
 
     #[test]
     fn endpoints_stand_below_the_base() {
-        let account = Account::new(AccountSpec { base_url: "http://h/x/v1".to_owned(), ..spec("a") }).unwrap();
+        let account =
+            Account::new(AccountSpec { base_url: "http://h/x/v1".to_owned(), ..spec("a") }).unwrap();
         let endpoint = &Dialect::OpenAi.endpoints()[2];
         assert_eq!(account.endpoint(endpoint).unwrap().to_string(), "http://h/x/v1/embeddings");
         assert_eq!(account.uri("/v1/models", Some("a=b")).unwrap().to_string(), "http://h/x/v1/models?a=b");

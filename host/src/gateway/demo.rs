@@ -151,7 +151,9 @@ fn text_of(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),
         Value::Array(parts) => parts.iter().map(text_of).collect::<Vec<_>>().join(" "),
-        Value::Object(fields) => fields.get("text").or(fields.get("content")).map_or_else(String::new, text_of),
+        Value::Object(fields) => {
+            fields.get("text").or(fields.get("content")).map_or_else(String::new, text_of)
+        }
         _ => String::new(),
     }
 }
@@ -168,7 +170,8 @@ fn chat(request: &Value) -> Response {
     let said = Said::new(request, &text_of(messages), &last_text(messages));
     let head = |object: &str| json!({ "id": "chatcmpl-demo", "object": object, "created": CREATED, "model": request["model"] });
     if is_stream(request) {
-        let choice = |delta: Value, finish: Value| json!([{ "index": 0, "delta": delta, "finish_reason": finish }]);
+        let choice =
+            |delta: Value, finish: Value| json!([{ "index": 0, "delta": delta, "finish_reason": finish }]);
         let mut events = vec![choice(json!({ "role": "assistant", "content": "" }), Value::Null)];
         events.extend(said.words().map(|word| choice(json!({ "content": word }), Value::Null)));
         events.push(choice(json!({}), json!(said.finish)));
@@ -229,7 +232,9 @@ fn embeddings(request: &Value) -> Response {
     let inputs: Vec<String> = match &request["input"] {
         // Tokens instead of text: one input, or one for each inner list.
         Value::Array(items) if items.iter().all(Value::is_number) => vec![request["input"].to_string()],
-        Value::Array(items) => items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect(),
+        Value::Array(items) => {
+            items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect()
+        }
         other => vec![text_of(other)],
     };
     if inputs.is_empty() || inputs.len() > INPUTS_MAX {
@@ -238,11 +243,15 @@ fn embeddings(request: &Value) -> Response {
     let dimensions = request["dimensions"].as_u64().map_or(DIMENSIONS, |wanted| wanted as usize);
     let dimensions = dimensions.clamp(1, DIMENSIONS_MAX);
     let encoded = request["encoding_format"].as_str() == Some("base64");
-    let data: Vec<Value> = inputs.iter().enumerate().map(|(index, input)| {
-        let vector = embed(input, dimensions);
-        let embedding = if encoded { json!(base64(&vector)) } else { json!(vector) };
-        json!({ "object": "embedding", "index": index, "embedding": embedding })
-    }).collect();
+    let data: Vec<Value> = inputs
+        .iter()
+        .enumerate()
+        .map(|(index, input)| {
+            let vector = embed(input, dimensions);
+            let embedding = if encoded { json!(base64(&vector)) } else { json!(vector) };
+            json!({ "object": "embedding", "index": index, "embedding": embedding })
+        })
+        .collect();
     let used: u64 = inputs.iter().map(|input| tokens(input)).sum();
     let usage = json!({ "prompt_tokens": used, "total_tokens": used });
     Json(json!({ "object": "list", "data": data, "model": request["model"], "usage": usage })).into_response()
@@ -250,7 +259,8 @@ fn embeddings(request: &Value) -> Response {
 
 /// A unit vector that depends on nothing but the text.
 fn embed(text: &str, dimensions: usize) -> Vec<f32> {
-    let block = |number: usize| Sha256::new().chain_update(number.to_le_bytes()).chain_update(text).finalize();
+    let block =
+        |number: usize| Sha256::new().chain_update(number.to_le_bytes()).chain_update(text).finalize();
     let bytes = (0..dimensions.div_ceil(32)).flat_map(block);
     let raw: Vec<f32> = bytes.take(dimensions).map(|byte| f32::from(byte) - 127.5).collect();
     let length = raw.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -263,9 +273,11 @@ fn base64(vector: &[f32]) -> String {
     let bytes: Vec<u8> = vector.iter().flat_map(|x| x.to_le_bytes()).collect();
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        let bits =
+            group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
         for place in 0..4_usize {
-            let digit = ALPHABET.get((bits >> (18 - 6 * place)) as usize & 63).filter(|_| place <= group.len());
+            let digit =
+                ALPHABET.get((bits >> (18 - 6 * place)) as usize & 63).filter(|_| place <= group.len());
             text.push(digit.map_or('=', |digit| char::from(*digit)));
         }
     }
@@ -298,9 +310,15 @@ fn responses(request: &Value) -> Response {
     (response["output"], response["usage"]) = (json!([]), Value::Null);
     let at = json!({ "item_id": "msg_demo", "output_index": 0, "content_index": 0 });
     let mut events = vec![("response.created", json!({ "response": response }))];
-    events.push(("response.output_item.added", json!({ "output_index": 0, "item": {
-        "id": "msg_demo", "type": "message", "role": "assistant", "status": "in_progress", "content": [] } })));
-    events.push(("response.content_part.added", with(&at, "part", json!({ "type": "output_text", "text": "", "annotations": [] }))));
+    events.push((
+        "response.output_item.added",
+        json!({ "output_index": 0, "item": {
+        "id": "msg_demo", "type": "message", "role": "assistant", "status": "in_progress", "content": [] } }),
+    ));
+    events.push((
+        "response.content_part.added",
+        with(&at, "part", json!({ "type": "output_text", "text": "", "annotations": [] })),
+    ));
     events.extend(said.words().map(|word| ("response.output_text.delta", with(&at, "delta", json!(word)))));
     events.push(("response.output_text.done", with(&at, "text", json!(said.text))));
     events.push(("response.content_part.done", with(&at, "part", part)));

@@ -59,7 +59,12 @@ impl Flights {
     }
 
     /// Begins a flight; `record` is filled in as more becomes known.
-    pub(super) fn begin(self: &Arc<Flights>, dialect: Dialect, record: EventRecord, arrived: Instant) -> Guard {
+    pub(super) fn begin(
+        self: &Arc<Flights>,
+        dialect: Dialect,
+        record: EventRecord,
+        arrived: Instant,
+    ) -> Guard {
         let flight = Arc::new(Flight {
             flights: self.clone(),
             number: self.next.fetch_add(1, Ordering::Relaxed),
@@ -212,7 +217,14 @@ impl Flight {
             (open.account.take(), open.duration_ms())
         });
         if let Some((Some(lease), duration_ms)) = held {
-            lease.settle(Usage { ending, status, input_tokens: 0, output_tokens: 0, duration_ms, retry_after_ms });
+            lease.settle(Usage {
+                ending,
+                status,
+                input_tokens: 0,
+                output_tokens: 0,
+                duration_ms,
+                retry_after_ms,
+            });
         }
     }
 
@@ -238,7 +250,8 @@ impl Flight {
     /// The way a flight ends when its guard is dropped: usually the client went away.
     fn abandon(&self) {
         // A client that has seen the last event has no reason to wait for the end of the body.
-        let complete = self.with(|open| open.answer.as_ref().filter(|answer| answer.reader.is_done()).map(|a| a.status));
+        let complete =
+            self.with(|open| open.answer.as_ref().filter(|answer| answer.reader.is_done()).map(|a| a.status));
         match complete.flatten() {
             Some(status) => self.end(End::new(Ending::Completed, status)),
             None => self.end(End::new(Ending::ClientAborted, CLIENT_CLOSED).error("the client went away")),
@@ -251,14 +264,25 @@ impl Flight {
         let upstream = open.answer.as_ref().map(|answer| answer.status).or(end.upstream);
         let reported = open.answer.as_ref().and_then(|answer| answer.reader.failure());
         let ending = match end.ending {
-            Ending::Completed if reported.is_some() && upstream.is_some_and(|s| s < 400) => Ending::UpstreamError,
+            Ending::Completed if reported.is_some() && upstream.is_some_and(|s| s < 400) => {
+                Ending::UpstreamError
+            }
             ending => ending,
         };
         let error = end.error.or(reported).map(|message| bounded(&message, LOGGED_BYTES));
-        let usage =
-            || Usage { ending, status: upstream, input_tokens, output_tokens, duration_ms, retry_after_ms: None };
+        let usage = || Usage {
+            ending,
+            status: upstream,
+            input_tokens,
+            output_tokens,
+            duration_ms,
+            retry_after_ms: None,
+        };
         // Settled before it is recorded, so that whoever sees the row finds the counters right.
-        [open.account.take(), open.client.take()].into_iter().flatten().for_each(|lease| lease.settle(usage()));
+        [open.account.take(), open.client.take()]
+            .into_iter()
+            .flatten()
+            .for_each(|lease| lease.settle(usage()));
         let record = &mut open.record;
         record.response_time_ms = duration_ms;
         record.status_code = end.status;

@@ -80,9 +80,14 @@ impl Upstreams {
     }
 
     /// Sends to an account. An answer that tells of trouble with the account is a failure; any other is passed on.
-    pub(super) async fn send(&self, account: &Account, outgoing: &Outgoing<'_>) -> Result<Response<Incoming>, Failure> {
+    pub(super) async fn send(
+        &self,
+        account: &Account,
+        outgoing: &Outgoing<'_>,
+    ) -> Result<Response<Incoming>, Failure> {
         let begun = Instant::now();
-        let sent = tokio::time::timeout(outgoing.timeout, self.client.request(request(account, outgoing)?)).await;
+        let sent =
+            tokio::time::timeout(outgoing.timeout, self.client.request(request(account, outgoing)?)).await;
         let failure = match sent {
             Ok(Ok(response)) if !is_trouble(response.status()) => {
                 account.answered(begun.elapsed());
@@ -114,7 +119,8 @@ fn tls(needed: bool) -> io::Result<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-    let roots = if needed { builder.clone().with_native_roots() } else { Err(io::ErrorKind::NotFound.into()) };
+    let roots =
+        if needed { builder.clone().with_native_roots() } else { Err(io::ErrorKind::NotFound.into()) };
     let builder = roots.unwrap_or_else(|error| {
         if needed {
             tracing::warn!(%error, "no root certificates: no https upstream will be trusted");
@@ -184,7 +190,10 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization")
+        || matches!(
+            name.as_str(),
+            "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization"
+        )
 }
 
 /// Headers about the way from the client to here, or for here.
@@ -221,7 +230,8 @@ async fn refused(dialect: Dialect, response: Response<Incoming>) -> Failure {
 }
 
 fn unreachable(error: &Error) -> Failure {
-    let message = if error.is_connect() { "the upstream cannot be reached" } else { "the upstream broke off" };
+    let message =
+        if error.is_connect() { "the upstream cannot be reached" } else { "the upstream broke off" };
     let problem = Problem::new(Class::Upstream, message);
     let detail = match std::error::Error::source(error) {
         Some(source) => format!("{message}: {source}"),

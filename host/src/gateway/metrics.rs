@@ -31,7 +31,8 @@ impl Metrics {
                 requests.insert((dialect, class), counter);
             }
         }
-        let upstream = |name: &Arc<str>| metrics::histogram!("tollgate_upstream_seconds", "account" => name.to_string());
+        let upstream =
+            |name: &Arc<str>| metrics::histogram!("tollgate_upstream_seconds", "account" => name.to_string());
         Metrics {
             requests,
             in_flight: metrics::gauge!("tollgate_requests_in_flight"),
@@ -40,7 +41,10 @@ impl Metrics {
             unrecorded: metrics::counter!("tollgate_unrecorded_total"),
             input_tokens: metrics::counter!("tollgate_tokens_total", "direction" => "input"),
             output_tokens: metrics::counter!("tollgate_tokens_total", "direction" => "output"),
-            upstream: accounts.iter().map(|account| (account.name.clone(), upstream(&account.name))).collect(),
+            upstream: accounts
+                .iter()
+                .map(|account| (account.name.clone(), upstream(&account.name)))
+                .collect(),
         }
     }
 
@@ -74,7 +78,10 @@ fn class(status: u16) -> &'static str {
 fn describe() {
     metrics::describe_counter!("tollgate_requests_total", "requests of known clients that ended");
     metrics::describe_gauge!("tollgate_requests_in_flight", "requests of known clients under way");
-    metrics::describe_counter!("tollgate_unauthenticated_total", "requests without a valid key; they are not logged");
+    metrics::describe_counter!(
+        "tollgate_unauthenticated_total",
+        "requests without a valid key; they are not logged"
+    );
     metrics::describe_counter!("tollgate_retries_total", "attempts that failed before the first byte");
     metrics::describe_counter!("tollgate_unrecorded_total", "requests that the event queue had no room for");
     metrics::describe_counter!("tollgate_tokens_total", "tokens used, as far as known");

@@ -89,7 +89,8 @@ async fn served(inner: &Inner, account: &Arc<Account>) -> Arc<[String]> {
         return listed;
     }
     let asked: Duration = MODELS_TIMEOUT;
-    let asked = tokio::time::timeout(asked, inner.upstreams.get(account, PATH, MODELS_BYTES)).await.ok().flatten();
+    let asked =
+        tokio::time::timeout(asked, inner.upstreams.get(account, PATH, MODELS_BYTES)).await.ok().flatten();
     let listed = asked.and_then(|body| serde_json::from_slice::<Listed>(&body).ok()).unwrap_or_default();
     let listed: Arc<[String]> = listed.data.into_iter().map(|model| model.id).collect();
     // An empty list is kept as well: an upstream that does not answer must not slow down every client.

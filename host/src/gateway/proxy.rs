@@ -87,7 +87,10 @@ pub(super) fn router(inner: Arc<Inner>) -> Router {
     let (all, one) = (inner.clone(), inner);
     router
         .route("/v1/models", get(move |request: Request<Body>| models::list(all.clone(), request)))
-        .route("/v1/models/{*id}", get(move |path, request: Request<Body>| models::show(one.clone(), path, request)))
+        .route(
+            "/v1/models/{*id}",
+            get(move |path, request: Request<Body>| models::show(one.clone(), path, request)),
+        )
         .fallback(|request: Request<Body>| async move {
             let message = format!("there is nothing at {}", bounded(request.uri().path(), 200));
             Dialect::OpenAi.refuse(&Problem::new(Class::Path, message))
@@ -173,7 +176,9 @@ pub(super) async fn identify(
 ) -> Result<Admitted, Problem> {
     let arrived = Instant::now();
     if !inner.events.has_room() {
-        return Err(Problem::new(Class::Unavailable, "requests cannot be recorded at the moment").after(Some(1_000)));
+        return Err(
+            Problem::new(Class::Unavailable, "requests cannot be recorded at the moment").after(Some(1_000))
+        );
     }
     let refused = |message: &'static str| {
         inner.flights.metrics.unauthenticated.increment(1);
@@ -187,14 +192,18 @@ pub(super) async fn identify(
         Ok(None) => return Err(refused("the api key is not valid")),
         Err(error) => {
             tracing::error!(%error, "key lookup failed");
-            return Err(Problem::new(Class::Unavailable, "keys cannot be checked at the moment").after(Some(1_000)));
+            return Err(
+                Problem::new(Class::Unavailable, "keys cannot be checked at the moment").after(Some(1_000))
+            );
         }
     };
     let (id, now_ms) = (inner.ids.next(), (inner.clock)());
-    let agent = parts.headers.get(USER_AGENT).map_or_else(String::new, |agent| {
-        bounded(&String::from_utf8_lossy(agent.as_bytes()), LOGGED_BYTES)
-    });
-    let peer = parts.extensions.get::<Peer>().map(|Peer(peer)| SocketAddr::ip(peer).to_canonical().to_string());
+    let agent = parts
+        .headers
+        .get(USER_AGENT)
+        .map_or_else(String::new, |agent| bounded(&String::from_utf8_lossy(agent.as_bytes()), LOGGED_BYTES));
+    let peer =
+        parts.extensions.get::<Peer>().map(|Peer(peer)| SocketAddr::ip(peer).to_canonical().to_string());
     let record = EventRecord {
         request_id: id.clone(),
         time_ms: now_ms,
@@ -384,7 +393,8 @@ impl Refusals {
     fn note(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Denied { denial, .. } => {
-                self.retry_after_ms = [self.retry_after_ms, denial.retry_after_ms].into_iter().flatten().min();
+                self.retry_after_ms =
+                    [self.retry_after_ms, denial.retry_after_ms].into_iter().flatten().min();
                 if denial.limit.is_some() {
                     self.limit = Some(denial);
                 }
@@ -413,7 +423,9 @@ fn denied(denial: &Denial) -> Problem {
         _ => limit_class(denial),
     };
     let message = match (denial.current, denial.limit) {
-        (Some(current), Some(limit)) => format!("{} ({}: {current} of {limit})", denial.reason, denial.limit_name),
+        (Some(current), Some(limit)) => {
+            format!("{} ({}: {current} of {limit})", denial.reason, denial.limit_name)
+        }
         _ => denial.reason.clone(),
     };
     Problem::new(class, message).after(denial.retry_after_ms)

@@ -76,7 +76,8 @@ fn advance(open: &mut Open, cx: &mut Context<'_>) -> (Polled, Option<End>) {
             (Poll::Ready(Some(Ok(frame))), ended(open))
         }
         Poll::Ready(Some(Err(error))) => {
-            let end = End::new(Ending::UpstreamError, answer.status).error(format!("the upstream broke off: {error}"));
+            let end = End::new(Ending::UpstreamError, answer.status)
+                .error(format!("the upstream broke off: {error}"));
             (Poll::Ready(Some(Err(io::Error::other(error)))), Some(end))
         }
         Poll::Ready(None) => (Poll::Ready(None), Some(End::new(Ending::Completed, answer.status))),

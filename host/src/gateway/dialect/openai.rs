@@ -158,7 +158,10 @@ pub(super) fn read_event(data: &[u8], seen: &mut Seen) {
     // What is no JSON tells nothing more.
     let Ok(event) = serde_json::from_slice::<Event>(data) else { return };
     seen.text_bytes += event.delta.0 + event.choices.iter().map(Choice::text_bytes).sum::<u64>();
-    seen.done |= matches!(event.kind.as_deref(), Some("response.completed" | "response.incomplete" | "response.failed"));
+    seen.done |= matches!(
+        event.kind.as_deref(),
+        Some("response.completed" | "response.incomplete" | "response.failed")
+    );
     let (inner_usage, inner_error) = event.response.map_or((None, None), |inner| (inner.usage, inner.error));
     if let Some(usage) = event.usage.or(inner_usage) {
         usage.note(seen);
