@@ -101,7 +101,8 @@ impl App {
             events: registry.events(),
             settings: config.gateway,
             clock,
-        });
+        })
+        .context("cannot set up the gateway")?;
         let status = Arc::new(Status {
             store: store.clone(),
             host: host.clone(),

@@ -291,8 +291,8 @@ impl Flight {
         record.has_error = end.status >= 400 || error.is_some();
         record.error_message = error;
         record.response_size += end.response_size;
-        if let Err(error) = self.flights.events.record(record) {
-            tracing::error!(%error, request = record.request_id, "request not recorded");
+        if let Err(error) = self.flights.events.record(open.record) {
+            tracing::error!(%error, "request not recorded");
             self.flights.metrics.unrecorded.increment(1);
         }
         self.flights.metrics.ended(self.dialect, end.status, input_tokens, output_tokens);

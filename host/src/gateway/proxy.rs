@@ -267,7 +267,7 @@ async fn run(
     let request = asked(endpoint, client, read);
     let verdict = admit_both(inner, client, &request, &first).await?;
     let answer = attempt(inner, client, &request, &outgoing, (first, verdict), candidates).await?;
-    Ok(answered(inner, endpoint, client, answer))
+    Ok(answered(endpoint, client, answer))
 }
 
 fn asked(endpoint: &Endpoint, client: &Admitted, read: Outline) -> Arc<admission::Request> {
@@ -359,7 +359,6 @@ async fn attempt(
 }
 
 fn answered(
-    inner: &Inner,
     endpoint: &Endpoint,
     client: &Admitted,
     answer: http::Response<Incoming>,
