@@ -358,11 +358,7 @@ async fn attempt(
     }
 }
 
-fn answered(
-    endpoint: &Endpoint,
-    client: &Admitted,
-    answer: http::Response<Incoming>,
-) -> Response<()> {
+fn answered(endpoint: &Endpoint, client: &Admitted, answer: http::Response<Incoming>) -> Response<()> {
     let (parts, body) = answer.into_parts();
     let is_stream = parts
         .headers
