@@ -82,7 +82,7 @@ pub struct Generation {
 
 /// A call under way: dropped with it, by a caller that gave up, the instance is gone.
 struct Running<'a> {
-    instance: Box<Instance>,
+    instance: Instance,
     started: Instant,
     deadline: Instant,
     _slot: SemaphorePermit<'a>,
@@ -246,9 +246,9 @@ impl Generation {
         hook: Hook,
         limit: Duration,
         deadline: Instant,
-    ) -> Result<Box<Instance>, CallError> {
+    ) -> Result<Instance, CallError> {
         let error = match timeout_at(deadline.into(), self.blueprint.start(deadline)).await {
-            Ok(Ok(instance)) => return Ok(Box::new(instance)),
+            Ok(Ok(instance)) => return Ok(instance),
             Ok(Err(error)) if error.is::<wasmtime::PoolConcurrencyLimitError>() => CallError::Busy,
             Ok(Err(error)) => trap(&error, None, limit),
             Err(_) => CallError::Deadline(limit),

@@ -14,7 +14,7 @@ use super::manifest::Instances;
 ///
 /// A shared queue would move instances, and their memory with them, from core to core.
 pub(crate) struct Pool {
-    stacks: Box<[Mutex<Vec<Box<Instance>>>]>,
+    stacks: Box<[Mutex<Vec<Instance>>]>,
     idle_per_stack: usize,
     slots: Semaphore,
 }
@@ -42,7 +42,7 @@ impl Pool {
     }
 
     /// An idle instance: this worker's last one, or else another worker's.
-    pub(crate) fn take(&self) -> Option<Box<Instance>> {
+    pub(crate) fn take(&self) -> Option<Instance> {
         let (others, own) = self.stacks.split_at_checked(worker() % self.stacks.len().max(1))?;
         let mut stacks = own.iter().chain(others);
         if let Some(instance) = stacks.next()?.lock().pop() {
@@ -52,7 +52,7 @@ impl Pool {
     }
 
     /// Gives an instance back for the next call; one too many, or one that has served long enough, is dropped.
-    pub(crate) fn put(&self, instance: Box<Instance>) {
+    pub(crate) fn put(&self, instance: Instance) {
         if instance.calls >= limits::CALLS_PER_INSTANCE {
             return;
         }

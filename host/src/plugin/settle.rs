@@ -90,7 +90,7 @@ fn batches(ended: impl Iterator<Item = Ended>) -> Vec<Batch> {
                 model: model.clone(),
                 subject: subject.clone(),
                 ticket,
-                usage: usage.clone(),
+                usage: usage,
             };
             match batches.iter_mut().find(|batch| Arc::ptr_eq(&batch.plugin, &plugin)) {
                 Some(batch) => batch.settlements.push(settlement),

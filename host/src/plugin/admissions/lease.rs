@@ -58,7 +58,7 @@ impl Lease {
     pub fn renew(&self, mut usage: Usage) {
         let Some(open) = &self.open else { return };
         usage.ending = Ending::Running;
-        *open.told.lock() = Some(usage.clone());
+        *open.told.lock() = Some(usage);
         let ended = open.ended(self.subject.clone(), open.allows.clone(), usage);
         // A renewal has no place of its own: with the queue full this one is left out, and the next may do.
         let _ = open.shared.queue.try_send(ended);
