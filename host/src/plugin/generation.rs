@@ -241,12 +241,7 @@ impl Generation {
         Ok(Running { instance, started, deadline, _slot: slot })
     }
 
-    async fn start(
-        &self,
-        hook: Hook,
-        limit: Duration,
-        deadline: Instant,
-    ) -> Result<Instance, CallError> {
+    async fn start(&self, hook: Hook, limit: Duration, deadline: Instant) -> Result<Instance, CallError> {
         let error = match timeout_at(deadline.into(), self.blueprint.start(deadline)).await {
             Ok(Ok(instance)) => return Ok(instance),
             Ok(Err(error)) if error.is::<wasmtime::PoolConcurrencyLimitError>() => CallError::Busy,

@@ -127,3 +127,6 @@ impl fmt::Debug for Admissions {
         formatter.debug_struct("Admissions").field("open_leases", &self.open_leases()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

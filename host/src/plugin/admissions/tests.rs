@@ -1,0 +1,240 @@
+//! The chain with real guests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::active::{ActivePlugin, CanaryEnd};
+use super::{Admissions, Verdict};
+use crate::plugin::Generation;
+use crate::plugin::admission::Ending;
+use crate::plugin::fixture::{BARE, Home, admission, counting, load, request, subjects, usage};
+
+const ALLOW: &str = "(call $allow (local.get 12))";
+const SETTLED: &str = "(call $settled)";
+const TRAP: &str = "unreachable";
+
+/// Denies the last subject: a decision at 1024, of 72 bytes, for each one, and the last with case 1.
+const DENY_LAST: &str = "
+    (i32.store8
+        (i32.add (i32.const 1024) (i32.mul (i32.const 72) (i32.sub (local.get 12) (i32.const 1)))) (i32.const 1))
+    (call $allow (local.get 12))";
+
+struct Chain {
+    home: Home,
+    admissions: Admissions,
+}
+
+impl Chain {
+    fn new() -> Chain {
+        Chain::with_places(10_000)
+    }
+
+    fn with_places(places: usize) -> Chain {
+        Chain { home: Home::new(), admissions: Admissions::with_queue(Arc::new(|| 1_000_500), places) }
+    }
+
+    /// Allows everything and counts what it settles.
+    fn counting(&self) -> Arc<ActivePlugin> {
+        let manifest = "name = \"counting\"\norder = 1\n[grants.kv]\nended = \"read-write\"";
+        let guest = load(&counting("ended"), manifest, &self.home.stores(&["ended"])).unwrap();
+        ActivePlugin::new(Arc::new(guest))
+    }
+
+    fn install(&self, plugins: &[&Arc<ActivePlugin>]) {
+        self.admissions.install(plugins.iter().map(|plugin| (*plugin).clone()).collect());
+    }
+
+    async fn admit(&self, count: usize) -> Vec<Verdict> {
+        self.admissions.admit(request(1), subjects(count)).await
+    }
+
+    /// How many settlements had each ending, in the order of the WIT's enum, once all are done.
+    async fn endings(&self) -> [u64; 6] {
+        self.admissions.shutdown().await;
+        let mut endings = [0; 6];
+        for (case, count) in endings.iter_mut().enumerate() {
+            if let Some(entry) = self.home.kv("ended").get(&format!("e{case}")).await.unwrap() {
+                *count = std::str::from_utf8(&entry.value).unwrap().parse().unwrap();
+            }
+        }
+        endings
+    }
+}
+
+fn guest(admit: &str, settle: &str, manifest: &str) -> Arc<Generation> {
+    Arc::new(load(&admission(admit, settle), manifest, &Default::default()).unwrap())
+}
+
+fn plugin(admit: &str, manifest: &str) -> Arc<ActivePlugin> {
+    ActivePlugin::new(guest(admit, SETTLED, &format!("{BARE}order = 2\n{manifest}")))
+}
+
+fn names(verdicts: &[Verdict]) -> Vec<&'static str> {
+    let name = |verdict: &Verdict| match verdict {
+        Verdict::Allowed(_) => "allowed",
+        Verdict::Denied { .. } => "denied",
+        Verdict::Failed { .. } => "failed",
+        Verdict::Busy => "busy",
+    };
+    verdicts.iter().map(name).collect()
+}
+
+#[tokio::test]
+async fn an_empty_chain_allows_everything() {
+    let chain = Chain::new();
+    assert_eq!(names(&chain.admit(2).await), ["allowed", "allowed"]);
+    assert_eq!(chain.admissions.open_leases(), 0);
+}
+
+#[tokio::test]
+async fn each_allow_is_settled_once_with_its_ending() {
+    let chain = Chain::new();
+    chain.install(&[&chain.counting()]);
+    for verdict in chain.admit(3).await {
+        let Verdict::Allowed(lease) = verdict else { panic!("not allowed") };
+        lease.renew(usage(Ending::Completed));
+        lease.settle(usage(Ending::Completed));
+    }
+    assert_eq!(chain.endings().await, [3, 3, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn a_dropped_lease_is_settled_as_client_aborted() {
+    let chain = Chain::new();
+    chain.install(&[&chain.counting()]);
+    let verdicts = chain.admit(2).await;
+    assert_eq!(chain.admissions.open_leases(), 2);
+    drop(verdicts);
+    assert_eq!(chain.endings().await, [0, 0, 2, 0, 0, 0]);
+    assert_eq!(chain.admissions.open_leases(), 0);
+}
+
+#[tokio::test]
+async fn leases_of_a_dropped_caller_are_settled() {
+    let chain = Chain::new();
+    chain.install(&[&chain.counting()]);
+    tokio::select! {
+        biased;
+        _ = chain.admit(2) => panic!("the answer came before the caller was gone"),
+        () = std::future::ready(()) => {}
+    }
+    assert_eq!(chain.endings().await, [0, 0, 2, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn what_a_later_plugin_denies_was_never_sent() {
+    let chain = Chain::new();
+    chain.install(&[&plugin(DENY_LAST, ""), &chain.counting()]);
+    let verdicts = chain.admit(2).await;
+    assert_eq!(names(&verdicts), ["allowed", "denied"]);
+    drop(verdicts);
+    assert_eq!(chain.endings().await, [0, 0, 1, 0, 0, 1]);
+}
+
+#[tokio::test]
+async fn a_trap_refuses_or_passes_as_the_manifest_says() {
+    let chain = Chain::new();
+    chain.install(&[&chain.counting(), &plugin(TRAP, "on-error = \"deny\"")]);
+    assert_eq!(names(&chain.admit(2).await), ["failed", "failed"]);
+    chain.install(&[&chain.counting(), &plugin(TRAP, "on-error = \"allow\"")]);
+    let verdicts = chain.admit(2).await;
+    assert_eq!(names(&verdicts), ["allowed", "allowed"]);
+    drop(verdicts);
+    assert_eq!(chain.endings().await, [0, 0, 2, 0, 0, 2]);
+}
+
+#[tokio::test]
+async fn a_wrong_number_of_decisions_is_a_failure() {
+    let chain = Chain::new();
+    chain.install(&[&plugin("(call $allow (i32.const 3))", "")]);
+    let verdicts = chain.admit(2).await;
+    let Some(Verdict::Failed { reason, .. }) = verdicts.first() else { panic!("not failed") };
+    assert_eq!(reason, "gave 3 decisions for 2 subjects");
+}
+
+#[tokio::test]
+async fn a_ticket_over_its_limit_is_a_failure() {
+    let chain = Chain::new();
+    // One decision at 1024: allow, with a ticket of 1,025 bytes at 2048.
+    let large = "
+        (i32.store8 (i32.const 1032) (i32.const 1)) (i32.store (i32.const 1036) (i32.const 2048))
+        (i32.store (i32.const 1040) (i32.const 1025)) (call $allow (local.get 12))";
+    chain.install(&[&plugin(large, "")]);
+    assert_eq!(names(&chain.admit(1).await), ["failed"]);
+}
+
+#[tokio::test]
+async fn a_full_settle_queue_admits_nobody() {
+    let chain = Chain::with_places(3);
+    chain.install(&[&chain.counting()]);
+    let first = chain.admit(2).await;
+    assert_eq!(names(&first), ["allowed", "allowed"]);
+    assert_eq!(names(&chain.admit(2).await), ["busy", "busy"]);
+    drop(first);
+    assert_eq!(chain.endings().await, [0, 0, 2, 0, 0, 0]);
+    assert_eq!(names(&chain.admit(1).await), ["busy"]);
+}
+
+#[tokio::test]
+async fn a_settlement_that_fails_is_tried_again_alone() {
+    let chain = Chain::new();
+    // Fails on batches, and settles a single one.
+    let alone = "(if (i32.gt_u (local.get 1) (i32.const 1)) (then (return (call $failed)))) (call $settled)";
+    let picky = guest(ALLOW, alone, BARE);
+    chain.install(&[&ActivePlugin::new(picky.clone())]);
+    drop(chain.admit(4).await);
+    chain.admissions.shutdown().await;
+    assert_eq!(picky.counters().errors, 3);
+    assert_eq!(picky.counters().calls, 1 + 3 + 4);
+}
+
+#[tokio::test]
+async fn a_canary_that_answers_its_calls_passes_and_takes_over() {
+    let chain = Chain::new();
+    let active = plugin(ALLOW, "");
+    chain.install(&[&active]);
+    let new = guest(ALLOW, SETTLED, BARE);
+    let canary = active.start_canary(new.clone(), 2);
+    assert_eq!(canary.ended(Duration::ZERO).await, CanaryEnd::Quiet);
+    for _ in 0..3 {
+        assert_eq!(names(&chain.admit(1).await), ["allowed"]);
+    }
+    assert_eq!(canary.ended(Duration::from_secs(10)).await, CanaryEnd::Passed);
+    let old = active.promote(new.clone());
+    assert!(Arc::ptr_eq(&active.current(), &new));
+    assert_eq!(old.name(), new.name());
+}
+
+#[tokio::test]
+async fn a_canary_that_traps_is_answered_by_the_old_generation() {
+    let chain = Chain::new();
+    let active = plugin(ALLOW, "");
+    chain.install(&[&active]);
+    let canary = active.start_canary(guest(TRAP, SETTLED, BARE), 10);
+    assert_eq!(names(&chain.admit(2).await), ["allowed", "allowed"]);
+    let CanaryEnd::Failed(reason) = canary.ended(Duration::from_secs(10)).await else { panic!("no failure") };
+    assert!(reason.contains("trapped"), "{reason}");
+    active.abandon();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn swaps_under_load_fail_no_request() {
+    let chain = Arc::new(Chain::new());
+    let active = chain.counting();
+    chain.install(&[&active]);
+    let load = async |chain: Arc<Chain>| {
+        for _ in 0..500 {
+            assert_eq!(names(&chain.admit(2).await), ["allowed", "allowed"]);
+        }
+    };
+    let tasks: Vec<_> = (0..4).map(|_| tokio::spawn(load(chain.clone()))).collect();
+    for _ in 0..50 {
+        let new = chain.counting().current();
+        new.warm().await.unwrap();
+        active.promote(new);
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(chain.endings().await, [0, 0, 4_000, 0, 0, 0]);
+}
