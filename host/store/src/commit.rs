@@ -182,16 +182,15 @@ fn commit_group(core: &Core, sweeper: &mut Sweeper, group: &Group) -> Result<(),
         .collect();
     let visible = (!joint.is_empty()).then(|| core.visible.write());
     write(core, group, &collected, &joint).map_err(unavailable)?;
+    count(core, group, started, collected.rows.len() + joint.len() + collected.expired.len());
     for (write, version) in &joint {
         core.overlay.publish(write, *version, || core.next_version());
     }
     drop(visible);
-    let kv_writes = collected.rows.len() + joint.len() + collected.expired.len();
     core.overlay.committed(collected.rows);
     if core.queues.committed(collected.queues) {
         core.inbox.touch();
     }
-    count(core, group, started, kv_writes);
     Ok(())
 }
 
