@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tollgate_store::sql::SqlError;
 use tollgate_store::{Clock, Database, Queue, QueueError, Store};
 
@@ -127,7 +127,7 @@ pub(super) struct Ingestion {
     events: EventQueue,
     progress: watch::Receiver<u64>,
     stop: CancellationToken,
-    task: parking_lot::Mutex<Option<JoinHandle<()>>>,
+    task: parking_lot::Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl Ingestion {
@@ -143,7 +143,7 @@ impl Ingestion {
         let (sender, progress) = watch::channel(0);
         let stop = CancellationToken::new();
         let driver = driver::Driver { queue: queue.clone(), sink, dead_letters, progress: sender };
-        let task = tokio::spawn(driver.run(stop.clone()));
+        let task = AbortOnDropHandle::new(tokio::spawn(driver.run(stop.clone())));
         let events = EventQueue::new(queue);
         Ok(Ingestion { store, events, progress, stop, task: parking_lot::Mutex::new(Some(task)) })
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tollgate_store::{Clock, Store};
 
@@ -63,9 +64,13 @@ struct Inner {
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// What serves, by name.
+/// What serves.
 #[derive(Default)]
-struct Plugins(RwLock<BTreeMap<String, Serving>>);
+struct Plugins {
+    by_name: RwLock<BTreeMap<String, Serving>>,
+    /// Cancelled when the start has brought them all in; before, an absent plugin means nothing.
+    complete: CancellationToken,
+}
 
 struct Serving {
     plugin: Arc<ActivePlugin>,
@@ -186,10 +191,8 @@ impl Registry {
         }
     }
 
-    /// For the end, when no request comes any more: settles what is open, gives queued events to ingestion within a
-    /// bound, ends jobs.
+    /// For the end, after the chain's own: gives queued events to ingestion within a bound, ends jobs.
     pub async fn shutdown(&self) {
-        self.inner.admissions.shutdown().await;
         if !self.inner.ingestion.flush(INGEST_FLUSH).await {
             tracing::warn!("events are left in the queue for the next start");
         }
@@ -321,13 +324,13 @@ impl Inner {
         self.jobs.follow(&plugin, schedule);
         let watch = self.watch(&version, generation);
         let serving = Serving { plugin, version: version.clone(), watch };
-        self.plugins.0.write().insert(version.name.clone(), serving);
+        self.plugins.by_name.write().insert(version.name.clone(), serving);
         self.install();
     }
 
     /// Tells the admission chain what there is now.
     fn install(&self) {
-        let plugins = self.plugins.0.read();
+        let plugins = self.plugins.by_name.read();
         self.admissions.install(plugins.values().map(|serving| serving.plugin.clone()).collect());
     }
 
@@ -377,16 +380,16 @@ async fn watch_one(inner: Weak<Inner>, version: Arc<Version>, generation: Arc<Ge
 
 impl Plugins {
     fn plugin(&self, name: &str) -> Option<Arc<ActivePlugin>> {
-        self.0.read().get(name).map(|serving| serving.plugin.clone())
+        self.by_name.read().get(name).map(|serving| serving.plugin.clone())
     }
 
     fn version(&self, name: &str) -> Option<Arc<Version>> {
-        self.0.read().get(name).map(|serving| serving.version.clone())
+        self.by_name.read().get(name).map(|serving| serving.version.clone())
     }
 
     fn all(&self) -> Vec<(Arc<Generation>, Arc<Version>, bool)> {
         let watched = |serving: &Serving| serving.watch.get().is_some_and(|task| !task.is_finished());
-        let plugins = self.0.read();
+        let plugins = self.by_name.read();
         plugins
             .values()
             .map(|serving| (serving.plugin.current(), serving.version.clone(), watched(serving)))
@@ -395,7 +398,7 @@ impl Plugins {
 
     /// The plugin that takes events: the first by name that can.
     fn ingesting(&self) -> Option<Arc<Generation>> {
-        let plugins = self.0.read();
+        let plugins = self.by_name.read();
         let mut current = plugins.values().map(|serving| serving.plugin.current());
         current.find(|generation| generation.hooks().ingestion)
     }
@@ -403,11 +406,14 @@ impl Plugins {
 
 impl Sink for Arc<Plugins> {
     async fn ingest(&self, batch: &[Event]) -> Result<Receipt, SinkError> {
+        self.complete.cancelled().await;
         let Some(generation) = self.ingesting() else {
             return Err(SinkError::Unavailable("no plugin has the ingestion hook".to_owned()));
         };
         generation.ingest(batch).await.map_err(|error| match error {
             CallError::Busy | CallError::NoHook(_) => SinkError::Unavailable(error.to_string()),
+            // The guest library's words for a store that does not answer.
+            CallError::Guest(text) if text.contains(": unavailable: ") => SinkError::Unavailable(text),
             CallError::Trap(_) | CallError::Deadline(_) | CallError::Guest(_) => {
                 SinkError::Failed(error.to_string())
             }

@@ -96,7 +96,7 @@ impl Versions {
         self.database.execute(Statement::new(insert, params)).await.map(drop)
     }
 
-    /// Makes a generation the one that serves, also after a restart.
+    /// Makes a generation the one that serves, also after a restart. Fails, by the NULL, if its component is not kept.
     pub(super) async fn record(&self, new: &Version, replaced: Replaced<'_>) -> Result<(), SqlError> {
         let (state, reason) = match replaced {
             Replaced::Superseded => ("superseded", Value::Null),
@@ -106,7 +106,8 @@ impl Versions {
             "UPDATE plugin_generations SET state = ?2, reason = ?3 WHERE name = ?1 AND state = 'serving'";
         let insert =
             "INSERT INTO plugin_generations(generation, name, digest, manifest, pushed_ms, pushed_by, state)
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'serving')";
+                      VALUES (?1, ?2, (SELECT digest FROM plugin_components WHERE digest = ?3), ?4, ?5, ?6,
+                      'serving')";
         let row = vec![
             integer(new.generation),
             text(&new.name),

@@ -54,6 +54,7 @@ impl Registry {
         for shipped in shipped {
             inner.bring_shipped(shipped).await?;
         }
+        inner.plugins.complete.cancel();
         Ok(Registry { inner })
     }
 }

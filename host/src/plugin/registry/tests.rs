@@ -1,1 +1,340 @@
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
+use tollgate_store::{KvOptions, Options};
+
+use super::*;
+use crate::plugin::admission::Ending;
+use crate::plugin::fixture::{admission, counting, encode, request, subjects, usage};
+use crate::plugin::shipped::Shipped;
+use crate::plugin::{Verdict, limits};
+
+const MANIFEST: &str = "name = \"guest\"\n";
+const SETTLED: &str = "(call $settled)";
+
+/// A registry on a data directory.
+struct House {
+    registry: Registry,
+    admissions: Admissions,
+    store: Store,
+}
+
+impl House {
+    async fn open(home: &Path, shipped: &[Shipped]) -> House {
+        let store = Store::open(&home.join("store.redb"), Options::default()).unwrap();
+        let kv = store.kv("granted", KvOptions::default()).unwrap();
+        let clock: Clock = Arc::new(|| 1_000_000);
+        let admissions = Admissions::new(clock.clone());
+        let setup = Setup {
+            store: store.clone(),
+            stores: Stores::new([("granted".to_owned(), kv)].into(), BTreeMap::new()),
+            data_dir: home.to_owned(),
+            secret: Arc::from(&b"secret"[..]),
+            admissions: admissions.clone(),
+            clock,
+            event_queue_bytes: 1 << 20,
+            disabled: vec!["disabled".to_owned()],
+        };
+        let registry = Registry::start_with(setup, shipped).await.unwrap();
+        House { registry, admissions, store }
+    }
+
+    async fn close(self) {
+        self.admissions.shutdown().await;
+        self.registry.shutdown().await;
+        self.store.close().await.unwrap();
+    }
+
+    async fn push(&self, wasm: Vec<u8>) -> Result<Pushed, Refusal> {
+        self.registry.push("guest", wasm, Some(MANIFEST.to_owned()), "tester").await
+    }
+
+    async fn only(&self) -> PluginInfo {
+        let mut list = self.registry.list().await.unwrap();
+        assert_eq!(list.len(), 1, "{list:?}");
+        list.remove(0)
+    }
+
+    async fn admit(&self, tokens: u64) -> Verdict {
+        self.admissions.admit(request(tokens), subjects(1)).await.pop().unwrap()
+    }
+
+    async fn is_allowed(&self) -> bool {
+        match self.admit(1).await {
+            Verdict::Allowed(lease) => {
+                lease.settle(usage(Ending::Completed));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn generation(&self) -> Arc<Generation> {
+        self.registry.inner.plugins.plugin("guest").unwrap().current()
+    }
+}
+
+/// Allows everything; versions differ in a number that does nothing.
+fn good(version: u32) -> Vec<u8> {
+    admission(&format!("(drop (i32.const {version})) (call $allow (local.get 12))"), SETTLED)
+}
+
+/// Traps on requests of 666 tokens.
+fn touchy() -> Vec<u8> {
+    let admit = "(if (i64.eq (local.get 9) (i64.const 666)) (then unreachable)) (call $allow (local.get 12))";
+    admission(admit, SETTLED)
+}
+
+/// Has an `init` that does this.
+fn with_init(body: &str) -> Vec<u8> {
+    let module = format!(
+        r#"(module
+            (memory (export "memory") 1)
+            (data (i32.const 32) "no")
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+            (func (export "tollgate:policy/lifecycle@0.1.0#init") (result i32) {body}))"#
+    );
+    encode(&module, "export tollgate:policy/lifecycle@0.1.0;")
+}
+
+fn shipped(wasm: Vec<u8>) -> Shipped {
+    Shipped { wasm: wasm.leak(), manifest: MANIFEST }
+}
+
+/// Waits for something that other tasks bring about.
+async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_pushed_serves_also_after_a_restart() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), &[shipped(good(1))]).await;
+    let by = house.only().await.pushed_by;
+    assert_eq!(by, "shipped");
+    let pushed = house.push(good(2)).await.unwrap();
+    assert!(house.is_allowed().await);
+    house.close().await;
+    let house = House::open(home.path(), &[shipped(good(1))]).await;
+    let info = house.only().await;
+    assert_eq!((info.digest, info.generation), (pushed.digest, pushed.generation));
+    assert_eq!((info.pushed_by.as_str(), info.hooks), ("tester", vec!["admission".to_owned()]));
+    assert!(house.is_allowed().await);
+    let next = house.push(good(3)).await.unwrap();
+    assert!(next.generation > pushed.generation);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_cannot_run_is_refused_and_the_old_version_serves_on() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), &[]).await;
+    let first = house.push(good(1)).await.unwrap();
+    let cases = [
+        (b"no component".to_vec(), "no WebAssembly"),
+        (counting("granted"), "tollgate:storage/kv@0.1.0, which the manifest does not grant"),
+        (with_init("unreachable"), "init: trapped"),
+        (with_init("(loop $on (br $on)) unreachable"), "init: ran over its deadline of 20 ms"),
+        (
+            with_init(
+                "(i32.store8 (i32.const 0) (i32.const 1)) (i32.store (i32.const 4) (i32.const 32))
+                       (i32.store (i32.const 8) (i32.const 2)) i32.const 0",
+            ),
+            "init: failed: no",
+        ),
+    ];
+    for (wasm, reason) in cases {
+        let manifest = format!("{MANIFEST}[limits]\ninit-deadline-ms = 20\n");
+        let refusal =
+            house.registry.push("guest", wasm, Some(manifest), "tester").await.unwrap_err().to_string();
+        assert!(refusal.contains(reason), "{refusal}");
+        assert_eq!(house.only().await.generation, first.generation);
+        assert!(house.is_allowed().await);
+    }
+    assert_eq!(house.only().await.generations.len(), 1);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn names_and_manifests_must_fit() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), &[]).await;
+    let push = |name, manifest: Option<&'static str>| {
+        house.registry.push(name, good(1), manifest.map(str::to_owned), "tester")
+    };
+    assert!(matches!(push("guest", None).await, Err(Refusal::Manifest(_))));
+    assert!(matches!(push("other", Some(MANIFEST)).await, Err(Refusal::Name(_))));
+    assert!(matches!(push("disabled", Some("name = \"disabled\"")).await, Err(Refusal::Name(_))));
+    assert!(matches!(push("guest", Some("nonsense")).await, Err(Refusal::Manifest(_))));
+    assert!(matches!(house.registry.rollback("guest", None, "tester").await, Err(Refusal::NoSuchPlugin(_))));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn without_a_manifest_the_present_grants_stay() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), &[]).await;
+    let granted = format!("{MANIFEST}order = 5\n[grants.kv]\ngranted = \"read-write\"\n");
+    let first = house.registry.push("guest", counting("granted"), Some(granted), "tester").await.unwrap();
+    let again = house.registry.push("guest", counting("granted"), None, "tester").await.unwrap();
+    assert!(again.generation > first.generation && again.digest == first.digest);
+    assert_eq!(house.only().await.order, 5);
+    assert!(house.is_allowed().await);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn rollback_brings_back_the_version_before_or_the_one_named() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), &[]).await;
+    let rollback = |to| house.registry.rollback("guest", to, "tester");
+    let one = house.push(good(1)).await.unwrap();
+    assert!(matches!(rollback(None).await, Err(Refusal::NoSuchVersion(_))));
+    let two = house.push(good(2)).await.unwrap();
+    let three = house.push(good(3)).await.unwrap();
+    let back = rollback(None).await.unwrap();
+    assert_eq!(back.digest, two.digest);
+    assert!(back.generation > three.generation);
+    assert_eq!(rollback(None).await.unwrap().digest, one.digest);
+    assert_eq!(rollback(Some(&three.digest[..12].to_uppercase())).await.unwrap().digest, three.digest);
+    assert!(matches!(rollback(Some("")).await, Err(Refusal::NoSuchVersion(_))));
+    assert!(matches!(rollback(Some("xyz")).await, Err(Refusal::NoSuchVersion(_))));
+    let states: Vec<_> = house.only().await.generations.iter().map(|version| version.state).collect();
+    use State::{RolledBack, Serving, Superseded};
+    assert_eq!(states, [Serving, RolledBack, RolledBack, RolledBack, Superseded, Superseded]);
+    assert!(house.is_allowed().await);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_burst_of_traps_rolls_back_by_itself() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), &[]).await;
+    let one = house.push(good(1)).await.unwrap();
+    let two = house.push(touchy()).await.unwrap();
+    assert_eq!(house.only().await.state, "watched");
+    for _ in 0..limits::BURST_TRAPS {
+        assert!(matches!(house.admit(666).await, Verdict::Failed { .. }));
+    }
+    eventually(async || house.only().await.generation == one.generation).await;
+    assert!(matches!(house.admit(666).await, Verdict::Allowed(_)));
+    let bad = house.only().await.generations.remove(0);
+    assert_eq!((bad.generation, bad.state), (two.generation, State::RolledBack));
+    assert!(bad.reason.unwrap().starts_with("5 of 5 calls trapped"));
+    house.close().await;
+    let house = House::open(home.path(), &[]).await;
+    assert_eq!(house.only().await.generation, one.generation);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_burst_with_nothing_to_go_back_to_changes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), &[]).await;
+    let only = house.push(touchy()).await.unwrap();
+    for _ in 0..limits::BURST_TRAPS {
+        house.admit(666).await;
+    }
+    eventually(async || house.only().await.state == "serving").await;
+    assert_eq!(house.only().await.generation, only.generation);
+    assert!(house.is_allowed().await);
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_traps_at_once_answers_no_request() {
+    let home = tempfile::tempdir().unwrap();
+    let house = Arc::new(House::open(home.path(), &[]).await);
+    let one = house.push(good(1)).await.unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let traffic = tokio::spawn({
+        let (house, stop) = (house.clone(), stop.clone());
+        async move {
+            while !stop.load(Ordering::Relaxed) {
+                assert!(matches!(house.admit(666).await, Verdict::Allowed(_)));
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let refusal = house.push(touchy()).await.unwrap_err();
+    assert!(matches!(&refusal, Refusal::Start(reason) if reason.contains("trapped")), "{refusal}");
+    stop.store(true, Ordering::Relaxed);
+    traffic.await.unwrap();
+    assert_eq!(house.only().await.generation, one.generation);
+    Arc::into_inner(house).unwrap().close().await;
+}
+
+#[tokio::test]
+async fn fifty_swaps_leave_nothing_behind() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), &[]).await;
+    let mut old: Vec<Weak<Generation>> = Vec::new();
+    for version in 0..50 {
+        house.push(good(version % 3)).await.unwrap();
+        assert!(house.is_allowed().await);
+        old.push(Arc::downgrade(&house.generation()));
+    }
+    old.pop();
+    eventually(async || old.iter().all(|generation| generation.strong_count() == 0)).await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn shipped_plugins_follow_the_binary_until_an_operator_replaces_them() {
+    let home = tempfile::tempdir().unwrap();
+    let digest = async |version| {
+        let house = House::open(home.path(), &[shipped(good(version))]).await;
+        let digest = house.only().await.digest;
+        house.close().await;
+        digest
+    };
+    let one = digest(1).await;
+    assert_eq!(digest(1).await, one);
+    let two = digest(2).await;
+    assert_ne!(two, one);
+    let house = House::open(home.path(), &[shipped(good(2))]).await;
+    assert_eq!(house.only().await.generations.len(), 2);
+    house.registry.rollback("guest", None, "tester").await.unwrap();
+    house.close().await;
+    assert_eq!(digest(3).await, one);
+}
+
+#[tokio::test]
+async fn a_shipped_version_that_was_rolled_back_or_refused_is_not_forced_in() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), &[shipped(good(1))]).await;
+    let one = house.only().await.digest;
+    house.close().await;
+    let house = House::open(home.path(), &[shipped(with_init("unreachable"))]).await;
+    assert_eq!(house.only().await.digest, one);
+    house.close().await;
+    let house = House::open(home.path(), &[shipped(touchy())]).await;
+    assert_ne!(house.only().await.digest, one);
+    for _ in 0..limits::BURST_TRAPS {
+        house.admit(666).await;
+    }
+    eventually(async || house.only().await.digest == one).await;
+    house.close().await;
+    let house = House::open(home.path(), &[shipped(touchy())]).await;
+    assert_eq!(house.only().await.digest, one);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn compiled_code_that_was_tampered_with_is_compiled_again() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), &[]).await;
+    house.push(good(1)).await.unwrap();
+    house.close().await;
+    for entry in std::fs::read_dir(home.path().join("compiled")).unwrap() {
+        std::fs::write(entry.unwrap().path(), b"something else").unwrap();
+    }
+    let house = House::open(home.path(), &[]).await;
+    assert!(house.is_allowed().await);
+    house.close().await;
+}
