@@ -12,6 +12,16 @@ pub struct Shipped {
     pub manifest: &'static str,
 }
 
+macro_rules! shipped {
+    ($name:literal) => {
+        Shipped {
+            wasm: include_bytes!(concat!("../../../plugins/prebuilt/", $name, ".wasm")),
+            manifest: include_str!(concat!("../../../plugins/", $name, "/plugin.toml")),
+        }
+    };
+}
+
 /// Served on a fresh data directory. One that an operator never replaced follows the binary: a later binary's takes its
 /// place at the start. One that an operator pushed or rolled back stays as it is.
-pub const SHIPPED: &[Shipped] = &[];
+pub const SHIPPED: &[Shipped] =
+    &[shipped!("blacklist"), shipped!("quota"), shipped!("ingestion"), shipped!("sync")];
