@@ -44,7 +44,8 @@ fn event(name: &str) -> EventRecord {
 }
 
 async fn dead_letters(home: &Home) -> Vec<Vec<Value>> {
-    let sql = "SELECT time_ms, reason, json_extract(event, '$.request_id') FROM ingestion_dead_letters";
+    let sql = "SELECT time_ms, reason, iif(json_valid(event), json_extract(event, '$.request_id'), event)
+               FROM ingestion_dead_letters";
     home.store.database("gateway").unwrap().query(Statement::new(sql, Vec::new())).await.unwrap().rows
 }
 

@@ -1,13 +1,14 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use tollgate_store::sql::{Statement, Value};
 use tollgate_store::{KvOptions, Options};
 
 use super::*;
 use crate::plugin::admission::Ending;
 use crate::plugin::fixture::{admission, counting, encode, request, subjects, usage};
-use crate::plugin::shipped::Shipped;
-use crate::plugin::{Verdict, limits};
+use crate::plugin::shipped::{SHIPPED, Shipped};
+use crate::plugin::{EventRecord, Verdict, limits};
 
 const MANIFEST: &str = "name = \"guest\"\n";
 const SETTLED: &str = "(call $settled)";
@@ -22,12 +23,14 @@ struct House {
 impl House {
     async fn open(home: &Path, shipped: &[Shipped]) -> House {
         let store = Store::open(&home.join("store.redb"), Options::default()).unwrap();
-        let kv = store.kv("granted", KvOptions::default()).unwrap();
+        let kv = ["granted", "blacklist", "quota", "hot-keys"]
+            .map(|name| (name.to_owned(), store.kv(name, KvOptions::default()).unwrap()));
+        let sql = [("gateway".to_owned(), store.database("gateway").unwrap())];
         let clock: Clock = Arc::new(|| 1_000_000);
         let admissions = Admissions::new(clock.clone());
         let setup = Setup {
             store: store.clone(),
-            stores: Stores::new([("granted".to_owned(), kv)].into(), BTreeMap::new()),
+            stores: Stores::new(kv.into(), sql.into()),
             data_dir: home.to_owned(),
             secret: Arc::from(&b"secret"[..]),
             admissions: admissions.clone(),
@@ -201,7 +204,8 @@ async fn rollback_brings_back_the_version_before_or_the_one_named() {
     assert_eq!(back.digest, two.digest);
     assert!(back.generation > three.generation);
     assert_eq!(rollback(None).await.unwrap().digest, one.digest);
-    assert_eq!(rollback(Some(&three.digest[..12].to_uppercase())).await.unwrap().digest, three.digest);
+    let prefix = three.digest[..12].to_uppercase();
+    assert_eq!(rollback(Some(&prefix)).await.unwrap().digest, three.digest);
     assert!(matches!(rollback(Some("")).await, Err(Refusal::NoSuchVersion(_))));
     assert!(matches!(rollback(Some("xyz")).await, Err(Refusal::NoSuchVersion(_))));
     let states: Vec<_> = house.only().await.generations.iter().map(|version| version.state).collect();
@@ -322,6 +326,53 @@ async fn a_shipped_version_that_was_rolled_back_or_refused_is_not_forced_in() {
     house.close().await;
     let house = House::open(home.path(), &[shipped(touchy())]).await;
     assert_eq!(house.only().await.digest, one);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_shipped_plugins_serve_each_in_its_place() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), SHIPPED).await;
+    let list = house.registry.list().await.unwrap();
+    let hooks: BTreeMap<_, _> = list.iter().map(|info| (info.name.as_str(), info.hooks.join(" "))).collect();
+    assert_eq!(
+        hooks,
+        BTreeMap::from([
+            ("blacklist", "admission".to_owned()),
+            ("ingestion", "ingestion lifecycle".to_owned()),
+            ("quota", "admission".to_owned()),
+            ("sync", "jobs".to_owned()),
+        ])
+    );
+    assert!(house.is_allowed().await);
+    let chain: Vec<_> = list.iter().filter(|info| info.hooks[0] == "admission").map(|info| &info.name).collect();
+    assert_eq!(chain, ["blacklist", "quota"]);
+    assert!(house.registry.run_job("sync", "hot-keys").await.is_ok());
+    assert!(matches!(house.registry.run_job("quota", "sync").await, Err(JobError::NoSuchJob { .. })));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn every_event_is_ingested_exactly_once_whenever_the_host_stops() {
+    let home = tempfile::tempdir().unwrap();
+    for round in 0..4 {
+        let house = House::open(home.path(), SHIPPED).await;
+        for number in 0..300 {
+            let request_id = format!("{round}-{number}");
+            house.registry.events().record(EventRecord { request_id, ..EventRecord::default() }).unwrap();
+        }
+        if round < 3 {
+            // Stops in the midst of it.
+            house.registry.inner.ingestion.stop().await;
+        }
+        house.close().await;
+    }
+    let house = House::open(home.path(), SHIPPED).await;
+    assert!(house.registry.inner.ingestion.flush(Duration::from_secs(20)).await);
+    let sql = "SELECT count(*), count(DISTINCT id) FROM request_logs";
+    let database = house.store.database("gateway").unwrap();
+    let rows = database.query(Statement::new(sql, Vec::new())).await.unwrap().rows;
+    assert_eq!(rows, [[Value::Integer(1_200), Value::Integer(1_200)]]);
     house.close().await;
 }
 
