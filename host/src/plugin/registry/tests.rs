@@ -345,7 +345,8 @@ async fn the_shipped_plugins_serve_each_in_its_place() {
         ])
     );
     assert!(house.is_allowed().await);
-    let chain: Vec<_> = list.iter().filter(|info| info.hooks[0] == "admission").map(|info| &info.name).collect();
+    let chain: Vec<_> =
+        list.iter().filter(|info| info.hooks[0] == "admission").map(|info| &info.name).collect();
     assert_eq!(chain, ["blacklist", "quota"]);
     assert!(house.registry.run_job("sync", "hot-keys").await.is_ok());
     assert!(matches!(house.registry.run_job("quota", "sync").await, Err(JobError::NoSuchJob { .. })));
