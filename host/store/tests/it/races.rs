@@ -101,23 +101,26 @@ async fn swap_loses_no_update() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn durable_increments_add_up_and_share_commits() {
-    let place = Place::new();
-    let store = place.open();
-    let kv = store.kv("a", DURABLE).unwrap();
-    let mut tasks = JoinSet::new();
-    for _ in 0..32 {
-        let kv = kv.clone();
-        tasks.spawn(async move {
-            for _ in 0..20 {
-                kv.increment("n", 1, None).await.unwrap();
-            }
-        });
+    for cache in [0, 700, 1 << 20] {
+        let mut place = Place::new();
+        place.kv_cache_bytes = cache;
+        let store = place.open();
+        let kv = store.kv("a", DURABLE).unwrap();
+        let mut tasks = JoinSet::new();
+        for task in 0..32 {
+            let kv = kv.clone();
+            tasks.spawn(async move {
+                for turn in 0..20 {
+                    kv.increment(&format!("n{}", (task + turn) % 3), 1, None).await.unwrap();
+                }
+            });
+        }
+        tasks.join_all().await;
+        assert!(store.stats().commits < 32 * 20);
+        store.close().await.unwrap();
+        let kv = place.open().kv("a", DURABLE).unwrap();
+        assert_eq!(number(&kv, "n0").await + number(&kv, "n1").await + number(&kv, "n2").await, 32 * 20);
     }
-    tasks.join_all().await;
-    assert!(store.stats().commits < 32 * 20);
-    store.close().await.unwrap();
-    let kv = place.open().kv("a", DURABLE).unwrap();
-    assert_eq!(number(&kv, "n").await, 32 * 20);
 }
 
 /// A key's writer counts up; whoever reads must never see the count go back, wherever the value comes from: the
