@@ -1,11 +1,14 @@
 //! The store from outside.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails fast, its helpers too")]
+
 mod crash;
 mod expiry;
 mod faults;
 mod joint;
 mod kv;
 mod model;
+mod power;
 mod queue;
 mod races;
 mod support;

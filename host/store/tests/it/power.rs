@@ -1,0 +1,132 @@
+//! A power failure: of what was written after the last sync, any part may be on the disk.
+
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use redb::StorageBackend;
+use tollgate_store::{Joint, Options, SetOptions, Store};
+
+use crate::support::{DURABLE, RELAXED, number, value};
+
+const SECTOR: usize = 512;
+
+/// A disk that remembers what is synced.
+#[derive(Clone, Debug, Default)]
+struct Disk(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    written: Vec<u8>,
+    synced: Vec<u8>,
+}
+
+impl Disk {
+    /// What another machine may find: the synced bytes, and of the sectors changed since, those that `chance` picks.
+    fn after_power_failure(&self, chance: &mut impl FnMut() -> bool) -> Self {
+        let state = self.0.lock();
+        let mut found = state.synced.clone();
+        if state.written.len() > found.len() && chance() {
+            found.resize(state.written.len(), 0);
+        }
+        for (number, sector) in found.chunks_mut(SECTOR).enumerate() {
+            let from = number * SECTOR;
+            if let Some(written) = state.written.get(from..from + sector.len())
+                && chance()
+            {
+                sector.copy_from_slice(written);
+            }
+        }
+        Self(Arc::new(Mutex::new(State { written: found.clone(), synced: found })))
+    }
+
+    fn open(&self, two_phase: bool) -> Store {
+        let options = Options { backend: Some(Box::new(self.clone())), two_phase, ..Options::default() };
+        Store::open(Path::new("unused"), options).unwrap()
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.lock().written.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let offset = offset as usize;
+        out.copy_from_slice(&self.0.lock().written[offset..offset + out.len()]);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.lock().written.resize(len as usize, 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.0.lock();
+        state.synced = state.written.clone();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let offset = offset as usize;
+        self.0.lock().written[offset..offset + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_power_failure() {
+    let random = AtomicU64::new(1);
+    let mut chance = || {
+        let next = random.load(Ordering::Relaxed).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+        random.store(next, Ordering::Relaxed);
+        next >> 62 != 0
+    };
+    let mut disk = Disk::default();
+    let mut last_sequence = 0;
+    for round in 1..=20 {
+        let store = disk.open(round % 2 == 0);
+        let (kv, relaxed) = (store.kv("durable", DURABLE).unwrap(), store.kv("relaxed", RELAXED).unwrap());
+        let queue = store.queue("queue", 1 << 20).unwrap();
+        for key in 0..20 {
+            let key = format!("k{key}");
+            relaxed.set(&key, vec![round; 300], SetOptions::default()).await.unwrap();
+            assert_eq!(kv.increment(&key, 1, None).await.unwrap(), i64::from(round));
+        }
+        let joint = Joint::new().set(&kv, "joint", vec![round], None).unwrap();
+        store.commit(joint.set(&relaxed, "joint", vec![round], None).unwrap()).await.unwrap();
+        let sequence = queue.append(vec![round]).unwrap();
+        assert!(sequence > last_sequence);
+        last_sequence = sequence;
+        queue.wait(sequence - 1).await;
+        // Something is under way when the power fails.
+        let late = tokio::spawn({
+            let kv = kv.clone();
+            async move { kv.set("late", vec![round; 100_000], SetOptions::default()).await }
+        });
+        for _ in 0..round % 7 {
+            tokio::task::yield_now().await;
+        }
+        disk = disk.after_power_failure(&mut chance);
+        late.await.unwrap().unwrap();
+
+        let store = disk.open(false);
+        let (kv, relaxed) = (store.kv("durable", DURABLE).unwrap(), store.kv("relaxed", RELAXED).unwrap());
+        for key in 0..20 {
+            assert_eq!(number(&kv, &format!("k{key}")).await, i64::from(round));
+        }
+        assert_eq!(value(&kv, "joint").await, Some(vec![round]));
+        assert_eq!(value(&relaxed, "joint").await, Some(vec![round]));
+        assert_eq!(value(&relaxed, "k0").await, Some(vec![round; 300]));
+        let events = store.queue("queue", 1 << 20).unwrap().read(0, 100, 1000).await.unwrap();
+        assert_eq!((events.len(), events.last().unwrap().0), (usize::from(round), sequence));
+        store.close().await.unwrap();
+    }
+}
