@@ -30,6 +30,7 @@ pub(super) struct Connection {
     raw: rusqlite::Connection,
     guard: Arc<Guard>,
     vfs: Arc<Vfs>,
+    writes: bool,
 }
 
 /// What the results of one call may still take.
@@ -95,11 +96,14 @@ impl Connection {
         configure(&raw, write)?;
         let guard = Arc::new(Guard::default());
         guard.attach(&mut raw)?;
-        Ok(Self { raw, guard, vfs })
+        Ok(Self { raw, guard, vfs, writes: write })
     }
 
     /// Why the committer refused pages, if that is what failed.
     fn failure(&self) -> Option<SqlError> {
+        if !self.writes {
+            return None;
+        }
         self.vfs.shared().take_failure().map(SqlError::from)
     }
 

@@ -1,1 +1,167 @@
-//! (to come)
+//! The writer's queue and groups, readers beside it, deadlines.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const SLOW: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+
+#[test]
+fn calls_that_wait_together_share_commits_and_fail_apart() {
+    block_on(async {
+        let (database, committer) = database();
+        execute(&database, "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER CHECK (n >= 0)) STRICT").await;
+        let before = committer.commits.load(Ordering::SeqCst);
+        let calls = (0..400_i64).map(|i| {
+            let database = database.clone();
+            tokio::spawn(async move {
+                let statements = vec![
+                    Statement::new("INSERT INTO t VALUES (?1, 0)", vec![i.into()]),
+                    // Every third fails, after it has written.
+                    Statement::new("UPDATE t SET n = ?2 WHERE id = ?1", vec![i.into(), (i % 3 - 1).into()]),
+                ];
+                database.batch(statements).await
+            })
+        });
+        for (i, call) in calls.collect::<Vec<_>>().into_iter().enumerate() {
+            let result = call.await.unwrap();
+            assert_eq!(result.is_err(), i % 3 == 0, "{i}: {result:?}");
+        }
+        let commits = committer.commits.load(Ordering::SeqCst) - before;
+        assert!(commits < 200, "{commits}");
+        assert_eq!(rows(&database, "SELECT count(*), min(id % 3), sum(n) FROM t").await, "266|1|133");
+        check_integrity(&database).await;
+    });
+}
+
+#[test]
+fn a_call_that_fails_at_the_commit_or_loses_the_transaction_takes_nobody_along() {
+    block_on(async {
+        let (database, _) = database();
+        execute(&database, "CREATE TABLE p (id INTEGER PRIMARY KEY)").await;
+        execute(&database, "CREATE TABLE c (p REFERENCES p DEFERRABLE INITIALLY DEFERRED)").await;
+        execute(&database, "CREATE TABLE t (id INTEGER PRIMARY KEY)").await;
+        // Holds the writer, so that the others wait together.
+        let blocker = database.with_deadline(Duration::from_millis(300));
+        let blocked = tokio::spawn(async move { blocker.execute(SLOW.into()).await });
+        let insert = |id: i64| {
+            let database = database.clone();
+            tokio::spawn(async move {
+                database.execute(Statement::new("INSERT INTO t VALUES (?1)", vec![id.into()])).await
+            })
+        };
+        let sql = |sql: &'static str, wait: Duration| {
+            let database = database.with_deadline(wait);
+            tokio::spawn(async move { database.execute(sql.into()).await })
+        };
+        let long = Duration::from_secs(20);
+        let first = insert(1);
+        let orphan = sql("INSERT INTO c VALUES (99)", long);
+        let second = insert(2);
+        let rollback = sql("INSERT OR ROLLBACK INTO t VALUES (1)", long);
+        let third = insert(3);
+        let endless = sql(
+            "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0",
+            Duration::from_secs(1),
+        );
+        let fourth = insert(4);
+        assert_eq!(blocked.await.unwrap(), Err(SqlError::deadline()));
+        for call in [first, second, third, fourth] {
+            call.await.unwrap().unwrap();
+        }
+        assert!(matches!(orphan.await.unwrap(), Err(SqlError::Invalid(_))));
+        assert!(matches!(rollback.await.unwrap(), Err(SqlError::Invalid(_))));
+        assert_eq!(endless.await.unwrap(), Err(SqlError::deadline()));
+        assert_eq!(rows(&database, "SELECT id FROM t").await, "1 2 3 4");
+        assert_eq!(rows(&database, "SELECT count(*) FROM c").await, "0");
+        check_integrity(&database).await;
+    });
+}
+
+#[test]
+fn readers_see_whole_transactions_while_the_writer_works() {
+    block_on(async {
+        let (database, _) = database();
+        execute(&database, "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)").await;
+        execute(&database, "WITH RECURSIVE i(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM i WHERE i < 200) INSERT INTO t SELECT i, 100 FROM i").await;
+        let done = Arc::new(AtomicBool::new(false));
+        let readers = (0..6).map(|_| {
+            let (database, done) = (database.clone(), done.clone());
+            tokio::spawn(async move {
+                let mut reads = 0;
+                while !done.load(Ordering::SeqCst) || reads == 0 {
+                    assert_eq!(rows(&database, "SELECT count(*), sum(n) FROM t").await, "200|20000");
+                    reads += 1;
+                }
+            })
+        });
+        let readers = readers.collect::<Vec<_>>();
+        for round in 0..300_i64 {
+            let (from, to) = (round % 200 + 1, (round * 7) % 200 + 1);
+            let statements = vec![
+                Statement::new("UPDATE t SET n = n - 5 WHERE id = ?1", vec![from.into()]),
+                Statement::new("UPDATE t SET n = n + 5 WHERE id = ?1", vec![to.into()]),
+            ];
+            database.batch(statements).await.unwrap();
+            if round % 100 == 50 {
+                execute(&database, "VACUUM").await;
+                execute(&database, "CREATE INDEX IF NOT EXISTS i ON t (n)").await;
+            }
+        }
+        done.store(true, Ordering::SeqCst);
+        for reader in readers {
+            reader.await.unwrap();
+        }
+        check_integrity(&database).await;
+    });
+}
+
+#[test]
+fn a_read_ends_at_its_deadline_and_the_connection_serves_on() {
+    block_on(async {
+        let (database, _) = database();
+        execute(&database, "CREATE TABLE t (a)").await;
+        let hasty = database.with_deadline(Duration::from_millis(50));
+        let started = Instant::now();
+        let calls = (0..12).map(|_| {
+            let hasty = hasty.clone();
+            tokio::spawn(async move { hasty.query(SLOW.into()).await })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            assert_eq!(call.await.unwrap(), Err(SqlError::deadline()));
+        }
+        assert!(started.elapsed() < Duration::from_secs(5));
+        assert_eq!(rows(&database, "SELECT count(*) FROM t").await, "0");
+    });
+}
+
+#[test]
+fn a_read_whose_caller_has_gone_ends() {
+    block_on(async {
+        let (database, _) = database();
+        for _ in 0..8 {
+            let call = tokio::spawn({
+                let database = database.clone();
+                async move { database.query(SLOW.into()).await }
+            });
+            tokio::task::yield_now().await;
+            call.abort();
+        }
+        // All readers would be busy for ten seconds each.
+        let hasty = database.with_deadline(Duration::from_secs(5));
+        hasty.query("SELECT 1".into()).await.unwrap();
+    });
+}
+
+#[test]
+fn own_writes_are_read_at_once() {
+    block_on(async {
+        let (database, _) = database();
+        execute(&database, "CREATE TABLE t (id INTEGER PRIMARY KEY)").await;
+        for i in 1..=200_i64 {
+            let insert = Statement::new("INSERT INTO t VALUES (?1)", vec![i.into()]);
+            assert_eq!(database.execute(insert).await.unwrap().last_insert_rowid, i);
+            assert_eq!(rows(&database, "SELECT max(id) FROM t").await, i.to_string());
+        }
+    });
+}
