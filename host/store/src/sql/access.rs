@@ -75,6 +75,9 @@ struct Rights {
     write: bool,
 }
 
+/// Closed because they live in a connection, and callers share connections.
+const TEMPORARY: &str = "temporary tables, views and triggers";
+
 /// Functions that reach out of the database, or that ALTER TABLE uses for what we do not allow.
 const CLOSED_FUNCTIONS: &[&str] = &["load_extension", "fts3_tokenizer"];
 const CLOSED_TO_TABLES: &[&str] =
@@ -163,8 +166,13 @@ impl Rules {
     }
 
     /// Whether a statement of this shape may do this.
-    pub(super) fn check(&self, action: &AuthAction<'_>, shape: Shape) -> Result<(), Refusal> {
-        closed_to_all(action, shape)?;
+    pub(super) fn check(
+        &self,
+        action: &AuthAction<'_>,
+        database: Option<&str>,
+        shape: Shape,
+    ) -> Result<(), Refusal> {
+        closed_to_all(action, database, shape)?;
         match &self.access {
             Access::Full => Ok(()),
             Access::ReadOnly => reads(action),
@@ -239,9 +247,16 @@ impl Rules {
 }
 
 /// What no access opens, because it reaches the host's files or the connection, which is shared.
-fn closed_to_all(action: &AuthAction<'_>, shape: Shape) -> Result<(), Refusal> {
+fn closed_to_all(action: &AuthAction<'_>, database: Option<&str>, shape: Shape) -> Result<(), Refusal> {
     use AuthAction as A;
     match *action {
+        // Not each way to make one has an action of its own, but each puts a row into their schema.
+        A::Insert { table_name }
+            if database.is_some_and(|name| name.eq_ignore_ascii_case("temp"))
+                && contains(&["sqlite_master", "sqlite_temp_master"], table_name) =>
+        {
+            Err(Refusal::Denied(TEMPORARY.to_owned()))
+        }
         // VACUUM attaches a nameless temporary database and runs a transaction on it.
         A::Attach { filename: "" } | A::Transaction { .. } if shape == Shape::Vacuum => Ok(()),
         A::Transaction { .. } | A::Savepoint { .. } => Err(Refusal::Transaction),
@@ -306,7 +321,7 @@ fn describe(action: &AuthAction<'_>) -> String {
         A::CreateTempIndex { .. }
         | A::CreateTempTable { .. }
         | A::CreateTempTrigger { .. }
-        | A::CreateTempView { .. } => "temporary tables, views and triggers".to_owned(),
+        | A::CreateTempView { .. } => TEMPORARY.to_owned(),
         A::DropTable { table_name } => format!("dropping table {table_name}"),
         A::DropIndex { index_name, .. } => format!("dropping index {index_name}"),
         A::CreateView { view_name } => format!("creating view {view_name}"),

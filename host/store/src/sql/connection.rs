@@ -86,7 +86,7 @@ impl Connection {
         result.map_err(|error| match error {
             Failure::Ours(error) => error,
             Failure::Sqlite(error) => {
-                self.failure().or_else(|| denied(&error, refusal)).unwrap_or_else(|| explain(&error))
+                self.failure().or_else(|| refusal.map(refused)).unwrap_or_else(|| explain(&error))
             }
         })
     }
@@ -281,18 +281,16 @@ fn value(row: &Row<'_>, column: usize) -> Result<Value, rusqlite::Error> {
     })
 }
 
-fn denied(error: &rusqlite::Error, refusal: Option<Refusal>) -> Option<SqlError> {
-    if error.sqlite_error_code() != Some(rusqlite::ErrorCode::AuthorizationForStatementDenied) {
-        return None;
-    }
-    Some(match refusal {
-        Some(Refusal::Denied(what)) => SqlError::AccessDenied(what),
-        Some(Refusal::Unnamed(table)) => SqlError::AccessDenied(format!("table {table}")),
-        Some(Refusal::Transaction) => {
+/// What a refusal of the authorizer means. SQLite's code does not tell: it has one for statements, but not for functions
+/// or for what a table-valued pragma runs.
+fn refused(refusal: Refusal) -> SqlError {
+    match refusal {
+        Refusal::Denied(what) => SqlError::AccessDenied(what),
+        Refusal::Unnamed(table) => SqlError::AccessDenied(format!("table {table}")),
+        Refusal::Transaction => {
             SqlError::Invalid("each call is a transaction; give its statements to one batch".to_owned())
         }
-        None => SqlError::AccessDenied(error.to_string()),
-    })
+    }
 }
 
 /// Whether a call of these statements cannot share a transaction with others.

@@ -99,7 +99,7 @@ impl Guard {
         let Some(call) = &state.call else {
             return Authorization::Allow;
         };
-        match call.rules.check(&context.action, call.shape) {
+        match call.rules.check(&context.action, context.database_name, call.shape) {
             Ok(()) => Authorization::Allow,
             Err(Refusal::Unnamed(name)) if call.aliases.contains(&name.to_ascii_lowercase()) => {
                 Authorization::Allow
