@@ -43,7 +43,7 @@ fn main() {
         key = (key + 7_919) % ROWS;
         key + 1
     };
-    let mut next_ours = next.clone();
+    let mut next_ours = next;
 
     compare(
         "durable one-row transactions",
@@ -74,7 +74,7 @@ fn main() {
         account = (account + 1) % 200;
         format!("account-{account}")
     };
-    let mut next_account_ours = next_account.clone();
+    let mut next_account_ours = next_account;
     compare(
         "aggregates over 1,000 rows by index",
         || {

@@ -63,7 +63,7 @@ impl Connection {
     /// Runs a statement of our own, which returns no rows: BEGIN, COMMIT, SAVEPOINT and the like.
     pub(super) fn control(&self, sql: &str) -> Result<(), SqlError> {
         let result = self.raw.prepare_cached(sql).and_then(|mut statement| statement.raw_execute());
-        result.map(drop).map_err(|error| self.failure().unwrap_or_else(|| explain(&error)))
+        result.map(drop).map_err(|error| self.failure().unwrap_or_else(|| self.explain(&error)))
     }
 
     /// Runs a caller's statement.
@@ -86,7 +86,7 @@ impl Connection {
         result.map_err(|error| match error {
             Failure::Ours(error) => error,
             Failure::Sqlite(error) => {
-                self.failure().or_else(|| refusal.map(refused)).unwrap_or_else(|| explain(&error))
+                self.failure().or_else(|| refusal.map(refused)).unwrap_or_else(|| self.explain(&error))
             }
         })
     }
@@ -105,6 +105,15 @@ impl Connection {
             return None;
         }
         self.vfs.shared().take_failure().map(SqlError::from)
+    }
+
+    /// What SQLite's error means; for an I/O error the store may know the reason.
+    fn explain(&self, error: &rusqlite::Error) -> SqlError {
+        let down = || self.vfs.shared().committer().down().map(SqlError::from);
+        match explain(error) {
+            SqlError::Unavailable(text) => down().unwrap_or(SqlError::Unavailable(text)),
+            other => other,
+        }
     }
 
     /// Runs the statement, again for each name that the authorizer could not place and that turns out to be no table.
@@ -158,7 +167,7 @@ impl Connection {
         if !reads {
             vfs::forget_last_insert(&self.raw);
         }
-        let columns: Vec<_> = prepared.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<_> = prepared.column_names().map(str::to_owned).collect();
         let rows = collect(prepared, columns.len(), room)?;
         if reads {
             return Ok(Outcome { columns, rows, ..Outcome::default() });

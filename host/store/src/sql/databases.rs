@@ -95,6 +95,10 @@ impl Committer for Core {
         }
         self.submit(changes).wait()
     }
+
+    fn down(&self) -> Option<CommitError> {
+        Core::down(self)
+    }
 }
 
 fn stored_names(committer: &dyn Committer) -> Result<BTreeMap<String, u32>, SqlError> {

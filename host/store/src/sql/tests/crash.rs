@@ -28,9 +28,10 @@ fn child() {
         let kv = store.kv("k", KvOptions::default()).unwrap();
         execute(&database, "CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, worker, body)").await;
         execute(&database, "CREATE INDEX IF NOT EXISTS i ON t (worker, id)").await;
-        let workers = (0..4_i64).map(|worker| {
+        let mut workers = tokio::task::JoinSet::new();
+        for worker in 0..4_i64 {
             let (store, database, kv) = (store.clone(), database.clone(), kv.clone());
-            tokio::spawn(async move {
+            workers.spawn(async move {
                 loop {
                     let insert =
                         "INSERT INTO t (worker, body) VALUES (?1, randomblob(200 + ?1 * 500)) RETURNING id";
@@ -44,11 +45,10 @@ fn child() {
                         say(&format!("row {}", text(&database.execute(statement).await.unwrap())));
                     }
                 }
-            })
-        });
-        for worker in workers.collect::<Vec<_>>() {
-            worker.await.unwrap();
+            });
         }
+        // They only end by failing.
+        workers.join_next().await.unwrap().unwrap();
     });
 }
 

@@ -53,6 +53,10 @@ impl Committer for TestCommitter {
         self.commits.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
+
+    fn down(&self) -> Option<CommitError> {
+        None
+    }
 }
 
 /// A fresh database in memory.

@@ -28,7 +28,7 @@ struct OpenFile {
 }
 
 enum File {
-    Main(MainFile),
+    Main(Box<MainFile>),
     Memory(MemoryFile),
 }
 
@@ -135,7 +135,7 @@ unsafe extern "C" fn open(
             if !known {
                 return Err(ffi::SQLITE_CANTOPEN);
             }
-            File::Main(MainFile::new(shared, flags & ffi::SQLITE_OPEN_READWRITE != 0))
+            File::Main(Box::new(MainFile::new(shared, flags & ffi::SQLITE_OPEN_READWRITE != 0)))
         } else {
             File::Memory(MemoryFile::new(shared))
         };

@@ -33,6 +33,9 @@ pub(crate) trait Committer: Send + Sync {
 
     /// Makes pages and kv writes durable together, or neither; returns when they are.
     fn commit(&self, pages: Option<PageBatch>, kv: Vec<KvWrite>) -> Result<(), CommitError>;
+
+    /// Why nothing is read or written any more, if so.
+    fn down(&self) -> Option<CommitError>;
 }
 
 /// What the connections of one database share.
