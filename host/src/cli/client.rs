@@ -1,6 +1,6 @@
 //! Calls the admin API of a running server, over HTTP or through the socket in its data directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -113,10 +113,10 @@ fn request(
 }
 
 async fn through_socket(
-    data: &PathBuf,
+    data: &Path,
     mut request: Request<Full<Bytes>>,
 ) -> Result<Response<Incoming>, Failure> {
-    let stream = UnixStream::connect(data.join(SOCKET)).await.map_err(|_| Failure::NoSocket(data.clone()))?;
+    let stream = UnixStream::connect(data.join(SOCKET)).await.map_err(|_| Failure::NoSocket(data.to_path_buf()))?;
     let failed =
         |error: hyper::Error| Failure::Failed(anyhow::Error::new(error).context("the server broke off"));
     let (mut sender, connection) =
