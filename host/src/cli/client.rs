@@ -116,7 +116,8 @@ async fn through_socket(
     data: &Path,
     mut request: Request<Full<Bytes>>,
 ) -> Result<Response<Incoming>, Failure> {
-    let stream = UnixStream::connect(data.join(SOCKET)).await.map_err(|_| Failure::NoSocket(data.to_path_buf()))?;
+    let stream =
+        UnixStream::connect(data.join(SOCKET)).await.map_err(|_| Failure::NoSocket(data.to_path_buf()))?;
     let failed =
         |error: hyper::Error| Failure::Failed(anyhow::Error::new(error).context("the server broke off"));
     let (mut sender, connection) =
