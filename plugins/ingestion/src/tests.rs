@@ -1,1 +1,172 @@
+//! The statements on real SQLite, against totals counted by hand.
 
+use rusqlite::{Connection, params_from_iter, types::Value as Sqlite};
+
+use super::*;
+
+struct Gateway(Connection);
+
+impl Gateway {
+    fn new() -> Gateway {
+        let connection = Connection::open_in_memory().unwrap();
+        // Preparing again must be harmless.
+        for sql in TABLES.iter().chain(&TABLES) {
+            connection.execute_batch(sql).unwrap();
+        }
+        Gateway(connection)
+    }
+
+    /// Runs a batch as the host does: all of it or nothing.
+    fn batch(&mut self, statements: &[Statement]) -> rusqlite::Result<()> {
+        let transaction = self.0.transaction()?;
+        for statement in statements {
+            let params = statement.params.iter().map(|value| match value {
+                Value::Null => Sqlite::Null,
+                Value::Integer(number) => Sqlite::Integer(*number),
+                Value::Real(number) => Sqlite::Real(*number),
+                Value::Text(text) => Sqlite::Text(text.clone()),
+                Value::Blob(bytes) => Sqlite::Blob(bytes.clone()),
+            });
+            transaction.execute(&statement.sql, params_from_iter(params))?;
+        }
+        transaction.commit()
+    }
+
+    fn ingest(&mut self, last: u64, events: &[Event]) -> rusqlite::Result<()> {
+        self.batch(&statements(last, &events.iter().collect::<Vec<_>>()))
+    }
+
+    /// One row of numbers, NULL as -1.
+    fn numbers(&self, sql: &str) -> Vec<f64> {
+        self.0
+            .query_row(sql, [], |row| {
+                let columns = row.as_ref().column_count();
+                (0..columns).map(|column| Ok(row.get::<_, Option<f64>>(column)?.unwrap_or(-1.0))).collect()
+            })
+            .unwrap()
+    }
+
+    fn health(&self) -> Vec<f64> {
+        self.numbers("SELECT is_healthy, consecutive_failures FROM api_key_metrics")
+    }
+}
+
+fn event(sequence: u64, status_code: u16) -> Event {
+    Event {
+        sequence,
+        request_id: format!("request-{sequence}"),
+        time_ms: 1_000 + sequence,
+        client_type: "openai".to_owned(),
+        client_ip: "127.0.0.1".to_owned(),
+        user_agent: "test".to_owned(),
+        client_key_hash: "client".to_owned(),
+        client_name: "c".to_owned(),
+        api_key_hash: "account".to_owned(),
+        account_name: "a".to_owned(),
+        model: "m".to_owned(),
+        original_model: "alias".to_owned(),
+        endpoint: "/v1/chat/completions".to_owned(),
+        response_time_ms: 10 * sequence,
+        status_code,
+        input_tokens: 3,
+        output_tokens: 4,
+        is_stream: true,
+        has_error: status_code >= 400,
+        error_message: (status_code >= 400).then(|| "broken".to_owned()),
+        request_size: 5,
+        response_size: 6,
+    }
+}
+
+const TOTALS: &str = "SELECT total_requests, successful_requests, failed_requests, total_response_time,
+    average_response_time, last_response_time, min_response_time, max_response_time, is_healthy, last_check,
+    consecutive_failures, last_failure, total_input_tokens, total_output_tokens, total_tokens, last_used, first_seen,
+    created_at, updated_at FROM api_key_metrics";
+
+#[test]
+fn totals_do_not_depend_on_how_events_are_cut_into_batches() {
+    let statuses = [200, 500, 200, 429, 400, 200, 503, 499, 503];
+    let events: Vec<Event> = (1..).zip(statuses).map(|(sequence, status)| event(sequence, status)).collect();
+    let expected = [
+        9.0, 3.0, 6.0, 450.0, 50.0, 90.0, 10.0, 90.0, 1.0, 1_009.0, 2.0, 1_009.0, 27.0, 36.0, 63.0, 1_009.0,
+        1_001.0, 1_001.0, 1_009.0,
+    ];
+    for size in 1..=events.len() {
+        let mut gateway = Gateway::new();
+        let mut last = 0;
+        for batch in events.chunks(size) {
+            gateway.ingest(last, batch).unwrap();
+            last = batch.last().unwrap().sequence;
+        }
+        assert_eq!(gateway.numbers(TOTALS), expected, "in batches of {size}");
+        let rows = "SELECT count(*), sum(sequence), sum(has_error), sum(total_tokens) FROM request_logs";
+        assert_eq!(gateway.numbers(rows), [9.0, 45.0, 6.0, 63.0]);
+    }
+}
+
+#[test]
+fn a_batch_changes_nothing_when_the_state_has_moved() {
+    let mut gateway = Gateway::new();
+    gateway.ingest(0, &[event(1, 200), event(2, 200)]).unwrap();
+    gateway.ingest(0, &[event(1, 200), event(2, 200), event(3, 200)]).unwrap_err();
+    gateway.ingest(1, &[event(2, 200), event(3, 200)]).unwrap_err();
+    assert_eq!(gateway.numbers("SELECT total_requests FROM api_key_metrics"), [2.0]);
+    assert_eq!(gateway.numbers("SELECT count(*), max(sequence) FROM request_logs"), [2.0, 2.0]);
+    assert_eq!(gateway.numbers("SELECT count(*), sum(last_sequence) FROM ingestion_state"), [1.0, 2.0]);
+}
+
+#[test]
+fn failures_in_a_row_make_an_account_unhealthy_and_a_success_heals_it() {
+    let mut gateway = Gateway::new();
+    gateway.ingest(0, &[event(1, 500), event(2, 500), event(3, 500)]).unwrap();
+    assert_eq!(gateway.health(), [1.0, 3.0]);
+    gateway.ingest(3, &[event(4, 499), event(5, 500)]).unwrap();
+    assert_eq!(gateway.health(), [1.0, 4.0]);
+    gateway.ingest(5, &[event(6, 401)]).unwrap();
+    assert_eq!(gateway.health(), [0.0, 5.0]);
+    gateway.ingest(6, &[event(7, 400)]).unwrap();
+    assert_eq!(gateway.health(), [0.0, 5.0]);
+    gateway.ingest(7, &[event(8, 200)]).unwrap();
+    assert_eq!(gateway.health(), [1.0, 0.0]);
+}
+
+#[test]
+fn a_request_that_reached_no_account_is_logged_and_counts_for_none() {
+    let mut gateway = Gateway::new();
+    let unplaced = Event { api_key_hash: String::new(), ..event(1, 429) };
+    gateway.ingest(0, &[unplaced]).unwrap();
+    assert_eq!(gateway.numbers("SELECT count(*) FROM api_key_metrics"), [0.0]);
+    assert_eq!(gateway.numbers("SELECT count(*) FROM request_logs"), [1.0]);
+}
+
+#[test]
+fn searches_of_the_specification_use_an_index() {
+    let gateway = Gateway::new();
+    let cases = [
+        ("request_logs", "id = 'r'"),
+        ("request_logs", "timestamp > 1"),
+        ("request_logs", "api_key_hash = 'a'"),
+        ("request_logs", "model = 'm'"),
+        ("request_logs", "status_code = 500"),
+        ("request_logs", "has_error = 1"),
+        ("request_logs", "api_key_hash = 'a' AND model = 'm' AND timestamp > 1"),
+        ("request_logs", "timestamp = 1 AND status_code = 500"),
+        ("api_key_metrics", "is_healthy = 0"),
+        ("api_key_metrics", "last_used < 1"),
+        ("api_key_metrics", "average_response_time < 1"),
+        ("api_key_metrics", "consecutive_failures > 5"),
+    ];
+    for (table, condition) in cases {
+        let sql = format!("EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE {condition}");
+        let plan: String = gateway.0.query_row(&sql, [], |row| row.get(3)).unwrap();
+        assert!(plan.starts_with("SEARCH") && plan.contains("INDEX"), "{condition}: {plan}");
+    }
+}
+
+#[test]
+fn numbers_beyond_sqlites_range_are_as_large_as_possible() {
+    let mut gateway = Gateway::new();
+    let huge = Event { input_tokens: u64::MAX, output_tokens: u64::MAX, ..event(1, 200) };
+    gateway.ingest(0, &[huge]).unwrap();
+    assert_eq!(gateway.numbers("SELECT total_tokens FROM request_logs"), [i64::MAX as f64]);
+}

@@ -168,3 +168,6 @@ fn key(subject: &Subject) -> String {
     };
     [kind, &subject.id].concat()
 }
+
+#[cfg(test)]
+mod tests;
