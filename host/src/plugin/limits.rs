@@ -150,6 +150,9 @@ pub const LISTED_GENERATIONS: u32 = 10;
 /// Admissions that a new version answers while the old one stands by.
 pub const CANARY_CALLS: u32 = 64;
 
+/// Canaries that a push starts when one only overran its deadline.
+pub const CANARY_ATTEMPTS: u32 = 3;
+
 /// How long a push waits for the canary's first call; without traffic there is nothing to watch.
 pub const CANARY_FIRST_WAIT: Duration = Duration::from_millis(50);
 

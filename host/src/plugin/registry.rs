@@ -1,28 +1,28 @@
 //! The plugins this host runs: pushed, listed, rolled back, and started again after a restart.
 
+mod serving;
 mod start;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tollgate_store::{Clock, Store};
 
-use super::ingest::{EventQueue, Ingestion, Sink, SinkError};
-use super::ingestion::{Event, Receipt};
+use self::serving::{Plugins, Serving};
+use super::ingest::{EventQueue, Ingestion};
 use super::jobs::{JobError, Jobs, Report};
 use super::limits::{INGEST_FLUSH, KEPT_GENERATIONS, LISTED_GENERATIONS, WATCH};
 pub use super::rollout::Refusal;
 use super::rollout::{self, Loaded, Loader};
 use super::versions::{Replaced, State, Version, Versions};
-use super::{ActivePlugin, Admissions, CallError, Generation, watch};
+use super::{ActivePlugin, Admissions, Generation, watch};
 use crate::capability::Stores;
 
 /// What a registry stands on.
@@ -62,20 +62,6 @@ struct Inner {
     disabled: Vec<String>,
     last_generation: AtomicU64,
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-}
-
-/// What serves.
-#[derive(Default)]
-struct Plugins {
-    by_name: RwLock<BTreeMap<String, Serving>>,
-    /// Cancelled when the start has brought them all in; before, an absent plugin means nothing.
-    complete: CancellationToken,
-}
-
-struct Serving {
-    plugin: Arc<ActivePlugin>,
-    version: Arc<Version>,
-    watch: OnceLock<AbortOnDropHandle<()>>,
 }
 
 /// A version that serves now.
@@ -324,6 +310,8 @@ impl Inner {
         self.jobs.follow(&plugin, schedule);
         let watch = self.watch(&version, generation);
         let serving = Serving { plugin, version: version.clone(), watch };
+        metrics::gauge!("tollgate_plugin_generation", "plugin" => version.name.clone())
+            .set(u32::try_from(version.generation).unwrap_or(u32::MAX));
         self.plugins.by_name.write().insert(version.name.clone(), serving);
         self.install();
     }
@@ -338,11 +326,11 @@ impl Inner {
         self: &Arc<Self>,
         version: &Arc<Version>,
         generation: Arc<Generation>,
-    ) -> OnceLock<AbortOnDropHandle<()>> {
+    ) -> Option<AbortOnDropHandle<()>> {
         let age = Duration::from_millis((self.clock)().saturating_sub(version.pushed_ms));
-        let Some(left) = WATCH.checked_sub(age) else { return OnceLock::new() };
+        let left = WATCH.checked_sub(age)?;
         let watch = watch_one(Arc::downgrade(self), version.clone(), generation, left);
-        OnceLock::from(AbortOnDropHandle::new(tokio::spawn(watch)))
+        Some(AbortOnDropHandle::new(tokio::spawn(watch)))
     }
 
     fn new_version(&self, name: &str, digest: String, manifest: String, pushed_by: &str) -> Version {
@@ -376,49 +364,6 @@ async fn watch_one(inner: Weak<Inner>, version: Arc<Version>, generation: Arc<Ge
             tracing::error!(plugin = version.name, %error, reason, "cannot roll back");
         }
     });
-}
-
-impl Plugins {
-    fn plugin(&self, name: &str) -> Option<Arc<ActivePlugin>> {
-        self.by_name.read().get(name).map(|serving| serving.plugin.clone())
-    }
-
-    fn version(&self, name: &str) -> Option<Arc<Version>> {
-        self.by_name.read().get(name).map(|serving| serving.version.clone())
-    }
-
-    fn all(&self) -> Vec<(Arc<Generation>, Arc<Version>, bool)> {
-        let watched = |serving: &Serving| serving.watch.get().is_some_and(|task| !task.is_finished());
-        let plugins = self.by_name.read();
-        plugins
-            .values()
-            .map(|serving| (serving.plugin.current(), serving.version.clone(), watched(serving)))
-            .collect()
-    }
-
-    /// The plugin that takes events: the first by name that can.
-    fn ingesting(&self) -> Option<Arc<Generation>> {
-        let plugins = self.by_name.read();
-        let mut current = plugins.values().map(|serving| serving.plugin.current());
-        current.find(|generation| generation.hooks().ingestion)
-    }
-}
-
-impl Sink for Arc<Plugins> {
-    async fn ingest(&self, batch: &[Event]) -> Result<Receipt, SinkError> {
-        self.complete.cancelled().await;
-        let Some(generation) = self.ingesting() else {
-            return Err(SinkError::Unavailable("no plugin has the ingestion hook".to_owned()));
-        };
-        generation.ingest(batch).await.map_err(|error| match error {
-            CallError::Busy | CallError::NoHook(_) => SinkError::Unavailable(error.to_string()),
-            // The guest library's words for a store that does not answer.
-            CallError::Guest(text) if text.contains(": unavailable: ") => SinkError::Unavailable(text),
-            CallError::Trap(_) | CallError::Deadline(_) | CallError::Guest(_) => {
-                SinkError::Failed(error.to_string())
-            }
-        })
-    }
 }
 
 /// The newest version whose digest starts with `prefix`.

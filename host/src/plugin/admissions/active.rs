@@ -41,7 +41,7 @@ pub enum CanaryEnd {
     /// It answered all its calls.
     Passed,
     /// A call failed (and was answered by the old generation); how.
-    Failed(String),
+    Failed(CallError),
     /// The time ran out with no failure, before it had all its calls; or another canary took its place.
     Quiet,
 }
@@ -156,12 +156,13 @@ impl Canary {
                 Some(decisions)
             }
             Ok(decisions) => {
-                self.fail(format!("{} decisions for {} subjects", decisions.len(), subjects.len()));
+                let text = format!("{} decisions for {} subjects", decisions.len(), subjects.len());
+                self.fail(CallError::Guest(text));
                 None
             }
             Err(CallError::Busy) => None,
             Err(error) => {
-                self.fail(error.to_string());
+                self.fail(error);
                 None
             }
         }
@@ -172,7 +173,7 @@ impl Canary {
             Ok(()) => true,
             Err(CallError::Busy) => false,
             Err(error) => {
-                self.fail(error.to_string());
+                self.fail(error);
                 false
             }
         }
@@ -182,7 +183,7 @@ impl Canary {
         matches!(*self.end.borrow(), Some(CanaryEnd::Failed(_)))
     }
 
-    fn fail(&self, reason: String) {
+    fn fail(&self, reason: CallError) {
         self.left.store(0, Ordering::Relaxed);
         self.end(CanaryEnd::Failed(reason));
     }

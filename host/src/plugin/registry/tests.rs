@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -234,6 +235,24 @@ async fn a_burst_of_traps_rolls_back_by_itself() {
     let house = House::open(home.path(), &[]).await;
     assert_eq!(house.only().await.generation, one.generation);
     house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_is_always_late_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let house = Arc::new(House::open(home.path(), &[]).await);
+    house.push(good(1)).await.unwrap();
+    let traffic = AbortOnDropHandle::new(tokio::spawn({
+        let house = house.clone();
+        async move {
+            loop {
+                assert!(house.is_allowed().await);
+            }
+        }
+    }));
+    let refusal = house.push(admission("(loop $on (br $on)) unreachable", SETTLED)).await.unwrap_err();
+    assert!(matches!(&refusal, Refusal::Start(reason) if reason.contains("deadline")), "{refusal}");
+    assert!(!traffic.is_finished());
 }
 
 #[tokio::test]

@@ -1,0 +1,70 @@
+//! What serves now, for everybody who looks a plugin up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::plugin::ingest::{Sink, SinkError};
+use crate::plugin::ingestion::{Event, Receipt};
+use crate::plugin::versions::Version;
+use crate::plugin::{ActivePlugin, CallError, Generation};
+
+/// What serves.
+#[derive(Default)]
+pub(super) struct Plugins {
+    pub(super) by_name: RwLock<BTreeMap<String, Serving>>,
+    /// Cancelled when the start has brought them all in; before, an absent plugin means nothing.
+    pub(super) complete: CancellationToken,
+}
+
+pub(super) struct Serving {
+    pub(super) plugin: Arc<ActivePlugin>,
+    pub(super) version: Arc<Version>,
+    pub(super) watch: Option<AbortOnDropHandle<()>>,
+}
+
+impl Plugins {
+    pub(super) fn plugin(&self, name: &str) -> Option<Arc<ActivePlugin>> {
+        self.by_name.read().get(name).map(|serving| serving.plugin.clone())
+    }
+
+    pub(super) fn version(&self, name: &str) -> Option<Arc<Version>> {
+        self.by_name.read().get(name).map(|serving| serving.version.clone())
+    }
+
+    pub(super) fn all(&self) -> Vec<(Arc<Generation>, Arc<Version>, bool)> {
+        let watched = |serving: &Serving| serving.watch.as_ref().is_some_and(|task| !task.is_finished());
+        let plugins = self.by_name.read();
+        plugins
+            .values()
+            .map(|serving| (serving.plugin.current(), serving.version.clone(), watched(serving)))
+            .collect()
+    }
+
+    /// The plugin that takes events: the first by name that can.
+    fn ingesting(&self) -> Option<Arc<Generation>> {
+        let plugins = self.by_name.read();
+        let mut current = plugins.values().map(|serving| serving.plugin.current());
+        current.find(|generation| generation.hooks().ingestion)
+    }
+}
+
+impl Sink for Arc<Plugins> {
+    async fn ingest(&self, batch: &[Event]) -> Result<Receipt, SinkError> {
+        self.complete.cancelled().await;
+        let Some(generation) = self.ingesting() else {
+            return Err(SinkError::Unavailable("no plugin has the ingestion hook".to_owned()));
+        };
+        generation.ingest(batch).await.map_err(|error| match error {
+            CallError::Busy | CallError::NoHook(_) => SinkError::Unavailable(error.to_string()),
+            // The guest library's words for a store that does not answer.
+            CallError::Guest(text) if text.contains(": unavailable: ") => SinkError::Unavailable(text),
+            CallError::Trap(_) | CallError::Deadline(_) | CallError::Guest(_) => {
+                SinkError::Failed(error.to_string())
+            }
+        })
+    }
+}
