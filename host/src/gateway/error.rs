@@ -8,7 +8,7 @@ use http::StatusCode;
 
 /// The kind of a problem; a dialect turns it into its own words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub(super) enum Class {
     /// The request cannot be understood or lacks something.
     Invalid,
     /// No key, or one that is not valid.
@@ -41,35 +41,35 @@ pub enum Class {
 
 /// A refusal or failure, as far as a client is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub(super) struct Problem {
     /// What kind it is.
-    pub class: Class,
+    pub(super) class: Class,
     /// A sentence for people; never a secret.
-    pub message: Cow<'static, str>,
+    pub(super) message: Cow<'static, str>,
     /// The parameter at fault, if it is one.
-    pub param: Option<&'static str>,
+    pub(super) param: Option<&'static str>,
     /// Milliseconds until trying again makes sense.
-    pub retry_after_ms: Option<u64>,
+    pub(super) retry_after_ms: Option<u64>,
 }
 
 impl Problem {
     /// A problem with nothing but a message.
-    pub fn new(class: Class, message: impl Into<Cow<'static, str>>) -> Problem {
+    pub(super) fn new(class: Class, message: impl Into<Cow<'static, str>>) -> Problem {
         Problem { class, message: message.into(), param: None, retry_after_ms: None }
     }
 
     /// The same, naming the parameter at fault.
-    pub fn of(class: Class, param: &'static str, message: impl Into<Cow<'static, str>>) -> Problem {
+    pub(super) fn of(class: Class, param: &'static str, message: impl Into<Cow<'static, str>>) -> Problem {
         Problem { param: Some(param), ..Problem::new(class, message) }
     }
 
     /// The same, to be tried again after a while.
-    pub fn after(self, retry_after_ms: Option<u64>) -> Problem {
+    pub(super) fn after(self, retry_after_ms: Option<u64>) -> Problem {
         Problem { retry_after_ms, ..self }
     }
 
     /// The HTTP status.
-    pub fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self.class {
             Class::Invalid => StatusCode::BAD_REQUEST,
             Class::Key => StatusCode::UNAUTHORIZED,
@@ -87,7 +87,7 @@ impl Problem {
     }
 
     /// Whole seconds for `retry-after`: rounded up and at least one, so that a client that obeys is not early.
-    pub fn retry_after_seconds(&self) -> Option<u64> {
+    pub(super) fn retry_after_seconds(&self) -> Option<u64> {
         self.retry_after_ms.map(|ms| ms.div_ceil(1_000).max(1))
     }
 }

@@ -234,11 +234,6 @@ impl Flight {
         self.with(|open| open.answer = Some(Answer { body, reader, status, since, waiting: None }));
     }
 
-    /// Whether it has ended.
-    pub(super) fn has_ended(&self) -> bool {
-        self.open.lock().is_none()
-    }
-
     /// Ends the flight, unless it has ended.
     pub(super) fn end(&self, end: End) {
         let open = self.open.lock().take();

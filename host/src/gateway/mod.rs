@@ -16,6 +16,8 @@ mod proxy;
 mod request;
 mod serve;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use std::{io, sync::Arc, time::Duration};

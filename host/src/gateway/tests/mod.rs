@@ -1,0 +1,8 @@
+//! The gateway as a client and an upstream see it.
+
+mod aborted;
+mod bad_input;
+mod demo;
+mod forwarded;
+mod retried;
+mod support;
