@@ -75,7 +75,7 @@ fn router() -> Router {
 
 async fn answer(body: Bytes, serve: fn(&Value) -> Response) -> Response {
     match serde_json::from_slice::<Value>(&body) {
-        Ok(request) if request["model"].is_string() => serve(&request),
+        Ok(request) if request.get("model").is_some_and(Value::is_string) => serve(&request),
         Ok(_) => invalid("you must provide a model parameter"),
         Err(error) => invalid(&format!("no JSON: {error}")),
     }
@@ -200,23 +200,17 @@ fn completions(request: &Value) -> Response {
 }
 
 fn whole(mut head: Value, choices: Vec<Value>, usage: Value) -> Response {
-    head["choices"] = Value::Array(choices);
-    head["usage"] = usage;
+    set(&mut head, "choices", Value::Array(choices));
+    set(&mut head, "usage", usage);
     Json(head).into_response()
 }
 
 fn chunks(request: &Value, head: Value, choices: Vec<Value>, said: &Said) -> Response {
-    let with = |name: &str, value: Value| {
-        let mut chunk = head.clone();
-        chunk[name] = value;
-        chunk
-    };
-    let mut events: Vec<Value> = choices.into_iter().map(|choices| with("choices", choices)).collect();
+    let mut events: Vec<Value> =
+        choices.into_iter().map(|choices| with(&head, "choices", choices)).collect();
     if wants_usage(request) {
-        events.iter_mut().for_each(|event| event["usage"] = Value::Null);
-        let mut last = with("choices", json!([]));
-        last["usage"] = said.usage(1);
-        events.push(last);
+        events.iter_mut().for_each(|event| set(event, "usage", Value::Null));
+        events.push(with(&with(&head, "choices", json!([])), "usage", said.usage(1)));
     }
     let lines = events.iter().map(|event| format!("data: {event}\n\n"));
     event_stream(lines.chain(["data: [DONE]\n\n".to_owned()]).collect())
@@ -291,7 +285,7 @@ fn responses(request: &Value) -> Response {
     let part = json!({ "type": "output_text", "text": said.text, "annotations": [] });
     let item = json!({ "id": "msg_demo", "type": "message", "role": "assistant", "status": "completed", "content": [part] });
     let output = said.output_tokens(1);
-    let mut response = json!({
+    let completed = json!({
         "id": "resp_demo", "object": "response", "created_at": CREATED, "status": "completed", "error": null,
         "incomplete_details": null, "instructions": request["instructions"], "metadata": {}, "model": request["model"],
         "output": [item], "parallel_tool_calls": true, "temperature": 1.0, "tool_choice": "auto", "tools": [],
@@ -303,13 +297,13 @@ fn responses(request: &Value) -> Response {
         },
     });
     if !is_stream(request) {
-        return Json(response).into_response();
+        return Json(completed).into_response();
     }
-    let completed = response.clone();
-    response["status"] = json!("in_progress");
-    (response["output"], response["usage"]) = (json!([]), Value::Null);
+    let mut begun = with(&completed, "status", json!("in_progress"));
+    set(&mut begun, "output", json!([]));
+    set(&mut begun, "usage", Value::Null);
     let at = json!({ "item_id": "msg_demo", "output_index": 0, "content_index": 0 });
-    let mut events = vec![("response.created", json!({ "response": response }))];
+    let mut events = vec![("response.created", json!({ "response": begun }))];
     events.push((
         "response.output_item.added",
         json!({ "output_index": 0, "item": {
@@ -327,15 +321,22 @@ fn responses(request: &Value) -> Response {
     event_stream(events.into_iter().enumerate().map(numbered).collect())
 }
 
-fn with(at: &Value, name: &str, value: Value) -> Value {
-    let mut event = at.clone();
-    event[name] = value;
-    event
+/// The object with one entry more.
+fn with(object: &Value, name: &str, value: Value) -> Value {
+    let mut object = object.clone();
+    set(&mut object, name, value);
+    object
+}
+
+fn set(object: &mut Value, name: &str, value: Value) {
+    if let Some(entries) = object.as_object_mut() {
+        entries.insert(name.to_owned(), value);
+    }
 }
 
 fn numbered((number, (kind, mut event)): (usize, (&str, Value))) -> String {
-    event["type"] = json!(kind);
-    event["sequence_number"] = json!(number);
+    set(&mut event, "type", json!(kind));
+    set(&mut event, "sequence_number", json!(number));
     format!("event: {kind}\ndata: {event}\n\n")
 }
 

@@ -23,7 +23,7 @@ impl AnswerBody {
     /// The body of a flight that has an answer.
     pub(super) fn new(flight: Guard) -> AnswerBody {
         // A server does not ask an empty body for anything, so that it has to end here.
-        let empty = flight.with(|open| ended(open)).flatten();
+        let empty = flight.with(ended).flatten();
         let over = empty.is_some();
         empty.into_iter().for_each(|end| flight.end(end));
         AnswerBody { flight, over }

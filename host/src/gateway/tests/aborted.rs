@@ -6,7 +6,7 @@ use http::Method;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::support::{Upstream, World, streaming_upstream};
+use super::support::{BREAK, Upstream, World, streaming_upstream};
 use crate::gateway::Settings;
 
 const STREAM: &str = r#"{"model":"m","stream":true,"messages":[{"content":"123456"}]}"#;
@@ -66,20 +66,11 @@ async fn a_client_that_leaves_before_the_first_byte_is_recorded() {
 
 #[tokio::test]
 async fn an_upstream_that_breaks_off_is_recorded_and_the_client_sees_the_break() {
-    let upstream = Upstream::start(|_| {
-        use futures_util::stream;
-        let frames = [Ok(EVENT.into()), Err(std::io::Error::other("told to break"))];
-        let body = axum::body::Body::from_stream(stream::iter(frames as [Result<bytes::Bytes, _>; 2]));
-        Some(
-            axum::response::Response::builder()
-                .header("content-type", "text/event-stream")
-                .body(body)
-                .unwrap(),
-        )
-    })
-    .await;
+    let (upstream, feed) = streaming_upstream().await;
     let world = World::start(vec![upstream.account("main")]).await;
-    let mut response = world.send(Method::POST, "/v1/chat/completions", STREAM).await;
+    feed.send(EVENT).await.unwrap();
+    let mut response = begun(&world).await;
+    feed.send(BREAK).await.unwrap();
     let mut broke = false;
     while let Some(frame) = response.body_mut().frame().await {
         broke |= frame.is_err();

@@ -131,7 +131,7 @@ async fn a_body_over_the_limit_is_413_whether_it_says_its_length_or_not() {
         let (status, body) = raw(&world, &request).await;
         assert_eq!((status, &body["error"]["code"]), (413, &json!("request_too_large")));
     }
-    let exact = format!("{{\"model\":\"m\",\"x\":\"{}\"}}", "x".repeat(1_000 - 19));
+    let exact = format!("{{\"model\":\"m\",\"x\":\"{}\"}}", "x".repeat(1_000 - 20));
     assert_eq!(exact.len(), 1_000);
     assert_eq!(world.send(Method::POST, "/v1/chat/completions", exact).await.status(), 200);
     assert_eq!(upstream.seen().len(), 1);

@@ -59,7 +59,7 @@ async fn it_embeds_in_both_encodings() {
 #[tokio::test]
 async fn it_completes_and_responds() {
     let world = world().await;
-    let body = json!({ "model": "demo-chat", "prompt": "hello", "input": "hello", "max_output_tokens": 4 });
+    let body = json!({ "model": "demo-chat", "prompt": "hello", "input": "hello", "max_output_tokens": 2 });
     let completion = post(&world, "/v1/completions", body.clone()).await.json();
     assert_eq!(completion["choices"][0]["finish_reason"], "length");
     let mut body = json!({ "model": "demo-chat", "input": [{ "role": "user", "content": "hello" }] });

@@ -1,7 +1,7 @@
 //! A gateway in this process, between a client and an upstream that does as it is told.
 
 use std::{
-    convert::Infallible,
+    io,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -111,12 +111,16 @@ pub(super) fn json_response(status: u16, body: &str) -> Response {
         .unwrap()
 }
 
+/// Sent as an event, it breaks the stream.
+pub(super) const BREAK: &str = "break";
+
 /// A stream of events that is fed through the sender, and ends when that is dropped.
 pub(super) fn fed_stream() -> (mpsc::Sender<&'static str>, Response) {
     let (sender, receiver) = mpsc::channel::<&'static str>(16);
     let frames = stream::unfold(receiver, |mut receiver| async move {
         let event = receiver.recv().await?;
-        Some((Ok::<_, Infallible>(Bytes::from(event)), receiver))
+        let frame = if event == BREAK { Err(io::Error::other("told to break")) } else { Ok(Bytes::from(event)) };
+        Some((frame, receiver))
     });
     let response = Response::builder().header("content-type", "text/event-stream");
     (sender, response.body(Body::from_stream(frames)).unwrap())
