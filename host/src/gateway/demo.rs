@@ -206,8 +206,7 @@ fn whole(mut head: Value, choices: Vec<Value>, usage: Value) -> Response {
 }
 
 fn chunks(request: &Value, head: Value, choices: Vec<Value>, said: &Said) -> Response {
-    let mut events: Vec<Value> =
-        choices.into_iter().map(|choices| with(&head, "choices", choices)).collect();
+    let mut events: Vec<Value> = choices.into_iter().map(|choices| with(&head, "choices", choices)).collect();
     if wants_usage(request) {
         events.iter_mut().for_each(|event| set(event, "usage", Value::Null));
         events.push(with(&with(&head, "choices", json!([])), "usage", said.usage(1)));

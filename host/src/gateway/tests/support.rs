@@ -119,7 +119,8 @@ pub(super) fn fed_stream() -> (mpsc::Sender<&'static str>, Response) {
     let (sender, receiver) = mpsc::channel::<&'static str>(16);
     let frames = stream::unfold(receiver, |mut receiver| async move {
         let event = receiver.recv().await?;
-        let frame = if event == BREAK { Err(io::Error::other("told to break")) } else { Ok(Bytes::from(event)) };
+        let frame =
+            if event == BREAK { Err(io::Error::other("told to break")) } else { Ok(Bytes::from(event)) };
         Some((frame, receiver))
     });
     let response = Response::builder().header("content-type", "text/event-stream");
