@@ -1,8 +1,8 @@
 //! Joint commits: all or nothing.
 
-use tollgate_store::{CommitError, Joint, KvError, SetOptions};
+use tollgate_store::{CommitError, Database, Joint, Kv, KvError, SetOptions, Statement, Store, Value};
 
-use crate::support::{DURABLE, Memory, Place, RELAXED, value};
+use crate::support::{DURABLE, Memory, Place, RELAXED, number, value};
 
 #[tokio::test]
 async fn what_is_committed_together_is_there_together() {
@@ -68,4 +68,69 @@ async fn a_joint_commit_is_bounded() {
     assert_eq!(value(&kv, "0").await, None);
     let joint = Joint::new().set(&kv, "k", vec![], None).unwrap();
     assert!(matches!(other.commit(joint).await, Err(CommitError::Invalid(_))));
+}
+
+fn statement(sql: &str, params: Vec<Value>) -> Statement {
+    Statement { sql: sql.to_owned(), params }
+}
+
+async fn row(database: &Database) -> i64 {
+    let outcome = database.query(statement("SELECT n FROM t", vec![])).await.unwrap();
+    let Value::Integer(number) = outcome.rows[0][0] else { panic!("{outcome:?}") };
+    number
+}
+
+async fn table(store: &Store) -> Database {
+    let database = store.database("d").unwrap();
+    database.execute(statement("CREATE TABLE IF NOT EXISTS t (n INTEGER)", vec![])).await.unwrap();
+    database.execute(statement("INSERT INTO t VALUES (0)", vec![])).await.unwrap();
+    database
+}
+
+fn both(kv: &Kv, database: &Database, number: i64) -> Joint {
+    let update = statement("UPDATE t SET n = ?1", vec![Value::Integer(number)]);
+    let joint = Joint::new().set(kv, "n", number.to_string().into_bytes(), None).unwrap();
+    joint.statement(database, update).unwrap()
+}
+
+/// Whoever sees the row sees the key too: the value is visible before any snapshot has the row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_and_keys_of_a_joint_commit_are_visible_together() {
+    let store = Place::new().open();
+    let (kv, database) = (store.kv("a", RELAXED).unwrap(), table(&store).await);
+    let reader = tokio::spawn({
+        let (kv, database) = (kv.clone(), database.clone());
+        async move {
+            let mut seen = 0;
+            while seen < 100 {
+                let in_row = row(&database).await;
+                let in_key = number(&kv, "n").await;
+                assert!(in_key >= in_row && in_row >= seen, "{in_key} {in_row} {seen}");
+                seen = in_row;
+            }
+        }
+    });
+    for number in 1..=100 {
+        store.commit(both(&kv, &database, number)).await.unwrap();
+    }
+    reader.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_joint_commit_with_rows_that_fails_changes_neither() {
+    let memory = Memory::default();
+    let store = memory.open();
+    let (kv, database) = (store.kv("a", DURABLE).unwrap(), table(&store).await);
+    store.commit(both(&kv, &database, 1)).await.unwrap();
+    let wrong =
+        both(&kv, &database, 2).statement(&database, statement("INSERT INTO none VALUES (1)", vec![]));
+    assert!(matches!(store.commit(wrong.unwrap()).await, Err(CommitError::Invalid(_))));
+    assert_eq!((row(&database).await, number(&kv, "n").await), (1, 1));
+    memory.fail(true);
+    assert!(store.commit(both(&kv, &database, 3)).await.is_err());
+    assert_eq!(number(&kv, "n").await, 1);
+
+    let store = memory.copy().open();
+    let (kv, database) = (store.kv("a", DURABLE).unwrap(), store.database("d").unwrap());
+    assert_eq!((row(&database).await, number(&kv, "n").await), (1, 1));
 }
