@@ -133,8 +133,9 @@ impl Store {
         if joint.kv.len() > LIST_ITEMS {
             return Err(CommitError::TooLarge(format!("a list has at most {LIST_ITEMS} items")));
         }
-        if !joint.stores.iter().all(|kv| kv.belongs_to(core)) {
-            return Err(CommitError::Invalid("a kv store of another file".to_owned()));
+        let own_rows = joint.sql.as_ref().is_none_or(|sql| sql.belongs_to(&self.open));
+        if !own_rows || !joint.stores.iter().all(|kv| kv.belongs_to(core)) {
+            return Err(CommitError::Invalid("a joint commit changes one file".to_owned()));
         }
         match joint.sql {
             Some(sql) => sql.commit(joint.kv).await,

@@ -45,7 +45,7 @@ pub(super) struct Inner {
     accesses: Accesses,
     /// Keeps the committer running as long as a handle is there. The writer's thread holds only the core, so that
     /// the file is released with the last handle and not some time later.
-    _store: Option<Arc<Open>>,
+    store: Option<Arc<Open>>,
 }
 
 /// One set of rules for each access in use, so that equal accesses share prepared statements.
@@ -88,6 +88,11 @@ impl Database {
     /// Runs statements in one transaction: all of them, or on an error none. On disk when it returns.
     pub async fn batch(&self, statements: Vec<Statement>) -> Result<Vec<Outcome>, SqlError> {
         self.write(statements, Vec::new()).await
+    }
+
+    /// Whether this is a database of that store.
+    pub(super) fn belongs_to(&self, store: &Arc<Open>) -> bool {
+        self.inner.store.as_ref().is_some_and(|own| Arc::ptr_eq(own, store))
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
@@ -142,7 +147,7 @@ impl Inner {
             writer: Mutex::new(Some(sender)),
             thread: Mutex::new(Some(thread.map_err(|error| unavailable(&error))?)),
             accesses: Accesses::default(),
-            _store: store,
+            store,
         })
     }
 

@@ -1,7 +1,9 @@
 //! The SQL part of a joint commit.
 
+use std::sync::Arc;
+
 use super::{Database, SqlError, Statement};
-use crate::{CommitError, Joint, kv::KvWrite};
+use crate::{CommitError, Joint, core::Open, kv::KvWrite};
 
 /// Statements on one database.
 #[derive(Debug)]
@@ -11,6 +13,11 @@ pub(crate) struct JointSql {
 }
 
 impl JointSql {
+    /// Whether the database is one of that store.
+    pub(crate) fn belongs_to(&self, store: &Arc<Open>) -> bool {
+        self.database.belongs_to(store)
+    }
+
     /// Runs the statements in one transaction and commits it with the kv writes, in one message to the committer.
     pub(crate) async fn commit(self, kv: Vec<KvWrite>) -> Result<(), CommitError> {
         self.database.write(self.statements, kv).await?;

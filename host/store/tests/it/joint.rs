@@ -68,6 +68,8 @@ async fn a_joint_commit_is_bounded() {
     assert_eq!(value(&kv, "0").await, None);
     let joint = Joint::new().set(&kv, "k", vec![], None).unwrap();
     assert!(matches!(other.commit(joint).await, Err(CommitError::Invalid(_))));
+    let joint = both(&kv, &table(&other).await, 1);
+    assert!(matches!(store.commit(joint).await, Err(CommitError::Invalid(_))));
 }
 
 fn statement(sql: &str, params: Vec<Value>) -> Statement {
