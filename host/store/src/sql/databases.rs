@@ -97,7 +97,7 @@ impl Committer for Core {
     }
 
     fn down(&self) -> Option<CommitError> {
-        Core::down(self)
+        self.health.check().err()
     }
 }
 
