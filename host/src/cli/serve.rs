@@ -35,6 +35,9 @@ async fn serve_until_stopped(config: Config, token: Option<Secret>) -> Result<()
     let mut terminate = signals()?;
     let data = config.data.clone();
     let mut app = App::start(config, token).await?;
+    if app.demo() {
+        tracing::warn!("no account is configured: the built-in demo upstream answers as account `demo`");
+    }
     announce(&mut app)?;
     tracing::info!(address = %app.address(), data = %data.display(), "serving");
     terminate.recv().await;
@@ -56,11 +59,7 @@ fn announce(app: &mut App) -> Result<(), Failure> {
         }
         text.push_str(&format!("client key: {}\n", client_key.expose()));
     }
-    output::print(text.as_bytes())?;
-    if app.demo() {
-        tracing::warn!("no account is configured: the built-in demo upstream answers as account `demo`");
-    }
-    Ok(())
+    Ok(output::print(text.as_bytes())?)
 }
 
 struct Signals {
