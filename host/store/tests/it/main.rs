@@ -1,6 +1,11 @@
 //! The store from outside.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails fast, its helpers too")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails fast, its helpers too"
+)]
 
 mod crash;
 mod expiry;
