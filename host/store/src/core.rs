@@ -71,11 +71,6 @@ impl Core {
         (self.clock)()
     }
 
-    /// The reason why nothing is written any more, if so.
-    pub(crate) fn down(&self) -> Option<CommitError> {
-        self.health.check().err()
-    }
-
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             overlay_bytes: self.overlay.bytes() as u64,
