@@ -108,6 +108,7 @@ impl App {
             host: host.clone(),
             registry: registry.clone(),
             events: registry.events(),
+            admissions: admissions.clone(),
             metrics: recorder.clone(),
             probed: Mutex::new(None),
         });

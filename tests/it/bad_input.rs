@@ -90,7 +90,7 @@ async fn a_key_that_is_not_utf8_is_401_and_a_broken_request_400() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_sends_slowly_keeps_nobody_else_waiting_and_is_ended() {
     let upstream = Upstream::start(Behaviour::Answer { input: 5, output: 2 }).await;
-    let server = Setup::with(&upstream).config("[gateway]\nbody-timeout-ms = 300").start();
+    let server = Setup::with(&upstream).config("[gateway]\nbody_timeout_ms = 300").start();
     let key = server.key("user", &[]);
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {key}\r\ncontent-length: 1000\r\n\r\n"

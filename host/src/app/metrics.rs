@@ -49,6 +49,12 @@ pub(super) fn observe_store(stats: &Stats) {
     gauge!("tollgate_store_poisoned").set(if stats.poisoned { 1.0 } else { 0.0 });
 }
 
+/// Brings the number of leases that are not settled up to date.
+pub(super) fn observe_leases(open: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a metric is a float")]
+    gauge!("tollgate_leases_open").set(open as f64);
+}
+
 /// Keeps the histograms small until the server stops.
 pub(super) async fn upkeep(handle: PrometheusHandle, stopping: CancellationToken) {
     while stopping.run_until_cancelled(tokio::time::sleep(UPKEEP_EVERY)).await.is_some() {

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tollgate_store::{Kv, SetOptions, Store};
 
 use super::metrics;
-use crate::plugin::{EventQueue, Registry};
+use crate::plugin::{Admissions, EventQueue, Registry};
 
 /// Longest time a write may take before the store counts as stuck.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,6 +28,7 @@ pub(super) struct Status {
     pub(super) host: Kv,
     pub(super) registry: Registry,
     pub(super) events: EventQueue,
+    pub(super) admissions: Admissions,
     pub(super) metrics: PrometheusHandle,
     pub(super) probed: Mutex<Option<(Instant, Result<(), String>)>>,
 }
@@ -74,6 +75,7 @@ async fn probe(status: &Status) -> Result<(), String> {
 
 async fn render(State(status): State<Arc<Status>>) -> impl IntoResponse {
     metrics::observe_store(&status.store.stats());
+    metrics::observe_leases(status.admissions.open_leases());
     status.events.observe();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], status.metrics.render())
 }

@@ -259,7 +259,8 @@ impl Flight {
         let upstream = open.answer.as_ref().map(|answer| answer.status).or(end.upstream);
         let reported = open.answer.as_ref().and_then(|answer| answer.reader.failure());
         let ending = match end.ending {
-            Ending::Completed if reported.is_some() && upstream.is_some_and(|s| s < 400) => {
+            // An answer that is an error, as a whole or in mid-stream: only requests without error count.
+            Ending::Completed if reported.is_some() || upstream.is_some_and(|status| status >= 400) => {
                 Ending::UpstreamError
             }
             ending => ending,

@@ -116,14 +116,14 @@ impl Server {
         rows[0][0].parse().unwrap_or_else(|_| panic!("not a number from {query}: {rows:?}"))
     }
 
-    /// A metric's value, summed over its labels; 0 when it is not there.
+    /// A metric's value, summed over its labels; it must be there.
     pub async fn metric(&self, name: &str) -> f64 {
         let answer = self.get("/metrics").await;
         let text = answer.text();
-        text.lines()
-            .filter(|line| line.split(['{', ' ']).next() == Some(name))
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+        let rows = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        let values: Vec<f64> = rows.filter_map(|row| row.rsplit(' ').next()?.parse().ok()).collect();
+        assert!(!values.is_empty(), "there is no metric {name}:\n{text}");
+        values.iter().sum()
     }
 
     /// A request without a body as the administrator.
