@@ -156,8 +156,12 @@ pub const CANARY_ATTEMPTS: u32 = 3;
 /// How long a push waits for the canary's first call; without traffic there is nothing to watch.
 pub const CANARY_FIRST_WAIT: Duration = Duration::from_millis(50);
 
-/// How long a push waits for the rest of the canary's calls, once there was one.
+/// How long a push waits for the rest of the canary's calls, once there was one; the deadline of a call comes on top,
+/// up to `CANARY_CALL_WAIT`.
 pub const CANARY_WAIT: Duration = Duration::from_millis(1_000);
+
+/// The most that a long deadline adds to `CANARY_WAIT`.
+pub const CANARY_CALL_WAIT: Duration = Duration::from_secs(10);
 
 /// Traps and overruns of a new version within `BURST_WINDOW` that roll it back: more than an unlucky input or two, and
 /// fewer than the attempts at an event that ingestion fails on.

@@ -6,7 +6,7 @@ use tollgate_store::sql::SqlError;
 
 use super::compiled::Compiled;
 use super::jobs::Schedule;
-use super::limits::{CANARY_ATTEMPTS, CANARY_CALLS, CANARY_FIRST_WAIT, CANARY_WAIT};
+use super::limits::{CANARY_ATTEMPTS, CANARY_CALL_WAIT, CANARY_CALLS, CANARY_FIRST_WAIT, CANARY_WAIT};
 use super::versions::Version;
 use super::{ActivePlugin, CallError, CanaryEnd, ComponentError, Engine, Generation, Identity, Manifest};
 use crate::capability::Stores;
@@ -119,7 +119,11 @@ async fn canary_end(plugin: &ActivePlugin, generation: &Arc<Generation>) -> Cana
     let before = generation.counters().calls;
     let canary = plugin.start_canary(generation.clone(), CANARY_CALLS);
     match canary.ended(CANARY_FIRST_WAIT).await {
-        CanaryEnd::Quiet if generation.counters().calls > before => canary.ended(CANARY_WAIT).await,
+        CanaryEnd::Quiet if generation.counters().calls > before => {
+            // Long enough that the first call ends, one way or the other.
+            let call = generation.manifest().limits.admit_deadline.min(CANARY_CALL_WAIT);
+            canary.ended(CANARY_WAIT + call).await
+        }
         end => end,
     }
 }
