@@ -23,7 +23,8 @@ pub struct Engine {
 impl Engine {
     /// Reserves the address space of all instances and starts the ticker.
     pub fn new() -> anyhow::Result<Engine> {
-        let wasm = wasmtime::Engine::new(&config(instances()))?;
+        let wasm = wasmtime::Engine::new(&config(instances()))
+            .map_err(|error| anyhow::Error::from(error).context("cannot start the engine"))?;
         let mut linker = Linker::new(&wasm);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         capability::add_to_linker(&mut linker)?;
@@ -90,6 +91,7 @@ fn config(instances: u32) -> Config {
         .max_memories_per_component(1)
         .max_memory_size(limits::MEMORY_BYTES_MAX)
         .table_elements(limits::TABLE_ELEMENTS)
+        .max_unused_warm_slots(limits::WARM_SLOTS)
         .linear_memory_keep_resident(limits::KEEP_RESIDENT_BYTES)
         .table_keep_resident(limits::KEEP_RESIDENT_BYTES)
         .pagemap_scan(Enabled::Auto);

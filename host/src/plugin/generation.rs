@@ -1,7 +1,7 @@
 //! One loaded version of a plugin: a pool of instances behind typed calls.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{Notify, SemaphorePermit};
@@ -12,7 +12,7 @@ use wasmtime::component::Component;
 use super::admission::{Decision, Request, Subject};
 use super::component::{ComponentError, Hooks, Inspection};
 use super::ingestion::{Event, Receipt};
-use super::instance::{Blueprint, Instance, Overrun, no_hook};
+use super::instance::{Blueprint, CallTime, Instance, Overrun, no_hook};
 use super::job::{Budget, Job, Report};
 use super::log::PluginLog;
 use super::manifest::Manifest;
@@ -83,8 +83,7 @@ pub struct Generation {
 /// A call under way: dropped with it, by a caller that gave up, the instance is gone.
 struct Running<'a> {
     instance: Instance,
-    started: Instant,
-    deadline: Instant,
+    time: CallTime,
     _slot: SemaphorePermit<'a>,
 }
 
@@ -164,14 +163,14 @@ impl Generation {
         subjects: Arc<[Arc<Subject>]>,
     ) -> Result<Vec<Decision>, CallError> {
         let mut running = self.begin(Hook::Admit, self.manifest.limits.admit_deadline).await?;
-        let outcome = timeout_at(running.deadline.into(), running.instance.admit(request, subjects)).await;
+        let outcome = timeout_at(running.time.until.into(), running.instance.admit(request, subjects)).await;
         self.finish(Hook::Admit, running, outcome)
     }
 
     /// Settles allows.
     pub async fn settle(&self, settlements: Arc<Vec<Settlement>>) -> Result<(), CallError> {
         let mut running = self.begin(Hook::Settle, self.manifest.limits.settle_deadline).await?;
-        let outcome = timeout_at(running.deadline.into(), running.instance.settle(settlements)).await;
+        let outcome = timeout_at(running.time.until.into(), running.instance.settle(settlements)).await;
         self.finish(Hook::Settle, running, outcome)
     }
 
@@ -182,7 +181,7 @@ impl Generation {
             let Some(hook) = instance.ingestion.clone() else { return Err(no_hook()) };
             hook.call_ingest(instance.store(), events).await
         };
-        let outcome = timeout_at(running.deadline.into(), call(&mut running.instance)).await;
+        let outcome = timeout_at(running.time.until.into(), call(&mut running.instance)).await;
         self.finish(Hook::Ingest, running, outcome)
     }
 
@@ -193,7 +192,7 @@ impl Generation {
             let Some(hook) = instance.jobs.clone() else { return Err(no_hook()) };
             hook.call_schedule(instance.store()).await.map(Ok)
         };
-        let outcome = timeout_at(running.deadline.into(), call(&mut running.instance)).await;
+        let outcome = timeout_at(running.time.until.into(), call(&mut running.instance)).await;
         self.finish(Hook::Schedule, running, outcome)
     }
 
@@ -206,7 +205,7 @@ impl Generation {
             let Some(hook) = instance.jobs.clone() else { return Err(no_hook()) };
             hook.call_run(instance.store(), name, Budget { now_ms, deadline_ms }).await
         };
-        let outcome = timeout_at(running.deadline.into(), call(&mut running.instance)).await;
+        let outcome = timeout_at(running.time.until.into(), call(&mut running.instance)).await;
         self.finish(Hook::Run, running, outcome)
     }
 
@@ -220,7 +219,7 @@ impl Generation {
             let Some(hook) = instance.lifecycle.clone() else { return Err(no_hook()) };
             hook.call_init(instance.store()).await
         };
-        let outcome = timeout_at(running.deadline.into(), call(&mut running.instance)).await;
+        let outcome = timeout_at(running.time.until.into(), call(&mut running.instance)).await;
         self.finish(Hook::Init, running, outcome)
     }
 
@@ -228,33 +227,33 @@ impl Generation {
         if !hook.is_among(self.hooks) {
             return Err(CallError::NoHook(hook));
         }
-        let started = Instant::now();
-        let deadline = started + limit;
+        let time = CallTime::starting_now(limit);
         // Half of the time is left for the call itself.
-        let slot = self.pool.slot(started + limit / 2).await.ok_or(CallError::Busy)?;
+        let slot = self.pool.slot(time.began + (limit + limits::WAITING) / 2).await;
+        let slot = slot.ok_or_else(|| self.failed_with(hook, CallError::Busy))?;
         self.meter.started(hook);
         let mut instance = match self.pool.take() {
             Some(instance) => instance,
-            None => self.start(hook, limit, deadline).await?,
+            None => self.start(hook, time).await?,
         };
-        instance.begin(deadline);
-        Ok(Running { instance, started, deadline, _slot: slot })
+        instance.begin(time);
+        Ok(Running { instance, time, _slot: slot })
     }
 
-    async fn start(&self, hook: Hook, limit: Duration, deadline: Instant) -> Result<Instance, CallError> {
-        let error = match timeout_at(deadline.into(), self.blueprint.start(deadline)).await {
+    async fn start(&self, hook: Hook, time: CallTime) -> Result<Instance, CallError> {
+        let error = match timeout_at(time.until.into(), self.blueprint.start(time)).await {
             Ok(Ok(instance)) => return Ok(instance),
             Ok(Err(error)) if error.is::<wasmtime::PoolConcurrencyLimitError>() => CallError::Busy,
-            Ok(Err(error)) => trap(&error, None, limit),
-            Err(_) => CallError::Deadline(limit),
+            Ok(Err(error)) => trap(&error, None, time.limit),
+            Err(_) => CallError::Deadline(time.limit),
         };
         Err(self.failed_with(hook, error))
     }
 
     /// Gives the instance back, unless the call left it in an unknown state.
     fn finish<T>(&self, hook: Hook, running: Running<'_>, outcome: Outcome<T>) -> Result<T, CallError> {
-        let limit = running.deadline - running.started;
-        self.meter.ended(hook, running.started.elapsed());
+        let CallTime { began, limit, .. } = running.time;
+        self.meter.ended(hook, began.elapsed());
         let answer = match outcome {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
@@ -268,11 +267,14 @@ impl Generation {
     }
 
     fn failed_with(&self, hook: Hook, error: CallError) -> CallError {
-        if error != CallError::Busy {
+        self.meter.failed(hook, &error);
+        if error == CallError::Busy {
+            return error;
+        }
+        self.failure.notify_one();
+        if self.blueprint.log.admits() {
             let (plugin, generation) = (&*self.name, self.identity.number);
             tracing::warn!(plugin, generation, ?hook, %error, "a plugin call failed");
-            self.meter.failed(hook, &error);
-            self.failure.notify_one();
         }
         error
     }

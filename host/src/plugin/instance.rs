@@ -1,7 +1,7 @@
 //! One instance of a component and what the host keeps for it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, ResourceTable, TypedFunc};
@@ -28,11 +28,37 @@ type Settle = TypedFunc<(Arc<Vec<Settlement>>,), (Result<(), String>,)>;
 #[error("the call ran over its deadline")]
 pub(crate) struct Overrun;
 
+/// The time of one call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CallTime {
+    /// When it began to wait for an instance.
+    pub(crate) began: Instant,
+    /// How long its guest may run.
+    pub(crate) limit: Duration,
+    /// When it ends in any case, waiting included.
+    pub(crate) until: Instant,
+}
+
+impl CallTime {
+    pub(crate) fn starting_now(limit: Duration) -> CallTime {
+        let began = Instant::now();
+        CallTime { began, limit, until: began + limit + limits::WAITING }
+    }
+
+    /// One more than fit into the limit, since the first may come at once.
+    fn ticks(self) -> u64 {
+        let ticks = self.limit.as_micros() / limits::TICK.as_micros();
+        u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1)
+    }
+}
+
 /// What host functions see of the instance that calls them.
 pub(crate) struct HostState {
     granted: Arc<Granted>,
     table: ResourceTable,
     budget: Budget,
+    /// Ticks that the running call may still see while the guest runs.
+    ticks: u64,
     wasi: WasiCtx,
     memory: MemoryLimit,
 }
@@ -55,7 +81,7 @@ pub(crate) struct Blueprint {
     instances: InstancePre<HostState>,
     exports: Exports,
     granted: Arc<Granted>,
-    log: Arc<PluginLog>,
+    pub(crate) log: Arc<PluginLog>,
     memory_bytes: usize,
 }
 
@@ -101,8 +127,8 @@ impl Blueprint {
     }
 
     /// Starts an instance. What the component does when it starts must end by the deadline too.
-    pub(crate) async fn start(&self, deadline: Instant) -> wasmtime::Result<Instance> {
-        let mut store = Store::new(self.engine.wasm(), self.state(deadline));
+    pub(crate) async fn start(&self, time: CallTime) -> wasmtime::Result<Instance> {
+        let mut store = Store::new(self.engine.wasm(), self.state(time));
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits::HOST_CALL_BYTES);
         store.epoch_deadline_callback(end_or_yield);
@@ -122,7 +148,7 @@ impl Blueprint {
         Ok(Instance { store, admission, ingestion, jobs, lifecycle, calls: 0 })
     }
 
-    fn state(&self, deadline: Instant) -> HostState {
+    fn state(&self, time: CallTime) -> HostState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits::HANDLES);
         let wasi = WasiCtx::builder()
@@ -133,7 +159,8 @@ impl Blueprint {
         HostState {
             granted: self.granted.clone(),
             table,
-            budget: Budget::until(deadline),
+            budget: Budget::until(time.until),
+            ticks: time.ticks(),
             wasi,
             memory: MemoryLimit { left: self.memory_bytes, limit: self.memory_bytes, refused: false },
         }
@@ -156,10 +183,12 @@ impl Exports {
 }
 
 impl Instance {
-    /// Begins a call with a full budget until the deadline.
-    pub(crate) fn begin(&mut self, deadline: Instant) {
+    /// Begins a call with a full budget.
+    pub(crate) fn begin(&mut self, time: CallTime) {
         self.calls = self.calls.saturating_add(1);
-        self.store.data_mut().budget = Budget::until(deadline);
+        let state = self.store.data_mut();
+        state.budget = Budget::until(time.until);
+        state.ticks = time.ticks();
         self.store.set_epoch_deadline(1);
     }
 
@@ -196,8 +225,10 @@ pub(crate) fn no_hook() -> wasmtime::Error {
 }
 
 /// Called at each tick in which the guest still runs: other tasks get their turn, until the deadline.
-fn end_or_yield(store: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
-    if Instant::now() >= store.data().budget.deadline() {
+fn end_or_yield(mut store: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
+    let state = store.data_mut();
+    state.ticks = state.ticks.saturating_sub(1);
+    if state.ticks == 0 || Instant::now() >= state.budget.deadline() {
         return Err(Overrun.into());
     }
     Ok(UpdateDeadline::Yield(1))

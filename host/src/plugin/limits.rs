@@ -25,8 +25,12 @@ pub const MEMORY_BYTES_MAX: usize = 64 << 20;
 /// Elements of one table of an instance, that is, functions called through pointers; a Rust policy has a few hundred.
 pub const TABLE_ELEMENTS: usize = 20_000;
 
-/// An admit call, waiting for the host included: a client notices more than this.
+/// An admit call: a client notices more than this. All deadlines count the time in which the guest runs, in ticks.
 pub const ADMIT_DEADLINE: Duration = Duration::from_millis(20);
+
+/// What a call may take beyond its deadline by the clock on the wall, for waiting: on a starved machine or a slow disk
+/// twenty milliseconds pass without the guest having run at all, and a request refused is worse than one that is late.
+pub const WAITING: Duration = Duration::from_millis(500);
 
 /// A settle call of up to `SETTLE_BATCH` settlements.
 pub const SETTLE_DEADLINE: Duration = Duration::from_millis(50);
@@ -69,8 +73,9 @@ pub const IDLE_PER_WORKER: usize = 8;
 /// under 4 ns a call.
 pub const CALLS_PER_INSTANCE: u32 = 10_000;
 
-/// Bytes that one host call may bring from a guest: a full list of large values.
-pub const HOST_CALL_BYTES: usize = 8 << 20;
+/// Bytes that one host call may bring from a guest, and one call's answer: a full batch of SQL statements, which take
+/// about twice the room here.
+pub const HOST_CALL_BYTES: usize = 32 << 20;
 
 /// Host calls within one call of a guest. At 0.3 µs each this is beyond any policy's deadline; it bounds jobs.
 pub const HOST_CALLS: u32 = 1_000_000;
@@ -132,6 +137,9 @@ pub const TICK: Duration = Duration::from_millis(1);
 
 /// Memory of a freed slot that is cleared and kept rather than given back to the system: what a policy has touched.
 pub const KEEP_RESIDENT_BYTES: usize = 256 << 10;
+
+/// Freed slots that keep such memory; instances are replaced rarely, so few are ever waiting.
+pub const WARM_SLOTS: u32 = 16;
 
 /// Frames of a guest's backtrace in a trap's text.
 pub const BACKTRACE_FRAMES: usize = 8;

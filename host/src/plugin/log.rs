@@ -39,13 +39,18 @@ impl PluginLog {
         PluginLog { plugin, second: Mutex::new(second) }
     }
 
-    fn line(&self, stream: &'static str, line: &[u8]) {
-        let plugin = &*self.plugin;
+    /// Whether one more line about the plugin may go to the log; its failures count too, since it can make many.
+    pub(crate) fn admits(&self) -> bool {
         let (admitted, dropped) = self.second.lock().take();
         if dropped > 0 {
-            tracing::warn!(plugin, dropped, "lines of a plugin were dropped");
+            tracing::warn!(plugin = &*self.plugin, dropped, "lines of a plugin were dropped");
         }
-        if admitted {
+        admitted
+    }
+
+    fn line(&self, stream: &'static str, line: &[u8]) {
+        if self.admits() {
+            let plugin = &*self.plugin;
             let line = String::from_utf8_lossy(line);
             tracing::info!(plugin, stream, line = line.trim_end(), "a plugin wrote");
         }

@@ -72,15 +72,15 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// How instances are kept.
     pub instances: Instances,
-    /// Wall-clock time of an admit call.
+    /// Running time of an admit call.
     pub admit_deadline: Duration,
-    /// Wall-clock time of a settle call.
+    /// Running time of a settle call.
     pub settle_deadline: Duration,
-    /// Wall-clock time of an ingest call.
+    /// Running time of an ingest call.
     pub ingest_deadline: Duration,
-    /// Wall-clock time of an init call.
+    /// Running time of an init call.
     pub init_deadline: Duration,
-    /// Wall-clock time of one run of a job.
+    /// Running time of one run of a job.
     pub job_deadline: Duration,
 }
 

@@ -32,6 +32,7 @@ struct HookMeter {
     traps: Counter,
     overruns: Counter,
     errors: Counter,
+    busy: Counter,
 }
 
 impl Meter {
@@ -44,6 +45,7 @@ impl Meter {
                 traps: counter!("tollgate_plugin_traps_total", &labels),
                 overruns: counter!("tollgate_plugin_deadline_overruns_total", &labels),
                 errors: counter!("tollgate_plugin_errors_total", &labels),
+                busy: counter!("tollgate_plugin_busy_total", &labels),
             }
         });
         Meter { calls: AtomicU64::new(0), traps: AtomicU64::new(0), errors: AtomicU64::new(0), hooks }
@@ -85,7 +87,8 @@ impl Meter {
                 self.errors.fetch_add(1, Ordering::Relaxed);
                 meter.errors.increment(1);
             }
-            CallError::Busy | CallError::NoHook(_) => {}
+            CallError::Busy => meter.busy.increment(1),
+            CallError::NoHook(_) => {}
         }
     }
 }

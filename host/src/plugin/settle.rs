@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use metrics::gauge;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -60,6 +61,7 @@ struct Batch {
 pub(crate) async fn run(mut queue: mpsc::Receiver<Ended>, closing: CancellationToken) {
     let mut ended = Vec::with_capacity(limits::SETTLE_BATCH);
     let mut retries = JoinSet::new();
+    let leases = gauge!("tollgate_leases");
     loop {
         let received = tokio::select! {
             received = queue.recv_many(&mut ended, limits::SETTLE_BATCH) => received,
@@ -72,6 +74,7 @@ pub(crate) async fn run(mut queue: mpsc::Receiver<Ended>, closing: CancellationT
             break;
         }
         let next = Instant::now() + limits::SETTLE_LINGER;
+        leases.set((queue.max_capacity() - queue.capacity()) as f64);
         settle(batches(ended.drain(..)), &mut retries).await;
         if received < limits::SETTLE_BATCH && !queue.is_closed() {
             sleep_until(next).await;
@@ -90,7 +93,7 @@ fn batches(ended: impl Iterator<Item = Ended>) -> Vec<Batch> {
                 model: model.clone(),
                 subject: subject.clone(),
                 ticket,
-                usage: usage,
+                usage,
             };
             match batches.iter_mut().find(|batch| Arc::ptr_eq(&batch.plugin, &plugin)) {
                 Some(batch) => batch.settlements.push(settlement),
@@ -129,14 +132,18 @@ async fn retry(plugin: Arc<ActivePlugin>, settlements: Arc<Vec<Settlement>>) {
             return;
         }
     }
+    let mut lost = None;
     for settlement in settlements.iter() {
         match plugin.settle(&Arc::new(vec![settlement.clone()])).await {
             Ok(()) => plugin.settled.increment(1),
             Err(error) => {
-                let (plugin_name, request) = (&**plugin.name(), &*settlement.request_id);
-                tracing::error!(plugin = plugin_name, request, %error, "a settlement is lost");
                 plugin.lost.increment(1);
+                lost = Some((settlement.request_id.clone(), error));
             }
         }
+    }
+    if let Some((request, error)) = lost {
+        let plugin = &**plugin.name();
+        tracing::error!(plugin, request = &*request, %error, "settlements are lost, this one among them");
     }
 }
