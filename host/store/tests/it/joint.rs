@@ -46,7 +46,8 @@ async fn a_joint_commit_that_fails_changes_nothing() {
     let joint = Joint::new().set(&kv, "x", vec![1], None).unwrap().set(&kv, "y", vec![1], None).unwrap();
     assert!(matches!(store.commit(joint).await, Err(CommitError::Unavailable(_))));
     assert_eq!(value(&kv, "x").await, Some(vec![0]));
-    assert!(matches!(kv.get("y").await, Err(KvError::Unavailable(_))));
+    // The file is released soon after the answer.
+    assert!(matches!(kv.get("y").await, Ok(None) | Err(KvError::Unavailable(_))));
 
     for memory in [before, memory.copy()] {
         let store = memory.open();
