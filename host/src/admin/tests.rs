@@ -1,1 +1,233 @@
+use std::sync::Arc;
 
+use axum::body::Body;
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tollgate_store::{KvOptions, Options, SetOptions};
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::capability::Stores;
+use crate::plugin::{Admissions, registry};
+
+const SECRET: [u8; 32] = [7; 32];
+const TOKEN: &str = "token";
+
+/// The API over a store of its own, with the shipped plugins switched off: nothing here needs one to run.
+struct Api {
+    admin: Arc<Admin>,
+    _home: tempfile::TempDir,
+}
+
+impl Api {
+    async fn start() -> Api {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store"), Options::default()).unwrap();
+        let open = |name: &str| (name.to_owned(), store.kv(name, KvOptions::default()).unwrap());
+        let kv = BTreeMap::from([open("blacklist"), open("notes")]);
+        let sql = BTreeMap::from([("gateway".to_owned(), store.database("gateway").unwrap())]);
+        let keys = Keys::open(sql["gateway"].clone(), &SECRET).await.unwrap();
+        let clock = Options::default().clock;
+        let registry = Registry::start(registry::Setup {
+            store: store.clone(),
+            data_dir: home.path().to_path_buf(),
+            secret: Arc::new(SECRET),
+            stores: Stores::new(kv.clone(), sql.clone()),
+            admissions: Admissions::new(clock.clone()),
+            clock,
+            event_queue_bytes: 1 << 20,
+            disabled: ["blacklist", "quota", "ingestion", "sync"].map(str::to_owned).to_vec(),
+        })
+        .await
+        .unwrap();
+        let accounts = vec![("main".to_owned(), "a".repeat(64))];
+        let started = Instant::now();
+        Api { admin: Arc::new(Admin { keys, registry, store, kv, sql, accounts, started }), _home: home }
+    }
+
+    async fn ask(&self, router: Router, request: Request<Body>) -> (StatusCode, Value) {
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or_else(|_| panic!("not JSON: {body:?}")))
+    }
+
+    async fn call(&self, method: Method, path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
+        let request =
+            Request::builder().method(method).uri(format!("{PREFIX}{path}")).body(body.into()).unwrap();
+        self.ask(over_socket(self.admin.clone()), request).await
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        self.call(Method::GET, path, Body::empty()).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        self.call(Method::POST, path, body.to_string()).await
+    }
+
+    /// The status of a request over HTTP with an `authorization` header.
+    async fn authorized(&self, path: &str, authorization: Option<&str>) -> (StatusCode, Value) {
+        let token = AdminToken::new(&SECRET, AdminToken::hash(&SECRET, TOKEN));
+        let mut request = Request::builder().uri(path);
+        if let Some(value) = authorization {
+            request = request.header("authorization", value);
+        }
+        let request = request.body(Body::empty()).unwrap();
+        self.ask(over_http(self.admin.clone(), token), request).await
+    }
+}
+
+fn error(answer: &(StatusCode, Value)) -> (u16, &str) {
+    assert!(answer.1["error"]["message"].is_string(), "{answer:?}");
+    (answer.0.as_u16(), answer.1["error"]["code"].as_str().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_http_nothing_answers_without_the_token() {
+    let api = Api::start().await;
+    for authorization in
+        [None, Some(""), Some("token"), Some("Basic token"), Some("Bearer tokens"), Some("Bearer ")]
+    {
+        for path in ["/admin/v1/keys", "/admin/v1/no-such-thing"] {
+            let answer = api.authorized(path, authorization).await;
+            assert_eq!(error(&answer), (401, "unauthorized"), "{authorization:?} {path}");
+            assert!(answer.1["error"]["hint"].is_string());
+        }
+    }
+    for authorization in ["Bearer token", "bearer token"] {
+        assert_eq!(api.authorized("/admin/v1/keys", Some(authorization)).await.0, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_made_listed_without_the_key_and_revoked() {
+    let api = Api::start().await;
+    let (status, made) = api.post("/keys", json!({ "name": "alice", "rpm": 5, "models": ["m"] })).await;
+    assert_eq!(status, 201);
+    let key = made["key"].as_str().unwrap();
+    let (_, listed) = api.get("/keys").await;
+    assert_eq!((&listed["keys"][0]["name"], &listed["keys"][0]["rpm"]), (&json!("alice"), &json!(5)));
+    assert!(!listed.to_string().contains(key));
+    assert_eq!(error(&api.post("/keys", json!({ "name": "alice" })).await), (409, "conflict"));
+    for wrong in [
+        json!({ "name": "" }),
+        json!({ "name": "b", "rpm": 0 }),
+        json!({ "name": "b", "rpm": -1 }),
+        json!({ "name": "b", "rpn": 1 }),
+        json!({}),
+        json!([]),
+    ] {
+        assert_eq!(error(&api.post("/keys", wrong.clone()).await), (400, "invalid"), "{wrong}");
+    }
+    assert_eq!(api.call(Method::DELETE, "/keys/alice", Body::empty()).await.0, 200);
+    let again = api.call(Method::DELETE, "/keys/alice", Body::empty()).await;
+    assert_eq!(error(&again), (404, "not_found"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_read_and_write_with_parameters() {
+    let api = Api::start().await;
+    let sql = async |sql: &str, params: Value| {
+        api.post("/sql/gateway", json!({ "sql": sql, "params": params })).await
+    };
+    assert_eq!(sql("create table t (a, b)", json!([])).await.0, 200);
+    let (_, written) = sql("insert into t values (?1, ?2)", json!([1, { "hex": "00ff" }])).await;
+    assert_eq!(written["rows_written"], 1);
+    let (_, read) = sql("select a, b, null as c from t where a = ?1", json!([1])).await;
+    assert_eq!(read["columns"], json!(["a", "b", "c"]));
+    assert_eq!(read["rows"], json!([[1, { "hex": "00ff" }, null]]));
+    let (_, returned) = sql("update t set a = 2 returning a", json!([])).await;
+    assert_eq!(returned["rows"], json!([[2]]));
+    for (statement, expected) in [
+        ("selec 1", (400, "invalid")),
+        ("select * from nothing", (400, "invalid")),
+        ("attach 'x' as y", (403, "access_denied")),
+    ] {
+        assert_eq!(error(&sql(statement, json!([])).await), expected, "{statement}");
+    }
+    assert_eq!(error(&api.post("/sql/nowhere", json!({ "sql": "select 1" })).await), (404, "not_found"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kv_stores_are_paged_and_keys_may_hold_anything() {
+    let api = Api::start().await;
+    for (key, value) in [("a/b c", "text".as_bytes()), ("a/é", &[0xff]), ("b", b"")] {
+        api.admin.kv["notes"].set(key, value.to_vec(), SetOptions::default()).await.unwrap();
+    }
+    let (_, first) = api.get("/kv/notes?prefix=a/&limit=1").await;
+    assert_eq!(first["keys"], json!(["a/b c"]));
+    let cursor = first["cursor"].as_str().unwrap().replace('/', "%2F").replace(' ', "%20");
+    let (_, second) = api.get(&format!("/kv/notes?prefix=a/&limit=10&cursor={cursor}")).await;
+    assert_eq!(second["keys"], json!(["a/é"]));
+    let (_, text) = api.get("/kv/notes/a%2Fb%20c").await;
+    assert_eq!((&text["key"], &text["value"]), (&json!("a/b c"), &json!("text")));
+    assert_eq!(api.get("/kv/notes/a%2F%C3%A9").await.1["value"], json!({ "hex": "ff" }));
+    assert_eq!(error(&api.get("/kv/notes/none").await), (404, "not_found"));
+    assert_eq!(error(&api.get("/kv/nowhere").await), (404, "not_found"));
+    for limit in ["0", "1001", "x", "-1"] {
+        assert_eq!(error(&api.get(&format!("/kv/notes?limit={limit}")).await), (400, "invalid"), "{limit}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blacklist_entries_are_made_by_name_or_id() {
+    let api = Api::start().await;
+    let id = "a".repeat(64);
+    let entry = json!({ "account": "main", "model": "m", "reason": "over budget", "ttl_ms": 60_000 });
+    let (status, added) = api.post("/blacklist", entry).await;
+    assert_eq!((status, &added["key"]), (StatusCode::CREATED, &json!(format!("account:{id}/m"))));
+    assert_eq!((&added["name"], &added["entry"]["model"]), (&json!("main"), &json!("m")));
+    let until = added["entry"]["until_ms"].as_u64().unwrap() - added["entry"]["created_ms"].as_u64().unwrap();
+    assert_eq!(until, 60_000);
+    assert!(added["expires_ms"].is_u64());
+
+    assert_eq!(api.get("/blacklist/account/main").await.1["blacklisted"], false);
+    assert_eq!(api.get("/blacklist/account/main?model=m").await.1["blacklisted"], true);
+    assert_eq!(api.get(&format!("/blacklist/account/{id}?model=m")).await.1["blacklisted"], true);
+    assert_eq!(api.get("/blacklist?prefix=client:").await.1["entries"], json!([]));
+    assert_eq!(api.get("/blacklist?prefix=account:").await.1["entries"][0]["entry"]["reason"], "over budget");
+
+    for (wrong, expected) in [
+        (json!({ "reason": "r" }), (400, "invalid")),
+        (json!({ "account": "main", "client": "c", "reason": "r" }), (400, "invalid")),
+        (json!({ "account": "main", "reason": " " }), (400, "invalid")),
+        (json!({ "account": "main", "reason": "r", "ttl_ms": 0 }), (400, "invalid")),
+        (json!({ "account": "other", "reason": "r" }), (404, "not_found")),
+        (json!({ "client": "nobody", "reason": "r" }), (404, "not_found")),
+    ] {
+        assert_eq!(error(&api.post("/blacklist", wrong.clone()).await), expected, "{wrong}");
+    }
+    let path = "/blacklist/account/main?model=m";
+    assert_eq!(api.call(Method::DELETE, path, Body::empty()).await.0, 200);
+    assert_eq!(error(&api.call(Method::DELETE, path, Body::empty()).await), (404, "not_found"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_is_refused_with_its_reason() {
+    let api = Api::start().await;
+    let manifest = "/plugins/mine?manifest=name%3D%22mine%22";
+    let refused = api.call(Method::PUT, manifest, "no component").await;
+    assert_eq!(error(&refused), (422, "refused"));
+    assert!(refused.1["error"]["message"].as_str().unwrap().contains("component"), "{refused:?}");
+    let large = vec![0; crate::plugin::limits::COMPONENT_BYTES + 1];
+    assert_eq!(error(&api.call(Method::PUT, manifest, large).await), (413, "too_large"));
+    assert_eq!(error(&api.post("/plugins/mine/rollback", json!({})).await), (404, "not_found"));
+    assert_eq!(api.get("/plugins").await.1["plugins"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_and_bodies_too_large_have_the_same_shape() {
+    let api = Api::start().await;
+    assert_eq!(error(&api.get("/nothing").await), (404, "not_found"));
+    assert_eq!(error(&api.get("/sql/gateway").await), (405, "method_not_allowed"));
+    assert_eq!(error(&api.call(Method::POST, "/keys", "{").await), (400, "invalid"));
+    let large = vec![b' '; limits::JSON_BYTES + 1];
+    assert_eq!(error(&api.call(Method::POST, "/keys", large).await), (413, "too_large"));
+    let (status, health) = api.get("/health").await;
+    assert_eq!(
+        (status.as_u16(), &health["status"], &health["store"]["writable"]),
+        (200, &json!("ok"), &json!(true))
+    );
+}
