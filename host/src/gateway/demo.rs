@@ -143,7 +143,7 @@ fn is_stream(request: &Value) -> bool {
 }
 
 fn wants_usage(request: &Value) -> bool {
-    request["stream_options"]["include_usage"].as_bool() == Some(true)
+    request.pointer("/stream_options/include_usage") == Some(&Value::Bool(true))
 }
 
 /// The text of a string, or of the parts of a message.
