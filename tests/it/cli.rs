@@ -4,11 +4,13 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use crate::support::component::shipped;
-use crate::support::{Client, Server, Setup};
+use crate::support::{Behaviour, Client, Server, Setup, Upstream};
 
 /// The binary without anything the surroundings may have set.
 fn tollgate(args: &[&str]) -> Command {
@@ -239,6 +241,26 @@ fn statements_write_and_print_for_people_and_machines() {
     let json: Value =
         serde_json::from_str(&server.cli_ok(&["sql", "gateway", "select a, b from mine", "--json"])).unwrap();
     assert_eq!(json["rows"], serde_json::json!([[1, {"hex": "00ff"}], [2.5, "x"]]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_in_flight_ends_as_it_should_and_is_in_the_log_after_sigterm() {
+    let pause = Duration::from_millis(100);
+    let upstream = Upstream::start(Behaviour::Slow { input: 5, output: 10, pause }).await;
+    let server = Setup::with(&upstream).start();
+    let key = server.key("user", &[]);
+    let response = server.client(&key).chat_stream("gpt-test").await;
+    let ending = tokio::task::spawn_blocking(move || {
+        let mut server = server;
+        (server.terminate(), server)
+    });
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(body.ends_with(b"data: [DONE]\n\n"), "{}", String::from_utf8_lossy(&body));
+    let (code, mut server) = ending.await.unwrap();
+    assert_eq!(code, Some(0), "{}", server.log());
+    server.crash_and_restart();
+    let rows = server.sql("select status_code, is_stream, has_error from request_logs");
+    assert_eq!(rows, [["200", "1", "0"]]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,7 +33,7 @@ pub(super) struct Connection {
     /// URL of a running server; without it the command goes through the socket in the data directory.
     #[arg(long, global = true, env = "TOLLGATE_SERVER", value_name = "URL")]
     pub(super) server: Option<String>,
-    /// Admin token, needed with --server.
+    /// Admin token, needed with --server; for `serve`, the token from now on.
     #[arg(long, global = true, env = "TOLLGATE_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub(super) token: Option<String>,
     /// Data directory of the server.

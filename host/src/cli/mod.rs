@@ -35,7 +35,7 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { connection, command } = arguments;
     match command {
-        Command::Serve(serve) => serve::run(serve, connection.data),
+        Command::Serve(serve) => serve::run(serve, connection),
         Command::Plugin(PluginCommand::Build { names }) => plugin::build(&names),
         Command::Plugin(PluginCommand::Check { file, manifest }) => plugin::check(&file, manifest.as_deref()),
         command => {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::args::{LogFormat, Serve};
+use super::args::{Connection, LogFormat, Serve};
 use super::failure::Failure;
 use super::output;
 use crate::app::{App, FirstStart};
@@ -15,13 +15,10 @@ use crate::config::{Config, ConfigError, Secret};
 /// Variable with the log filter, such as `debug` or `tollgate=debug,info`.
 const LOG: &str = "TOLLGATE_LOG";
 
-/// Variable that sets the admin token.
-const TOKEN: &str = "TOLLGATE_ADMIN_TOKEN";
-
-pub(super) fn run(serve: Serve, data: Option<PathBuf>) -> Result<(), Failure> {
+pub(super) fn run(serve: Serve, connection: Connection) -> Result<(), Failure> {
     start_logging(serve.log_format)?;
-    let config = configuration(&serve, data)?;
-    let token = admin_token()?;
+    let config = configuration(&serve, connection.data)?;
+    let token = admin_token(connection.token)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(workers) = config.workers {
         runtime.worker_threads(workers);
@@ -98,13 +95,14 @@ fn configuration(serve: &Serve, data: Option<PathBuf>) -> Result<Config, Failure
     Ok(config)
 }
 
-fn admin_token() -> Result<Option<Secret>, Failure> {
-    match std::env::var(TOKEN) {
-        Ok(token) if token.is_empty() => Ok(None),
-        Ok(token) if token.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) => Ok(Some(Secret::new(token))),
-        Ok(_) => Err(Failure::Usage(format!("{TOKEN} must be printable ASCII without spaces"))),
-        Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => Err(Failure::Usage(format!("{TOKEN} is not UTF-8"))),
+/// Sets the token, whether it came from the environment or the command line. It must fit into a header.
+fn admin_token(given: Option<String>) -> Result<Option<Secret>, Failure> {
+    match given {
+        Some(token) if !token.bytes().all(|byte| (0x21..=0x7e).contains(&byte)) => {
+            Err(Failure::Usage("the admin token must be printable ASCII without spaces".to_owned()))
+        }
+        Some(token) if !token.is_empty() => Ok(Some(Secret::new(token))),
+        _ => Ok(None),
     }
 }
 
