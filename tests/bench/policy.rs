@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -36,7 +37,7 @@ struct Bench {
     admissions: Admissions,
     generations: Vec<Arc<Generation>>,
     native: Kv,
-    now_ms: u64,
+    now_ms: Arc<AtomicU64>,
 }
 
 fn main() -> Result<()> {
@@ -47,7 +48,7 @@ fn main() -> Result<()> {
 async fn measure() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let store = Store::open(&directory.path().join("store.redb"), Options::default())?;
-    let mut bench = Bench::new(&store)?;
+    let bench = Bench::new(&store)?;
     let kinds =
         [("policies, one pair of keys", 1), ("policies, 10,000 pairs", 10_000), ("kv alone, natively", 0)];
     let mut rounds = kinds.map(|_| Vec::new());
@@ -85,17 +86,19 @@ impl Bench {
         let engine = Engine::new()?;
         let load = |name| Ok(Arc::new(load(&engine, &stores, name)?));
         let generations = ["blacklist", "quota"].into_iter().map(load).collect::<Result<Vec<_>>>()?;
-        let admissions = Admissions::new(Arc::new(|| 1_800_000_000_000));
+        let now_ms = Arc::new(AtomicU64::new(1_800_000_000_000));
+        let clock = now_ms.clone();
+        let admissions = Admissions::new(Arc::new(move || clock.load(Ordering::Relaxed)));
         admissions.install(generations.iter().cloned().map(ActivePlugin::new).collect());
-        Ok(Bench { admissions, generations, native, now_ms: 1_800_000_000_000 })
+        Ok(Bench { admissions, generations, native, now_ms })
     }
 
     /// CPU time of one request over many, with so many pairs of keys; 0: the native calls.
-    async fn round(&mut self, pairs: u64) -> Result<Cpu> {
+    async fn round(&self, pairs: u64) -> Result<Cpu> {
         let subjects: Vec<_> = (0..pairs).map(pair).collect();
         let before = Cpu::now()?;
         for number in 0..REQUESTS {
-            self.now_ms += 1;
+            self.now_ms.fetch_add(1, Ordering::Relaxed);
             match subjects.get((number % pairs.max(1)) as usize) {
                 Some(subjects) => self.request(number, subjects).await?,
                 None => self.natively().await?,
@@ -112,7 +115,7 @@ impl Bench {
     async fn request(&self, number: u64, subjects: &[Arc<Subject>]) -> Result<()> {
         let request = Request {
             id: format!("request-{number}"),
-            now_ms: self.now_ms,
+            now_ms: self.now_ms.load(Ordering::Relaxed),
             dialect: "openai".to_owned(),
             endpoint: "/v1/chat/completions".to_owned(),
             model: "gpt-5-mini".to_owned(),
@@ -120,7 +123,11 @@ impl Bench {
             streaming: false,
         };
         for verdict in self.admissions.admit(Arc::new(request), subjects.to_vec()).await {
-            let Verdict::Allowed(lease) = verdict else { anyhow::bail!("not allowed: {verdict:?}") };
+            let Verdict::Allowed(lease) = verdict else {
+                let leases = self.admissions.open_leases();
+                let counters: Vec<_> = self.generations.iter().map(|plugin| plugin.counters()).collect();
+                anyhow::bail!("request {number} with {leases} leases open, {counters:?}: {verdict:?}")
+            };
             lease.settle(Usage {
                 ending: Ending::Completed,
                 status: Some(200),
