@@ -108,7 +108,7 @@ impl Bench {
             tokio::task::yield_now().await;
         }
         let after = Cpu::now()?;
-        let each = |after: Duration, before: Duration| (after - before) / REQUESTS as u32;
+        let each = |after: Duration, before: Duration| after.saturating_sub(before) / REQUESTS as u32;
         Ok(Cpu { thread: each(after.thread, before.thread), process: each(after.process, before.process) })
     }
 
