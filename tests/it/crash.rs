@@ -12,6 +12,9 @@ const ROUNDS: u64 = 3;
 /// Tasks that send requests while the server is killed.
 const LOAD_TASKS: usize = 16;
 
+/// The part of a sequence that counts events since the start; above it stands the number of the start.
+const COUNTER: u64 = (1 << 40) - 1;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_under_load_loses_no_durable_event_key_or_plugin_and_counts_none_twice() {
     let rounds = std::env::var("TOLLGATE_CRASH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
@@ -28,6 +31,7 @@ async fn kill_9_under_load_loses_no_durable_event_key_or_plugin_and_counts_none_
         // Different places of the work each round; no state is awaited, so a plain pause is what is meant.
         tokio::time::sleep(Duration::from_millis(150 + round * 37 % 400)).await;
         let watermark = server.metric("tollgate_event_watermark").await as u64;
+        assert_ne!(watermark & COUNTER, 0, "nothing was durable yet: the round shows nothing");
         server.crash();
         load.stop().await;
         server.crash_and_restart();
@@ -51,7 +55,7 @@ async fn ingested(server: &Server) {
 }
 
 fn check_events(server: &Server, watermark: u64) {
-    let (epoch, last) = (watermark >> 40, watermark & ((1 << 40) - 1));
+    let (epoch, last) = (watermark >> 40, watermark & COUNTER);
     let stored = server.count(&format!(
         "SELECT count(*) FROM request_logs WHERE sequence >> 40 = {epoch} AND sequence <= {watermark}"
     ));

@@ -15,6 +15,7 @@ mod architecture;
 mod bad_input;
 mod cli;
 mod crash;
+mod drain;
 mod pool;
 mod prebuilt;
 mod quota;

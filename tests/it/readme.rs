@@ -50,3 +50,13 @@ fn expectations(readme: &str) -> Vec<String> {
     let prints = |line: &str| Some(line.split_once("# prints: ")?.1.trim().to_owned());
     blocks(readme, "## A tour").lines().filter_map(prints).collect()
 }
+
+#[test]
+fn the_plugin_in_the_readme_is_the_example_that_compiles() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let shown =
+        readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap_or_default();
+    let example = std::fs::read_to_string(root.join("plugins/guest/examples/weekdays.rs")).unwrap();
+    assert_eq!(shown, example);
+}
