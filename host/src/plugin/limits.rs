@@ -189,8 +189,12 @@ pub const WATCH: Duration = Duration::from_secs(3_600);
 
 // Ingestion.
 
+/// How long events gather before a call of `ingest`, unless a full batch is there: a call costs a durable commit, which
+/// is shared by as many events as there are; they are durable in the queue meanwhile, and in the tables this much later.
+pub const INGEST_GATHER: Duration = Duration::from_millis(50);
+
 /// Events in one call of `ingest`: enough that a commit's cost is shared, few enough for 5 s on a slow disk.
-pub const INGEST_BATCH_EVENTS: usize = 512;
+pub const INGEST_BATCH_EVENTS: usize = 1_024;
 
 /// Bytes of queued events in one call of `ingest`; passed into the guest they take a few times that.
 pub const INGEST_BATCH_BYTES: usize = 1 << 20;

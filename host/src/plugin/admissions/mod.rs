@@ -1,6 +1,7 @@
 //! The chain of admission plugins, and what becomes of each allow.
 
 pub mod active;
+mod finishing;
 mod lease;
 mod phase;
 
@@ -19,6 +20,7 @@ use super::settle::{self, Ended};
 use super::{CallError, limits};
 use active::ActivePlugin;
 pub use lease::Lease;
+use finishing::Finishing;
 use phase::Phase;
 
 /// The chain. A clone is the same chain.
@@ -87,7 +89,7 @@ impl Admissions {
 
     /// Asks every plugin about the subjects that the ones before it allowed; one verdict for each subject, in order.
     ///
-    /// Runs in a task of its own: when the caller is dropped, it goes on, and its leases are settled as client-aborted.
+    /// When the caller is dropped, it goes on in a task, and its leases are settled as client-aborted.
     pub async fn admit(&self, request: Arc<Request>, subjects: Vec<Arc<Subject>>) -> Vec<Verdict> {
         let chain = self.shared.chain.load_full();
         if chain.is_empty() && !self.shared.closing.is_cancelled() {
@@ -97,11 +99,7 @@ impl Admissions {
         let Some(phase) = Phase::begin(&self.shared, &request, &subjects) else {
             return busy(count);
         };
-        let task = tokio::spawn(phase.run(chain, request, Arc::from(subjects)));
-        task.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "an admission ended without an answer");
-            busy(count)
-        })
+        Finishing::new(phase.run(chain, request, Arc::from(subjects))).await
     }
 
     /// Leases that are open or wait for their settlement.

@@ -8,8 +8,8 @@ use tollgate_store::Queue;
 
 use super::super::ingestion::{Event, Receipt};
 use super::super::limits::{
-    INGEST_BATCH_ATTEMPTS, INGEST_BATCH_BYTES, INGEST_BATCH_EVENTS, INGEST_EVENT_ATTEMPTS, INGEST_PAUSE_MAX,
-    INGEST_PAUSE_MIN,
+    INGEST_BATCH_ATTEMPTS, INGEST_BATCH_BYTES, INGEST_BATCH_EVENTS, INGEST_EVENT_ATTEMPTS, INGEST_GATHER,
+    INGEST_PAUSE_MAX, INGEST_PAUSE_MIN,
 };
 use super::dead_letters::DeadLetters;
 use super::encoding::decode;
@@ -49,10 +49,15 @@ impl<S: Sink> Driver<S> {
     async fn follow(&self) {
         let mut after = 0;
         let mut pause = Pause::default();
+        let mut behind = false;
         loop {
             self.queue.wait(after).await;
+            if !behind {
+                tokio::time::sleep(INGEST_GATHER).await;
+            }
             match self.queue.read(after, INGEST_BATCH_EVENTS, INGEST_BATCH_BYTES).await {
                 Ok(batch) if !batch.is_empty() => {
+                    behind = batch.len() == INGEST_BATCH_EVENTS;
                     after = self.take(batch, after).await;
                     pause = Pause::default();
                 }
