@@ -19,8 +19,8 @@ use super::admission::{Denial, Request, Subject};
 use super::settle::{self, Ended};
 use super::{CallError, limits};
 use active::ActivePlugin;
-pub use lease::Lease;
 use finishing::Finishing;
+pub use lease::Lease;
 use phase::Phase;
 
 /// The chain. A clone is the same chain.

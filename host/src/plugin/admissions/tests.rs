@@ -112,7 +112,9 @@ async fn a_dropped_lease_is_settled_as_client_aborted() {
 #[tokio::test]
 async fn leases_of_a_dropped_caller_are_settled() {
     let chain = Chain::new();
-    chain.install(&[&chain.counting()]);
+    // The endless plugin runs until its deadline, so the caller is gone while the chain is asked.
+    let endless = "(loop $again (br $again)) unreachable";
+    chain.install(&[&chain.counting(), &plugin(endless, "on-error = \"allow\"")]);
     tokio::select! {
         biased;
         _ = chain.admit(2) => panic!("the answer came before the caller was gone"),
