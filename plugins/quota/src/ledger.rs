@@ -54,6 +54,21 @@ pub(crate) struct Lease {
     pub(crate) daily: bool,
 }
 
+impl Second {
+    fn take(&mut self, other: &Second) -> bool {
+        self.requests = self.requests.saturating_add(other.requests);
+        self.tokens = self.tokens.saturating_add(other.tokens);
+        true
+    }
+}
+
+impl Quarter {
+    fn take(&mut self, other: &Quarter) -> bool {
+        self.requests = self.requests.saturating_add(other.requests);
+        true
+    }
+}
+
 impl Ledger {
     /// Charges a request and its estimated tokens, and gives the lease's id; or says which limit is in the way.
     pub(crate) fn reserve(
@@ -80,7 +95,8 @@ impl Ledger {
         Ok(id)
     }
 
-    /// Replaces a lease's estimate by the truth. False: there is no such lease, and nothing changed.
+    /// Replaces a lease's estimate by the truth. False: there is no such lease, and nothing changed. A time before the
+    /// one seen last is no step of the clock: a settlement may come late.
     pub(crate) fn settle(&mut self, id: u64, usage: &Usage, now_ms: u64) -> bool {
         self.advance(now_ms);
         let Some(place) = self.leases.iter().position(|lease| lease.id == id) else { return false };
@@ -111,6 +127,30 @@ impl Ledger {
         true
     }
 
+    /// Moves everything back if the clock was set back. True: it was, and the ledger is to be written whatever comes of
+    /// the request, else it would start from the old time again. Whole buckets only, so that a charge gets younger by up
+    /// to one, and never older. The two rings move apart by that, hence a request in flight keeps its charge of the day.
+    pub(crate) fn step_back(&mut self, now_ms: u64) -> bool {
+        if self.now_ms <= now_ms.saturating_add(STEP_BACK_MS) {
+            return false;
+        }
+        let step_ms = self.now_ms - now_ms;
+        let buckets = |bucket_ms| u32::try_from(step_ms / bucket_ms).unwrap_or(u32::MAX);
+        let (seconds, quarters) = (buckets(SECOND_MS), buckets(QUARTER_MS));
+        self.now_ms = now_ms;
+        self.seconds.iter_mut().for_each(|bucket| bucket.index = bucket.index.saturating_sub(seconds));
+        self.quarters.iter_mut().for_each(|bucket| bucket.index = bucket.index.saturating_sub(quarters));
+        for lease in &mut self.leases {
+            lease.second = lease.second.saturating_sub(seconds);
+            lease.expires = lease.expires.saturating_sub(seconds);
+            lease.daily = false;
+        }
+        // A machine without a battery starts in 1970, before which there is no bucket.
+        self.seconds.dedup_by(|bucket, first| first.index == bucket.index && first.take(bucket));
+        self.quarters.dedup_by(|bucket, first| first.index == bucket.index && first.take(bucket));
+        true
+    }
+
     /// Milliseconds after which nothing of this ledger matters any more.
     pub(crate) fn ttl_ms(&self) -> u64 {
         let window_ms = if self.quarters.is_empty() {
@@ -123,28 +163,12 @@ impl Ledger {
 
     /// Goes on to a time and forgets what no window touches any more.
     fn advance(&mut self, now_ms: u64) {
-        if self.now_ms > now_ms.saturating_add(STEP_BACK_MS) {
-            self.move_back(self.now_ms - now_ms);
-        }
         self.now_ms = self.now_ms.max(now_ms);
         let second = second_of(self.now_ms);
         let quarter = second / QUARTER_SECONDS;
         self.seconds.retain(|bucket| bucket.index.saturating_add(SECONDS) > second);
         self.quarters.retain(|bucket| bucket.index.saturating_add(QUARTERS) > quarter);
         self.leases.retain(|lease| lease.expires > second);
-    }
-
-    /// Moves everything back by a step of the clock, rounded up to whole quarters, so that leases keep their buckets.
-    fn move_back(&mut self, step_ms: u64) {
-        let quarters = u32::try_from(step_ms.div_ceil(QUARTER_MS)).unwrap_or(u32::MAX);
-        let seconds = quarters.saturating_mul(QUARTER_SECONDS);
-        self.now_ms = self.now_ms.saturating_sub(u64::from(quarters) * QUARTER_MS);
-        self.seconds.iter_mut().for_each(|bucket| bucket.index = bucket.index.saturating_sub(seconds));
-        self.quarters.iter_mut().for_each(|bucket| bucket.index = bucket.index.saturating_sub(quarters));
-        for lease in &mut self.leases {
-            lease.second = lease.second.saturating_sub(seconds);
-            lease.expires = lease.expires.saturating_sub(seconds);
-        }
     }
 
     /// The limit that stands in the way longest, if any does.

@@ -83,14 +83,14 @@ fn admit_one(
     }
     update(store, &key(subject), |value| {
         codec::decode(value, ledger)?;
-        Ok(match ledger.reserve(&request.id, request.estimated_tokens, &subject.limits, request.now_ms) {
-            Err(denial) => Change::Keep(Decision::Deny(denial)),
-            Ok(lease) => Change::Write {
-                value: codec::encode(ledger),
-                ttl_ms: ledger.ttl_ms(),
-                answer: Decision::Allow(Some(codec::encode_ticket(lease))),
-            },
-        })
+        let moved = ledger.step_back(request.now_ms);
+        let answer =
+            match ledger.reserve(&request.id, request.estimated_tokens, &subject.limits, request.now_ms) {
+                Err(denial) if !moved => return Ok(Change::Keep(Decision::Deny(denial))),
+                Err(denial) => Decision::Deny(denial),
+                Ok(lease) => Decision::Allow(Some(codec::encode_ticket(lease))),
+            };
+        Ok(Change::Write { value: codec::encode(ledger), ttl_ms: ledger.ttl_ms(), answer })
     })
 }
 
