@@ -104,6 +104,9 @@ pub const TEXT_BYTES: usize = 1 << 10;
 /// Subjects in one admit call.
 pub const SUBJECTS: usize = 64;
 
+/// Milliseconds by which a request's time may lie back when plugins are asked about it: one bucket of the quota's minute.
+pub const REQUEST_AGE_MS: u64 = 1_000;
+
 /// Leases open or waiting for settlement. Each place costs nothing until it is used; this bounds what a flood of
 /// requests or a hanging plugin can pile up.
 pub const SETTLE_QUEUE: usize = 32_768;

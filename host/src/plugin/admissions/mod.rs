@@ -89,7 +89,8 @@ impl Admissions {
 
     /// Asks every plugin about the subjects that the ones before it allowed; one verdict for each subject, in order.
     ///
-    /// When the caller is dropped, it goes on in a task, and its leases are settled as client-aborted.
+    /// When the caller is dropped, it goes on in a task, and its leases are settled as client-aborted. A request that is
+    /// old by now is asked about at the present time.
     pub async fn admit(&self, request: Arc<Request>, subjects: Vec<Arc<Subject>>) -> Vec<Verdict> {
         let chain = self.shared.chain.load_full();
         if chain.is_empty() && !self.shared.closing.is_cancelled() {
@@ -99,7 +100,18 @@ impl Admissions {
         let Some(phase) = Phase::begin(&self.shared, &request, &subjects) else {
             return busy(count);
         };
+        let request = self.at_present(request);
         Finishing::new(phase.run(chain, request, Arc::from(subjects))).await
+    }
+
+    /// A body that comes slowly and accounts that fail take minutes. A time that far back says to a policy that the clock
+    /// was set back, and a charge at it leaves its window too early.
+    fn at_present(&self, request: Arc<Request>) -> Arc<Request> {
+        let now_ms = (self.shared.clock)();
+        if now_ms.saturating_sub(request.now_ms) <= limits::REQUEST_AGE_MS {
+            return request;
+        }
+        Arc::new(Request { now_ms, ..(*request).clone() })
     }
 
     /// Leases that are open or wait for their settlement.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::active::{ActivePlugin, CanaryEnd};
 use super::{Admissions, Verdict};
-use crate::plugin::admission::Ending;
+use crate::plugin::admission::{Ending, Request};
 use crate::plugin::fixture::{BARE, Home, admission, counting, load, request, subjects, usage};
 use crate::plugin::{CallError, Generation};
 
@@ -205,6 +205,19 @@ async fn a_canary_that_answers_its_calls_passes_and_takes_over() {
     let old = active.promote(new.clone());
     assert!(Arc::ptr_eq(&active.current(), &new));
     assert_eq!(old.name(), new.name());
+}
+
+/// A retry on another account minutes after the arrival once turned back the time of that account's quota.
+#[tokio::test]
+async fn a_request_that_has_waited_is_admitted_at_the_present_time() {
+    let chain = Chain::new();
+    let present = "(if (i64.lt_u (local.get 2) (i64.const 999500)) (then unreachable))";
+    chain.install(&[&plugin(&format!("{present}{ALLOW}"), "")]);
+    for (now_ms, expected) in [(999_400, 1_000_500), (999_500, 999_500), (2_000_000, 2_000_000)] {
+        let waited = Arc::new(Request { now_ms, ..(*request(1)).clone() });
+        assert_eq!(chain.admissions.at_present(waited.clone()).now_ms, expected);
+        assert_eq!(names(&chain.admissions.admit(waited, subjects(2)).await), ["allowed", "allowed"]);
+    }
 }
 
 #[tokio::test]
