@@ -60,11 +60,31 @@ impl Sink for Arc<Plugins> {
         };
         generation.ingest(batch).await.map_err(|error| match error {
             CallError::Busy | CallError::NoHook(_) => SinkError::Unavailable(error.to_string()),
-            // The guest library's words for a store that does not answer.
-            CallError::Guest(text) if text.contains(": unavailable: ") => SinkError::Unavailable(text),
+            CallError::Guest(text) if is_unavailable(&text) => SinkError::Unavailable(text),
             CallError::Trap(_) | CallError::Deadline(_) | CallError::Guest(_) => {
                 SinkError::Failed(error.to_string())
             }
         })
+    }
+}
+
+/// Whether an error starts with the guest library's words for a store that does not answer. Further behind they may come
+/// from an event, whose texts anybody can write.
+fn is_unavailable(error: &str) -> bool {
+    let store = error.strip_prefix("database ").or_else(|| error.strip_prefix("kv store "));
+    store.and_then(|rest| rest.split_once(": ")).is_some_and(|(_, rest)| rest.starts_with("unavailable: "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_store_is_unavailable_and_not_the_text_of_an_event() {
+        assert!(is_unavailable("database gateway: unavailable: the deadline has passed"));
+        assert!(is_unavailable("kv store hot-keys: unavailable: the store is closed"));
+        assert!(!is_unavailable("cannot read \"database x: unavailable: \" in an event"));
+        assert!(!is_unavailable("database gateway: invalid: no column named : unavailable: "));
+        assert!(!is_unavailable("unavailable: "));
     }
 }
