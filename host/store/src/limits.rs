@@ -17,8 +17,8 @@ pub const VALUE_BYTES: usize = 1 << 20;
 /// Items of a list argument, and keys of a page. Bounds the time and memory of one call.
 pub const LIST_ITEMS: usize = 1_000;
 
-/// Bytes of one list argument, and of one message to the committer: what a single writer can make all others wait
-/// for. About 40 ms of writing on a slow disk.
+/// Bytes of one list argument, of the values that one call answers, and of one message to the committer: what a single
+/// writer can make all others wait for. About 40 ms of writing on a slow disk.
 pub const MESSAGE_BYTES: usize = 8 << 20;
 
 /// Bytes of messages that go into one commit; more wait for the next, so that no commit takes seconds.

@@ -45,24 +45,31 @@ impl Kv {
         Ok(self.entry(&record))
     }
 
-    /// The values of several keys, in the order asked.
+    /// The values of several keys, in the order asked; together at most 8 MiB.
     pub async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Entry>>, KvError> {
         check_items(keys.len())?;
         let mut entries = vec![None; keys.len()];
         let mut places = Vec::new();
         let mut missing = Vec::new();
+        let mut bytes = 0;
         for (place, key) in keys.iter().enumerate() {
             let key = self.key(key)?;
             match (self.core.overlay.peek(&key), entries.get_mut(place)) {
-                (Some(record), Some(entry)) => *entry = self.entry(&record),
+                (Some(record), Some(entry)) => {
+                    bytes += record.value_bytes();
+                    *entry = self.entry(&record);
+                }
                 _ => {
                     places.push(place);
                     missing.push(key.to_key());
                 }
             }
         }
+        check_bytes(bytes)?;
         if !missing.is_empty() {
-            for (place, loaded) in places.into_iter().zip(self.load_many(missing).await?) {
+            for (place, loaded) in
+                places.into_iter().zip(self.load_many(missing, MESSAGE_BYTES - bytes).await?)
+            {
                 if let Some(entry) = entries.get_mut(place) {
                     *entry = self.entry(&loaded.record);
                 }
@@ -280,17 +287,18 @@ impl Kv {
     }
 
     async fn load(&self, key: Key) -> Result<Loaded, KvError> {
-        let loaded = self.load_many(vec![key]).await?.pop();
+        let loaded = self.load_many(vec![key], VALUE_BYTES).await?.pop();
         Ok(loaded.unwrap_or(Loaded { record: Record::ABSENT, removed: 0 }))
     }
 
-    async fn load_many(&self, keys: Vec<Key>) -> Result<Vec<Loaded>, KvError> {
+    /// Values of together at most so many bytes: loaded one by one, so that it never holds more.
+    async fn load_many(&self, keys: Vec<Key>, bytes: usize) -> Result<Vec<Loaded>, KvError> {
         let core = Arc::clone(&self.core);
-        Ok(blocking(move || load(&core, &keys)).await?)
+        Ok(blocking(move || load(&core, &keys, bytes)).await?)
     }
 }
 
-fn load(core: &Core, keys: &[Key]) -> Result<Vec<Loaded>, CommitError> {
+fn load(core: &Core, keys: &[Key], mut bytes: usize) -> Result<Vec<Loaded>, CommitError> {
     let removed: Vec<u64> = keys.iter().map(|key| core.overlay.removed(key)).collect();
     // After the counts were noted: what leaves the overlay from now on may not be in the snapshot.
     let transaction = core.begin_read()?;
@@ -302,6 +310,8 @@ fn load(core: &Core, keys: &[Key]) -> Result<Vec<Loaded>, CommitError> {
             None => Record::ABSENT,
             Some(row) => Record::decode(row.value()).ok_or_else(damaged)?,
         };
+        bytes =
+            bytes.checked_sub(record.value_bytes()).ok_or_else(|| CommitError::TooLarge(too_many_bytes()))?;
         let loaded = Loaded { record, removed };
         core.overlay.offer(key, &loaded);
         all.push(loaded);
@@ -336,9 +346,13 @@ fn check_items(items: usize) -> Result<(), KvError> {
 
 fn check_bytes(bytes: usize) -> Result<(), KvError> {
     if bytes > MESSAGE_BYTES {
-        return Err(KvError::TooLarge(format!("a list has at most {MESSAGE_BYTES} bytes")));
+        return Err(KvError::TooLarge(too_many_bytes()));
     }
     Ok(())
+}
+
+fn too_many_bytes() -> String {
+    format!("a list has at most {MESSAGE_BYTES} bytes")
 }
 
 fn decimal(value: &[u8]) -> Result<i64, KvError> {

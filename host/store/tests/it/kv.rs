@@ -191,6 +191,22 @@ async fn hostile_sizes_are_refused() {
     assert_eq!(value(&kv, "k").await, Some(b"v".to_vec()));
 }
 
+/// One value asked for a thousand times was a gigabyte.
+#[tokio::test]
+async fn an_answer_of_many_values_is_bounded_from_memory_and_from_disk() {
+    for kv_cache_bytes in [0, 8 << 20] {
+        let mut place = Place::new();
+        place.kv_cache_bytes = kv_cache_bytes;
+        let store = place.open();
+        let kv = store.kv("k", DURABLE).unwrap();
+        kv.set("a", vec![7; 1 << 20], SetOptions::default()).await.unwrap();
+        let keys = |count| vec!["a".to_owned(); count];
+        assert_eq!(kv.get_many(&keys(8)).await.unwrap().iter().flatten().count(), 8);
+        assert!(matches!(kv.get_many(&keys(9)).await, Err(KvError::TooLarge(_))));
+        assert!(kv.get("a").await.unwrap().is_some());
+    }
+}
+
 #[tokio::test]
 async fn writers_wait_when_too_much_waits_for_the_disk() {
     let place = Place::new();
