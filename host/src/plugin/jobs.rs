@@ -14,8 +14,8 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tollgate_store::Clock;
 
 pub(super) use self::schedule::Schedule;
-use super::limits::MAX_JOB_SLEEP;
-use super::{ActivePlugin, CallError};
+use super::limits::{MAX_JOB_SLEEP, TEXT_BYTES};
+use super::{ActivePlugin, CallError, cut};
 
 /// What one run of a job did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -144,7 +144,10 @@ async fn run<R: Runner>(runs: Arc<Runs>, plugin: Arc<R>, job: String) -> Result<
         return Err(JobError::Running);
     };
     let started = Instant::now();
-    let result = plugin.run(&job, (runs.clock)()).await;
+    let result = plugin.run(&job, (runs.clock)()).await.map(|Report { changed, summary }| {
+        let summary = cut(summary, TEXT_BYTES);
+        Report { changed, summary }
+    });
     report(plugin.name(), &job, started.elapsed(), &result);
     result.map_err(|error| JobError::Failed(error.to_string()))
 }

@@ -38,7 +38,8 @@ impl Runner for Counting {
         if job == "bad" {
             Err(CallError::Guest("no".to_owned()))
         } else {
-            Ok(Report { changed: 1, summary: job.to_owned() })
+            let times = if job == "wordy" { 1_000 } else { 1 };
+            Ok(Report { changed: 1, summary: job.repeat(times) })
         }
     }
 }
@@ -50,6 +51,14 @@ fn schedule(jobs: &[(&str, u64)]) -> Schedule {
 
 fn jobs() -> Jobs {
     Jobs::new(Arc::new(|| 0))
+}
+
+#[tokio::test]
+async fn a_long_summary_is_cut() {
+    let (jobs, plugin) = (jobs(), Counting::new(1));
+    jobs.follow(&plugin, schedule(&[("wordy", 1_000_000)]));
+    assert_eq!(jobs.run_now(&plugin, "wordy").await.unwrap().summary.len(), TEXT_BYTES);
+    jobs.stop().await;
 }
 
 #[tokio::test]
