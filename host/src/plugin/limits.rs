@@ -98,7 +98,7 @@ pub const RANDOM_BYTES: u64 = 64 << 10;
 /// Bytes of a ticket; it lies in memory as long as the request runs.
 pub const TICKET_BYTES: usize = 1 << 10;
 
-/// Bytes of each text of a denial or an error that a guest gives; longer ones are cut. They go to clients and logs.
+/// Bytes of each text of a denial, an error or a report that a guest gives; longer ones are cut. They go to clients and logs.
 pub const TEXT_BYTES: usize = 1 << 10;
 
 /// Subjects in one admit call.
@@ -204,6 +204,10 @@ pub const INGEST_BATCH_BYTES: usize = 1 << 20;
 
 /// Times that a batch is tried whole before its events are tried one by one.
 pub const INGEST_BATCH_ATTEMPTS: u32 = 2;
+
+/// Times that a batch finds ingestion unavailable before its events are tried one by one: it may only be too much for a
+/// slow disk within the deadline. A single event waits as long as it takes.
+pub const INGEST_BATCH_WAITS: u32 = 5;
 
 /// Times that a single event is tried before it is set aside: with the pauses between, about three seconds.
 pub const INGEST_EVENT_ATTEMPTS: u32 = 6;

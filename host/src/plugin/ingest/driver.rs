@@ -8,8 +8,8 @@ use tollgate_store::Queue;
 
 use super::super::ingestion::{Event, Receipt};
 use super::super::limits::{
-    INGEST_BATCH_ATTEMPTS, INGEST_BATCH_BYTES, INGEST_BATCH_EVENTS, INGEST_EVENT_ATTEMPTS, INGEST_GATHER,
-    INGEST_PAUSE_MAX, INGEST_PAUSE_MIN,
+    INGEST_BATCH_ATTEMPTS, INGEST_BATCH_BYTES, INGEST_BATCH_EVENTS, INGEST_BATCH_WAITS,
+    INGEST_EVENT_ATTEMPTS, INGEST_GATHER, INGEST_PAUSE_MAX, INGEST_PAUSE_MIN,
 };
 use super::dead_letters::DeadLetters;
 use super::encoding::decode;
@@ -97,10 +97,11 @@ impl<S: Sink> Driver<S> {
         }
     }
 
-    /// Tries a batch until it is taken or has failed `attempts` times by its own fault.
+    /// Tries a batch until it is taken, has failed `attempts` times by its own fault, or is one of several events and has
+    /// waited long enough.
     async fn attempt(&self, events: &[Event], attempts: u32) -> Result<(), String> {
         let mut pause = Pause::default();
-        let mut failures = 0;
+        let (mut failures, mut waits) = (0, 0);
         loop {
             match self.sink.ingest(events).await {
                 Ok(receipt) => {
@@ -109,6 +110,10 @@ impl<S: Sink> Driver<S> {
                 }
                 Err(SinkError::Unavailable(reason)) => {
                     tracing::warn!(reason, events = events.len(), "ingestion is not available");
+                    waits += 1;
+                    if waits >= INGEST_BATCH_WAITS && events.len() > 1 {
+                        return Err(reason);
+                    }
                 }
                 Err(SinkError::Failed(reason)) => {
                     tracing::warn!(reason, events = events.len(), "ingestion failed");

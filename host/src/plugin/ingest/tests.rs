@@ -16,12 +16,14 @@ struct Inner {
     names: Vec<String>,
     closed: bool,
     refused: u32,
+    /// Takes one event at a time.
+    slow: bool,
 }
 
 impl Sink for Kept {
     async fn ingest(&self, batch: &[Event]) -> Result<Receipt, SinkError> {
         let mut kept = self.0.lock();
-        if kept.closed {
+        if kept.closed || kept.slow && batch.len() > 1 {
             kept.refused += 1;
             return Err(SinkError::Unavailable("closed".to_owned()));
         }
@@ -93,6 +95,21 @@ async fn nobody_there_is_not_the_events_fault() {
     sink.0.lock().closed = false;
     assert!(ingestion.flush(Duration::from_secs(20)).await);
     assert_eq!(sink.0.lock().names, ["a"]);
+    assert!(dead_letters(&home).await.is_empty());
+    ingestion.stop().await;
+}
+
+/// Such a batch was once tried whole for ever.
+#[tokio::test]
+async fn a_batch_too_large_for_the_deadline_goes_one_by_one() {
+    let (home, sink) = (Home::new(), Kept::default());
+    sink.0.lock().slow = true;
+    let ingestion = start(&home, sink.clone()).await;
+    for name in ["a", "b", "c"] {
+        ingestion.events().record(event(name)).unwrap();
+    }
+    assert!(ingestion.flush(Duration::from_secs(20)).await);
+    assert_eq!(sink.0.lock().names, ["a", "b", "c"]);
     assert!(dead_letters(&home).await.is_empty());
     ingestion.stop().await;
 }
