@@ -53,11 +53,12 @@ impl Databases {
         }
         let stored = stored_names(&*committer)?;
         let free = stored.values().copied().chain(state.open.values().map(|(id, _)| *id)).max();
-        if state.open.len() >= DATABASES {
-            return Err(SqlError::TooLarge(format!("a store has at most {DATABASES} databases")));
-        }
+        let full = state.open.len() >= DATABASES;
         match state.open.entry(name.into()) {
             Entry::Occupied(open) => Ok(open.get().1.handle()),
+            Entry::Vacant(_) if full => {
+                Err(SqlError::TooLarge(format!("a store has at most {DATABASES} databases")))
+            }
             Entry::Vacant(vacant) => {
                 let id = stored.get(name).copied();
                 let registered = id.is_some();

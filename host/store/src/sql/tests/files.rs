@@ -1,7 +1,7 @@
 //! What SQLite does to its file: growing, shrinking, changing the page size, failing.
 
 use super::*;
-use crate::sql::limits::{RESULT_ROWS, TRANSACTION_BYTES};
+use crate::sql::limits::{DATABASES, RESULT_ROWS, TRANSACTION_BYTES};
 
 const FILL: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
     INSERT INTO t SELECT i, hex(randomblob(100)) FROM n";
@@ -206,4 +206,15 @@ fn databases_of_one_store_are_apart_and_keep_their_content() {
             check_integrity(&database).await;
         }
     });
+}
+
+#[test]
+fn a_store_with_all_its_databases_still_opens_those() {
+    let (committer, databases) = (TestCommitter::in_memory(), Databases::default());
+    let open = |number: usize| databases.open_on(committer.clone(), None, &number.to_string());
+    for number in 0..DATABASES {
+        open(number).unwrap();
+    }
+    assert!(open(0).is_ok());
+    assert!(matches!(open(DATABASES), Err(SqlError::TooLarge(_))));
 }
