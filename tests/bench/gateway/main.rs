@@ -64,7 +64,15 @@ fn measure() -> Result<()> {
             samples.push(sample);
         }
     }
+    let lag_ms = |name: &str| anyhow::Ok(tollgate.metric(name)? / 1_000.0);
+    let (last, most) = (
+        lag_ms("tollgate_store_commit_lag_microseconds")?,
+        lag_ms("tollgate_store_commit_lag_microseconds_max")?,
+    );
     print_table(connections, length, rounds, &targets.map(|(name, ..)| name), &samples);
+    println!(
+        "from a relaxed write or an event to the disk: {last:.1} ms the last time, {most:.1} ms at most"
+    );
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The measured processes: started, asked for their CPU time, ended.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -91,6 +92,16 @@ impl Tollgate {
     /// The server's process.
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// A metric without labels.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let mut stream = TcpStream::connect(self.process.url().trim_start_matches("http://"))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let line = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("no metric {name}"))?.trim().parse()?)
     }
 
     /// The client key.
