@@ -17,6 +17,10 @@ use tollgate::plugin::admission::{Ending, Limits, Request, Subject, SubjectKind,
 use tollgate::plugin::{ActivePlugin, Admissions, Engine, Generation, Identity, Manifest, Verdict};
 use tollgate_store::{Acknowledge, Kv, KvOptions, Options, Store, Swapped};
 
+/// The product's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Requests of one round: long against the settler's pauses.
 const REQUESTS: u64 = 20_000;
 
