@@ -22,7 +22,7 @@ use super::limits::{INGEST_FLUSH, KEPT_GENERATIONS, LISTED_GENERATIONS, WATCH};
 pub use super::rollout::Refusal;
 use super::rollout::{self, Loaded, Loader};
 use super::versions::{Replaced, State, Version, Versions};
-use super::{ActivePlugin, Admissions, Generation, watch};
+use super::{ActivePlugin, Admissions, Counters, Generation, watch};
 use crate::capability::Stores;
 
 /// What a registry stands on.
@@ -329,7 +329,9 @@ impl Inner {
     ) -> Option<AbortOnDropHandle<()>> {
         let age = Duration::from_millis((self.clock)().saturating_sub(version.pushed_ms));
         let left = WATCH.checked_sub(age)?;
-        let watch = watch_one(Arc::downgrade(self), version.clone(), generation, left);
+        // Now and not when the task first runs: it serves already.
+        let before = generation.counters();
+        let watch = watch_one(Arc::downgrade(self), version.clone(), generation, before, left);
         Some(AbortOnDropHandle::new(tokio::spawn(watch)))
     }
 
@@ -355,8 +357,14 @@ impl Inner {
 }
 
 /// Rolls back when a burst of traps comes. The task that rolls back is another: this one ends with its generation.
-async fn watch_one(inner: Weak<Inner>, version: Arc<Version>, generation: Arc<Generation>, within: Duration) {
-    let Some(reason) = watch::burst(&generation, within).await else { return };
+async fn watch_one(
+    inner: Weak<Inner>,
+    version: Arc<Version>,
+    generation: Arc<Generation>,
+    before: Counters,
+    within: Duration,
+) {
+    let Some(reason) = watch::burst(&generation, before, within).await else { return };
     drop(generation);
     tokio::spawn(async move {
         let Some(inner) = inner.upgrade() else { return };

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use super::limits::{BURST_CALLS_PER_TRAP, BURST_CHECK, BURST_TRAPS, BURST_WINDOW};
 use super::{Counters, Generation};
 
-/// Waits for a burst, at most so long, and says what it was.
-pub(super) async fn burst(generation: &Generation, within: Duration) -> Option<String> {
+/// Waits for a burst since the counters were as in `before`, at most so long, and says what it was.
+pub(super) async fn burst(generation: &Generation, before: Counters, within: Duration) -> Option<String> {
     let watch = async {
-        let mut window = Window::new(Instant::now(), generation.counters());
+        let mut window = Window::new(Instant::now(), before);
         loop {
             // Looked at now and then too: a failure may fall between two waits.
             let _ = tokio::time::timeout(BURST_CHECK, generation.failed()).await;
