@@ -27,8 +27,10 @@ async fn started() -> (Upstream, Server) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_swaps_of_quota_at_full_load_fail_no_request_and_forget_no_count() {
-    let (_upstream, server) = started().await;
-    let server = Arc::new(server);
+    let upstream = Upstream::start(Behaviour::Answer { input: 5, output: 2 }).await;
+    // Small caches are full at once: what grows then is not what the requests themselves leave in them.
+    let caches = "[storage]\npage_cache_bytes = 1048576\nkv_cache_bytes = 1048576";
+    let server = Arc::new(Setup::with(&upstream).config(caches).start());
     let free = Hammer::start(&server.client(&server.key("free", &["--rpm", "100000000"])));
     let counted = Hammer::start(&server.client(&server.key("counted", &["--rpm", &COUNTED.to_string()])));
     let file = shipped("quota");
