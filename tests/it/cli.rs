@@ -273,6 +273,22 @@ async fn a_revoked_key_is_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_given_in_place_of_its_name_does_not_reach_the_log() {
+    let server = Setup::demo().start();
+    let key = server.key("mine", &[]);
+    assert_eq!(server.cli(&["key", "revoke", &key]).status.code(), Some(1));
+    let admin = server.client(crate::support::server::ADMIN_TOKEN);
+    let body = serde_json::json!({ "client": key, "reason": "was rude" });
+    assert_eq!(admin.post("/admin/v1/blacklist", &body).await.status, 404);
+    let path = format!("/admin/v1/blacklist/client/{key}");
+    assert_eq!(admin.send(http::Method::DELETE, &path, bytes::Bytes::new()).await.status(), 404);
+    server.cli_ok(&["key", "revoke", "mine"]);
+    let log = server.log();
+    assert!(log.contains("mine") && log.contains("not_found"), "the changes are in the log");
+    assert!(!log.contains(&key), "the key is in the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_blacklist_is_managed_over_the_admin_api() {
     let server = Setup::demo().start();
     let key = server.key("rude", &[]);

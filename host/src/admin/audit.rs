@@ -19,7 +19,8 @@ impl Via {
     }
 }
 
-/// Logs a change that was asked for, and hands its result on. `target` is a name, never a key or a statement.
+/// Logs a change that was asked for, and hands its result on. `target` is a name, never a key or a statement. It is left
+/// out of a refusal, which may be because somebody gave a key in place of its name.
 pub(super) fn audit<T>(
     via: Via,
     action: &'static str,
@@ -29,7 +30,7 @@ pub(super) fn audit<T>(
     match &result {
         Ok(_) => tracing::info!(action, target, by = via.name(), ok = true, "admin change"),
         Err(error) => {
-            tracing::info!(action, target, by = via.name(), ok = false, code = error.code(), "admin change");
+            tracing::info!(action, by = via.name(), ok = false, code = error.code(), "admin change");
         }
     }
     result
