@@ -10,14 +10,15 @@ use axum::{Extension, Json as Answer};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tollgate_store::{Entry, Kv, SetOptions};
+use tollgate_store::{Entry, Joint, Kv};
 
 use super::audit::{Via, audit};
 use super::error::ApiError;
 use super::extract::{Json, Parameters, Segments};
 use super::kv::PageParameters;
-use super::limits::{BLACKLIST_TTL_MS, REASON_BYTES};
+use super::limits::{BLACKLIST_BATCH, BLACKLIST_TTL_MS, PAGE_KEYS, REASON_BYTES};
 use super::{Admin, Shared};
+use crate::keys::KeyInfo;
 
 /// The kv store.
 const STORE: &str = "blacklist";
@@ -33,6 +34,12 @@ pub(super) struct Add {
     model: Option<String>,
     reason: String,
     ttl_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddMany {
+    entries: Vec<Add>,
 }
 
 #[derive(Deserialize)]
@@ -57,21 +64,37 @@ impl Kind {
     }
 }
 
-/// Entries in the order of their keys: `{entries, cursor}`.
+/// Entries in the order of their keys: `{entries, cursor}`. A page may hold fewer than asked for.
 pub(super) async fn list(
     State(admin): State<Shared>,
     Parameters(page): Parameters<PageParameters>,
 ) -> Result<Answer<Value>, ApiError> {
     let kv = store(&admin)?;
     let found = kv.list_keys(page.prefix.as_deref(), page.cursor.as_deref(), page.limit()?).await?;
-    let entries = kv.get_many(&found.keys).await?;
-    let entries: Vec<_> = found
-        .keys
-        .iter()
-        .zip(entries)
-        .filter_map(|(key, entry)| Some(describe(&admin, key, &entry?)))
-        .collect();
+    let now_ms = now_ms();
+    let entries = present(kv, &found.keys).await?;
+    let entries: Vec<_> = entries.iter().map(|(key, entry)| describe(&admin, key, entry, now_ms)).collect();
     Ok(Answer(json!({ "entries": entries, "cursor": found.cursor })))
+}
+
+/// How many entries there are, keep their subject out now, or are over and wait for a request that tries again:
+/// `{total, active, expired}`.
+pub(super) async fn stats(State(admin): State<Shared>) -> Result<Answer<Value>, ApiError> {
+    let kv = store(&admin)?;
+    let (mut total, mut active) = (0_u64, 0_u64);
+    let mut cursor: Option<String> = None;
+    loop {
+        let page = kv.list_keys(None, cursor.as_deref(), PAGE_KEYS).await?;
+        let now_ms = now_ms();
+        for (_, entry) in present(kv, &page.keys).await? {
+            total += 1;
+            active += u64::from(holds(&entry, now_ms));
+        }
+        cursor = page.cursor;
+        if cursor.is_none() {
+            return Ok(Answer(json!({ "total": total, "active": active, "expired": total - active })));
+        }
+    }
 }
 
 /// Puts an account or client, by name or id, on the list.
@@ -80,17 +103,63 @@ pub(super) async fn add(
     Extension(via): Extension<Via>,
     Json(add): Json<Add>,
 ) -> Result<(StatusCode, Answer<Value>), ApiError> {
-    let (kind, subject) = match (&add.account, &add.client) {
-        (Some(account), None) => (Kind::Account, account.clone()),
-        (None, Some(client)) => (Kind::Client, client.clone()),
-        _ => return Err(ApiError::invalid("name either an `account` or a `client`")),
-    };
-    let result = put(&admin, kind, &subject, add).await;
-    let entry = audit(via, "blacklist add", &format!("{} {subject}", kind.name()), result)?;
-    Ok((StatusCode::CREATED, Answer(entry)))
+    let added = put(&admin, vec![add]).await;
+    let target = added.as_ref().map(|added| added.keys.join(", ")).unwrap_or_default();
+    let mut added = audit(via, "blacklist add", &target, added)?;
+    Ok((StatusCode::CREATED, Answer(added.entries.pop().unwrap_or_default())))
 }
 
-async fn put(admin: &Admin, kind: Kind, subject: &str, add: Add) -> Result<Value, ApiError> {
+/// Puts several on the list, all of them or none: `{entries: […]}` both ways.
+pub(super) async fn add_many(
+    State(admin): State<Shared>,
+    Extension(via): Extension<Via>,
+    Json(AddMany { entries }): Json<AddMany>,
+) -> Result<(StatusCode, Answer<Value>), ApiError> {
+    let added = put(&admin, entries).await;
+    let target = added.as_ref().map(|added| format!("{} entries", added.keys.len())).unwrap_or_default();
+    let added = audit(via, "blacklist add", &target, added)?;
+    Ok((StatusCode::CREATED, Answer(json!({ "entries": added.entries }))))
+}
+
+/// What was put on the list.
+struct Added {
+    keys: Vec<String>,
+    entries: Vec<Value>,
+}
+
+async fn put(admin: &Admin, adds: Vec<Add>) -> Result<Added, ApiError> {
+    if !(1..=BLACKLIST_BATCH).contains(&adds.len()) {
+        return Err(ApiError::invalid(format!("`entries` must be 1 to {BLACKLIST_BATCH}")));
+    }
+    let kv = store(admin)?;
+    let clients =
+        if adds.iter().any(|add| add.client.is_some()) { admin.keys.list().await? } else { Vec::new() };
+    let now_ms = now_ms();
+    let (mut joint, mut keys) = (Joint::new(), Vec::with_capacity(adds.len()));
+    for (number, add) in adds.iter().enumerate() {
+        let (key, value, ttl_ms) = entry(admin, &clients, add, now_ms)
+            .map_err(|error| if adds.len() > 1 { error.at(format!("entries[{number}]")) } else { error })?;
+        joint = joint.set(kv, &key, value, Some(ttl_ms))?;
+        keys.push(key);
+    }
+    admin.store.commit(joint).await?;
+    let entries = present(kv, &keys).await?;
+    let entries = entries.iter().map(|(key, entry)| describe(admin, key, entry, now_ms)).collect();
+    Ok(Added { keys, entries })
+}
+
+/// Key, value and life of an entry.
+fn entry(
+    admin: &Admin,
+    clients: &[KeyInfo],
+    add: &Add,
+    now_ms: u64,
+) -> Result<(String, Vec<u8>, u64), ApiError> {
+    let (kind, subject) = match (&add.account, &add.client) {
+        (Some(account), None) => (Kind::Account, account),
+        (None, Some(client)) => (Kind::Client, client),
+        _ => return Err(ApiError::invalid("name either an `account` or a `client`")),
+    };
     if add.reason.trim().is_empty() || add.reason.len() > REASON_BYTES {
         return Err(ApiError::invalid(format!("`reason` must have 1 to {REASON_BYTES} bytes")));
     }
@@ -98,36 +167,30 @@ async fn put(admin: &Admin, kind: Kind, subject: &str, add: Add) -> Result<Value
     if !(1..=BLACKLIST_TTL_MS).contains(&ttl_ms) {
         return Err(ApiError::invalid(format!("`ttl_ms` must be from 1 to {BLACKLIST_TTL_MS}")));
     }
-    let key = key(admin, kind, subject, add.model.as_deref()).await?;
-    let now_ms = now_ms();
+    let key = key(kind, &resolve(admin, clients, kind, subject)?, add.model.as_deref());
     let value = json!({
         "reason": add.reason,
         "created_ms": now_ms,
         "until_ms": now_ms.saturating_add(ttl_ms),
         "model": add.model,
     });
-    let kv = store(admin)?;
-    let options = SetOptions { ttl_ms: Some(ttl_ms), ..SetOptions::default() };
-    kv.set(&key, value.to_string().into_bytes(), options).await?;
-    match kv.get(&key).await? {
-        Some(entry) => Ok(describe(admin, &key, &entry)),
-        None => Ok(json!({ "key": key })),
-    }
+    Ok((key, value.to_string().into_bytes(), ttl_ms))
 }
 
-/// Whether a subject is on the list: `{blacklisted, entry}`.
+/// Whether a subject is kept out now: `{blacklisted, entry}`. An entry that is over is not shown.
 pub(super) async fn check(
     State(admin): State<Shared>,
     Segments((kind, subject)): Segments<(Kind, String)>,
     Parameters(Which { model }): Parameters<Which>,
 ) -> Result<Answer<Value>, ApiError> {
     let kv = store(&admin)?;
-    let mut keys = vec![key(&admin, kind, &subject, None).await?];
-    if let Some(model) = model {
-        keys.push(key(&admin, kind, &subject, Some(&model)).await?);
-    }
-    let entries = kv.get_many(&keys).await?;
-    let entry = keys.iter().zip(entries).find_map(|(key, entry)| Some(describe(&admin, key, &entry?)));
+    let id = find(&admin, kind, &subject).await?;
+    let mut keys = vec![key(kind, &id, None)];
+    keys.extend(model.map(|model| key(kind, &id, Some(&model))));
+    let now_ms = now_ms();
+    let entries = present(kv, &keys).await?;
+    let entry = entries.iter().find(|(_, entry)| holds(entry, now_ms));
+    let entry = entry.map(|(key, entry)| describe(&admin, key, entry, now_ms));
     Ok(Answer(json!({ "blacklisted": entry.is_some(), "entry": entry })))
 }
 
@@ -139,7 +202,7 @@ pub(super) async fn remove(
     Parameters(Which { model }): Parameters<Which>,
 ) -> Result<Answer<Value>, ApiError> {
     let work = async {
-        let key = key(&admin, kind, &subject, model.as_deref()).await?;
+        let key = key(kind, &find(&admin, kind, &subject).await?, model.as_deref());
         let kv = store(&admin)?;
         if !kv.exists(&key).await? {
             return Err(ApiError::not_found(format!("{} `{subject}` is not on the blacklist", kind.name())));
@@ -147,7 +210,9 @@ pub(super) async fn remove(
         kv.delete(&key).await?;
         Ok(key)
     };
-    let key = audit(via, "blacklist remove", &format!("{} {subject}", kind.name()), work.await)?;
+    let removed = work.await;
+    let target = removed.clone().unwrap_or_default();
+    let key = audit(via, "blacklist remove", &target, removed)?;
     Ok(Answer(json!({ "removed": key })))
 }
 
@@ -155,14 +220,21 @@ fn store(admin: &Admin) -> Result<&Kv, ApiError> {
     admin.kv.get(STORE).ok_or_else(|| ApiError::not_found("there is no kv store `blacklist`"))
 }
 
-async fn key(admin: &Admin, kind: Kind, subject: &str, model: Option<&str>) -> Result<String, ApiError> {
-    let id = resolve(admin, kind, subject).await?;
+fn key(kind: Kind, id: &str, model: Option<&str>) -> String {
     let model = model.map(|model| format!("/{model}")).unwrap_or_default();
-    Ok(format!("{}:{id}{model}", kind.name()))
+    format!("{}:{id}{model}", kind.name())
+}
+
+async fn find(admin: &Admin, kind: Kind, subject: &str) -> Result<String, ApiError> {
+    let clients = match kind {
+        Kind::Account => Vec::new(),
+        Kind::Client => admin.keys.list().await?,
+    };
+    resolve(admin, &clients, kind, subject)
 }
 
 /// The id of a subject called by its name or its id.
-async fn resolve(admin: &Admin, kind: Kind, subject: &str) -> Result<String, ApiError> {
+fn resolve(admin: &Admin, clients: &[KeyInfo], kind: Kind, subject: &str) -> Result<String, ApiError> {
     let known = match kind {
         Kind::Account => admin
             .accounts
@@ -170,9 +242,8 @@ async fn resolve(admin: &Admin, kind: Kind, subject: &str) -> Result<String, Api
             .find(|(name, id)| name == subject || id == subject)
             .map(|(_, id)| id.clone()),
         Kind::Client => {
-            let keys = admin.keys.list().await?;
-            let mut named = keys.into_iter().filter(|key| key.name == subject || key.key_hash == subject);
-            named.find(|key| key.active || key.key_hash == subject).map(|key| key.key_hash)
+            let mut named = clients.iter().filter(|key| key.name == subject || key.key_hash == subject);
+            named.find(|key| key.active || key.key_hash == subject).map(|key| key.key_hash.clone())
         }
     };
     // An account that has left the configuration may still stand on the list.
@@ -183,8 +254,39 @@ async fn resolve(admin: &Admin, kind: Kind, subject: &str) -> Result<String, Api
     })
 }
 
+/// Those of the keys that stand for an entry and are there; the plugin keeps its strikes in the same store.
+async fn present<'a>(kv: &Kv, keys: &'a [String]) -> Result<Vec<(&'a str, Entry)>, ApiError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let entries = kv.get_many(keys).await?;
+    let found = keys.iter().zip(entries).filter_map(|(key, entry)| Some((key.as_str(), entry?)));
+    let is_entry = |key: &str| {
+        [Kind::Account, Kind::Client].iter().any(|kind| key.split(':').next() == Some(kind.name()))
+    };
+    Ok(found.filter(|(key, _)| is_entry(key)).collect())
+}
+
+/// The times of an entry.
+#[derive(Deserialize)]
+struct Times {
+    #[serde(default)]
+    created_ms: u64,
+    until_ms: Option<u64>,
+}
+
+/// Whether an entry keeps its subject out, as the plugin reads it: one without any time holds as long as it is there,
+/// and so does one that cannot be read.
+fn holds(entry: &Entry, now_ms: u64) -> bool {
+    match serde_json::from_slice(&entry.value) {
+        Ok(Times { until_ms: Some(until_ms), .. }) => now_ms < until_ms,
+        Ok(Times { created_ms: 0, .. }) | Err(_) => true,
+        Ok(Times { created_ms, .. }) => now_ms < created_ms.saturating_add(DEFAULT_TTL_MS),
+    }
+}
+
 /// An entry as the API shows it: what the plugin wrote, with the key taken apart and a name where one is known.
-fn describe(admin: &Admin, key: &str, entry: &Entry) -> Value {
+fn describe(admin: &Admin, key: &str, entry: &Entry, now_ms: u64) -> Value {
     let (kind, rest) = key.split_once(':').unwrap_or(("", key));
     let id = rest.split_once('/').map_or(rest, |(id, _)| id);
     let account = admin.accounts.iter().find(|(_, known)| kind == "account" && known == id);
@@ -193,6 +295,7 @@ fn describe(admin: &Admin, key: &str, entry: &Entry) -> Value {
         "kind": kind,
         "id": id,
         "name": account.map(|(name, _)| name),
+        "active": holds(entry, now_ms),
         "entry": serde_json::from_slice::<Value>(&entry.value).unwrap_or_default(),
         "expires_ms": entry.expires_ms,
     })

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::json;
-use tollgate_store::{KvError, SqlError};
+use tollgate_store::{CommitError, KvError, SqlError};
 
 use crate::keys::KeyError;
 use crate::plugin::Refusal;
@@ -56,6 +56,12 @@ impl ApiError {
         self.code
     }
 
+    /// Says which part of the request is meant.
+    pub(super) fn at(mut self, place: impl std::fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     /// Says what helps.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -84,6 +90,19 @@ impl From<KvError> for ApiError {
             KvError::Conflict => Self::conflict(message),
             KvError::Invalid(_) => Self::invalid(message),
             KvError::Unavailable(_) => Self::unavailable(message),
+        }
+    }
+}
+
+impl From<CommitError> for ApiError {
+    fn from(error: CommitError) -> Self {
+        let message = error.to_string();
+        match error {
+            CommitError::AccessDenied => Self::new(StatusCode::FORBIDDEN, "access_denied", message),
+            CommitError::TooLarge(_) => Self::too_large(message),
+            CommitError::Conflict => Self::conflict(message),
+            CommitError::Invalid(_) => Self::invalid(message),
+            CommitError::Unavailable(_) => Self::unavailable(message),
         }
     }
 }

@@ -75,6 +75,8 @@ fn routes(admin: Arc<Admin>) -> Router {
         .route("/keys", get(keys::list).post(keys::create))
         .route("/keys/{name}", delete(keys::revoke))
         .route("/blacklist", get(blacklist::list).post(blacklist::add))
+        .route("/blacklist/batch", post(blacklist::add_many))
+        .route("/blacklist/stats", get(blacklist::stats))
         .route("/blacklist/{kind}/{subject}", get(blacklist::check).delete(blacklist::remove))
         .route("/plugins", get(plugins::list))
         .route(

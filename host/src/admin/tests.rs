@@ -205,6 +205,53 @@ async fn blacklist_entries_are_made_by_name_or_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn blacklist_entries_are_added_together_or_not_at_all() {
+    let api = Api::start().await;
+    api.post("/keys", json!({ "name": "alice" })).await;
+    let main = json!({ "account": "main", "reason": "over budget", "ttl_ms": 60_000 });
+    let batch = json!({ "entries": [main, { "account": "other", "reason": "r" }] });
+    let refused = api.post("/blacklist/batch", batch).await;
+    assert_eq!(error(&refused), (404, "not_found"));
+    assert!(refused.1["error"]["message"].as_str().unwrap().starts_with("entries[1]: "), "{refused:?}");
+    assert_eq!(api.get("/blacklist").await.1["entries"], json!([]));
+
+    let batch = json!({ "entries": [main, { "client": "alice", "model": "m", "reason": "r" }] });
+    let (status, added) = api.post("/blacklist/batch", batch).await;
+    assert_eq!((status, added["entries"].as_array().unwrap().len()), (StatusCode::CREATED, 2));
+    assert_eq!(api.get("/blacklist/client/alice?model=m").await.1["blacklisted"], true);
+    assert_eq!(api.get("/blacklist/account/main").await.1["blacklisted"], true);
+
+    let many = vec![main; limits::BLACKLIST_BATCH + 1];
+    for entries in [json!([]), json!(many), json!([{}])] {
+        assert_eq!(
+            error(&api.post("/blacklist/batch", json!({ "entries": entries })).await),
+            (400, "invalid")
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blacklist_entry_that_is_over_keeps_nobody_out_and_strikes_are_no_entries() {
+    let api = Api::start().await;
+    let id = "a".repeat(64);
+    let put = async |key: String, value: &str| {
+        let value = value.as_bytes().to_vec();
+        api.admin.kv["blacklist"].set(&key, value, SetOptions::default()).await.unwrap();
+    };
+    // As the plugin leaves an entry until a request has tried the account again.
+    put(format!("account:{id}"), r#"{"reason":"failed","created_ms":1,"until_ms":2}"#).await;
+    put(format!("strikes:{id}"), "req_1").await;
+    put(format!("client:{id}"), "not to be read").await;
+    let (_, checked) = api.get("/blacklist/account/main").await;
+    assert_eq!(checked, json!({ "blacklisted": false, "entry": null }));
+    assert_eq!(api.get("/blacklist/stats").await.1, json!({ "total": 2, "active": 1, "expired": 1 }));
+    let (_, listed) = api.get("/blacklist").await;
+    let active = |entry: &Value| (entry["kind"].clone(), entry["active"].clone());
+    let active: Vec<_> = listed["entries"].as_array().unwrap().iter().map(active).collect();
+    assert_eq!(active, [(json!("account"), json!(false)), (json!("client"), json!(true))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_push_is_refused_with_its_reason() {
     let api = Api::start().await;
     let manifest = "/plugins/mine?manifest=name%3D%22mine%22";
