@@ -24,3 +24,4 @@ mod sdk;
 mod streams;
 mod support;
 mod swap;
+mod sync;

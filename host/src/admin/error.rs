@@ -7,7 +7,7 @@ use serde_json::json;
 use tollgate_store::{CommitError, KvError, SqlError};
 
 use crate::keys::KeyError;
-use crate::plugin::Refusal;
+use crate::plugin::{JobError, Refusal};
 
 /// An answer that is no success.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +148,17 @@ impl From<Refusal> for ApiError {
             Refusal::NoSuchPlugin(_) | Refusal::NoSuchVersion(_) => Self::not_found(message)
                 .hint("`tollgate plugin list --json` shows plugins and their versions"),
             Refusal::Unavailable(_) => Self::unavailable(message),
+        }
+    }
+}
+
+impl From<JobError> for ApiError {
+    fn from(error: JobError) -> Self {
+        let message = error.to_string();
+        match error {
+            JobError::NoSuchJob { .. } => Self::not_found(message),
+            JobError::Running => Self::conflict(message),
+            JobError::Failed(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "job_failed", message),
         }
     }
 }

@@ -84,6 +84,7 @@ fn routes(admin: Arc<Admin>) -> Router {
             put(plugins::push).layer(DefaultBodyLimit::max(crate::plugin::limits::COMPONENT_BYTES)),
         )
         .route("/plugins/{name}/rollback", post(plugins::rollback))
+        .route("/plugins/{name}/jobs/{job}", post(plugins::run_job))
         .route("/sql/{database}", post(sql::run))
         .route("/kv/{store}", get(kv::list))
         .route("/kv/{store}/{*key}", get(kv::get))

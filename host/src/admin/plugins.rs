@@ -9,7 +9,7 @@ use super::Shared;
 use super::audit::{Via, audit};
 use super::error::ApiError;
 use super::extract::{Body, Json, Parameters, Segments};
-use crate::plugin::Pushed;
+use crate::plugin::{JobReport, Pushed};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,6 +60,16 @@ pub(super) async fn rollback(
     };
     let result = finish(tokio::spawn(work)).await;
     Ok(Answer(audit(via, "plugin rollback", &name, result)?))
+}
+
+/// Runs a job now, outside its schedule: `{changed, summary}`. It goes on when the caller goes away.
+pub(super) async fn run_job(
+    State(admin): State<Shared>,
+    Extension(via): Extension<Via>,
+    Segments((name, job)): Segments<(String, String)>,
+) -> Result<Answer<JobReport>, ApiError> {
+    let result = admin.registry.run_job(&name, &job).await.map_err(ApiError::from);
+    Ok(Answer(audit(via, "plugin job", &format!("{name} {job}"), result)?))
 }
 
 async fn finish(

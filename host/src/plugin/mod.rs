@@ -31,6 +31,7 @@ pub use component::{ComponentError, Hooks, Inspection};
 pub use engine::Engine;
 pub use generation::{CallError, Generation, Hook, Identity};
 pub use ingest::{EventQueue, EventRecord};
+pub use jobs::{JobError, Report as JobReport};
 pub use manifest::{Access, Grants, Instances, Manifest, ManifestError, OnError, SqlGrant};
 pub use meter::Counters;
 pub use registry::{PluginInfo, Pushed, Refusal, Registry};
