@@ -74,6 +74,8 @@ impl App {
             .await
             .with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
+        // Before anything is made that is shown only once: a start that fails from here on shows nothing.
+        let (unix, socket) = socket::listen(data.path())?;
 
         let (store, named, host) = open_stores(&data, &config, clock.clone()).await?;
         let database = named.sql.get(stores::GATEWAY).context("the gateway's database is not there")?;
@@ -129,7 +131,6 @@ impl App {
         let router =
             gateway.router().merge(status::router(status)).merge(admin::over_http(admin.clone(), token));
         let public = tokio::spawn(gateway::serve(listener, router, stopping.clone().cancelled_owned()));
-        let (unix, socket) = socket::listen(data.path())?;
         let local = tokio::spawn(serve_socket(unix, admin::over_socket(admin), stopping.clone()));
         tokio::spawn(metrics::upkeep(recorder, stopping.clone()));
         Ok(Self {

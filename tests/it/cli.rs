@@ -130,6 +130,22 @@ async fn a_newcomer_starts_serves_a_request_and_stops() {
 }
 
 #[test]
+fn a_first_start_that_fails_has_shown_nothing_and_the_next_one_does() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    // In the way of the admin socket.
+    std::fs::create_dir_all(data.join("admin.sock")).unwrap();
+    let failed = run(&["serve", "--listen", "127.0.0.1:0"], &data);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(stderr(&failed).contains("admin.sock") && failed.stdout.is_empty(), "{}", stderr(&failed));
+    std::fs::remove_dir(data.join("admin.sock")).unwrap();
+    let mut server = Newcomer::start(&data);
+    server.line("admin token: tga-");
+    server.line("client key: tg-");
+    server.terminate();
+}
+
+#[test]
 fn the_data_directory_is_for_one_user_and_one_server() {
     let home = tempfile::tempdir().unwrap();
     let data = home.path().join("data");

@@ -25,13 +25,17 @@ pub struct FirstStart {
     pub client_key: Secret,
 }
 
-/// The admin token: the given one from now on, else the one of the last start, else a new one.
+/// The admin token: the given one from now on, else the one of the last start, else a new one. A first start that was cut
+/// short has shown its token to nobody, so that another is made.
 pub(super) async fn admin_token(
     kv: &Kv,
     secret: &[u8; 32],
     given: Option<&Secret>,
 ) -> anyhow::Result<(AdminToken, Option<Secret>)> {
-    let stored = kv.get(TOKEN_HASH).await?.map(|entry| entry.value);
+    let stored = match kv.exists(STARTED).await? {
+        true => kv.get(TOKEN_HASH).await?.map(|entry| entry.value),
+        false => None,
+    };
     let (token, made) = match (given, stored) {
         (Some(given), _) => (given.expose().to_owned(), false),
         (None, Some(stored)) => {
@@ -58,4 +62,30 @@ pub(super) async fn client_key(kv: &Kv, keys: &Keys) -> anyhow::Result<Option<Se
     let key = keys.create(NewKey { name: FIRST_KEY.to_owned(), ..NewKey::default() }).await?;
     kv.set(STARTED, b"1".to_vec(), SetOptions::default()).await?;
     Ok(Some(Secret::new(key)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_store::{KvOptions, Options, Store};
+
+    use super::*;
+
+    const SECRET: [u8; 32] = [1; 32];
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_first_start_that_was_cut_short_is_begun_again() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store"), Options::default()).unwrap();
+        let kv = store.kv("host", KvOptions::default()).unwrap();
+        let keys = Keys::open(store.database("gateway").unwrap(), &SECRET).await.unwrap();
+        let (_, lost) = admin_token(&kv, &SECRET, None).await.unwrap();
+        let (token, shown) = admin_token(&kv, &SECRET, None).await.unwrap();
+        let shown = shown.expect("nobody has seen the first one");
+        assert!(token.verify(shown.expose()) && !token.verify(lost.unwrap().expose()));
+        assert!(client_key(&kv, &keys).await.unwrap().is_some());
+
+        let (token, again) = admin_token(&kv, &SECRET, None).await.unwrap();
+        assert!(again.is_none() && token.verify(shown.expose()));
+        assert!(client_key(&kv, &keys).await.unwrap().is_none());
+    }
 }
