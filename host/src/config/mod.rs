@@ -158,11 +158,8 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
         let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        let mut config = Self::parse(&text, &file, &|name| std::env::var(name).ok())?;
-        if let Some(directory) = path.parent() {
-            config.resolve(directory);
-        }
-        Ok(config)
+        let directory = path.parent().unwrap_or(Path::new(""));
+        parse::parse(&text, &file, directory, &|name| std::env::var(name).ok())
     }
 
     /// Reads a configuration from `text`; `file` is what problems call it, `environment` looks up variables.
@@ -171,15 +168,6 @@ impl Config {
         file: &str,
         environment: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
-        parse::parse(text, file, environment)
-    }
-
-    fn resolve(&mut self, directory: &Path) {
-        self.data = directory.join(&self.data);
-        for plugin in &mut self.plugins {
-            for path in [&mut plugin.file, &mut plugin.manifest].into_iter().flatten() {
-                *path = directory.join(&*path);
-            }
-        }
+        parse::parse(text, file, Path::new(""), environment)
     }
 }

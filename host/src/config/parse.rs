@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use toml::de::DeTable;
@@ -14,10 +15,16 @@ use crate::gateway::Settings;
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-pub(super) fn parse(text: &str, file: &str, environment: Environment<'_>) -> Result<Config, ConfigError> {
+/// `directory` is where relative paths count from.
+pub(super) fn parse(
+    text: &str,
+    file: &str,
+    directory: &Path,
+    environment: Environment<'_>,
+) -> Result<Config, ConfigError> {
     let source = Source::new(file, text);
     let table = DeTable::parse(text).map_err(|error| ConfigError::Invalid(vec![syntax(&source, &error)]))?;
-    let config = top(Section::top(&source, &table), environment);
+    let config = top(Section::top(&source, &table), directory, environment);
     let problems = source.into_problems();
     if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
 }
@@ -34,16 +41,16 @@ fn syntax(source: &Source<'_>, error: &toml::de::Error) -> Problem {
     Problem { file: source.file.to_owned(), line, message }
 }
 
-fn top(section: Section<'_>, environment: Environment<'_>) -> Config {
+fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> Config {
     let defaults = Config::default();
     let config = Config {
         listen: listen(&section).unwrap_or(defaults.listen),
-        data: section.text("data").map_or(defaults.data, Into::into),
+        data: section.text("data").map_or(defaults.data, |path| directory.join(path)),
         workers: section.number("workers", 1..=limits::WORKERS_MOST).and_then(|n| n.try_into().ok()),
         gateway: section.section("gateway").map_or(defaults.gateway, gateway),
         storage: section.section("storage").map_or(defaults.storage, storage),
         accounts: accounts(section.sections("account"), environment),
-        plugins: plugins(section.sections("plugin")),
+        plugins: plugins(section.sections("plugin"), directory),
         kv: named(section.named_sections("kv"), kv),
         sql: named(section.named_sections("sql"), sql),
     };
@@ -204,7 +211,7 @@ fn api_key(section: &Section<'_>, environment: Environment<'_>) -> Option<Secret
     Some(Secret::new(text))
 }
 
-fn plugins(sections: Vec<Section<'_>>) -> Vec<Plugin> {
+fn plugins(sections: Vec<Section<'_>>, directory: &Path) -> Vec<Plugin> {
     let mut names = BTreeSet::new();
     let mut plugins = Vec::new();
     for section in sections {
@@ -221,8 +228,8 @@ fn plugins(sections: Vec<Section<'_>>) -> Vec<Plugin> {
             }
             plugins.push(Plugin {
                 name: name.to_owned(),
-                file: file.map(Into::into),
-                manifest: manifest.map(Into::into),
+                file: file.map(|path| directory.join(path)),
+                manifest: manifest.map(|path| directory.join(path)),
                 enabled,
             });
         }

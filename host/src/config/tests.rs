@@ -349,6 +349,10 @@ fn paths_count_from_the_file_that_names_them() {
     assert_eq!(config.plugins[0].file.as_deref(), Some(Path::new("/abs/p.wasm")));
     assert_eq!(config.plugins[0].manifest, Some(directory.path().join("p.toml")));
 
+    // A default is not in the file, and other commands look for it where they are started.
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(Config::load(&file).unwrap().data, Path::new(limits::DATA));
+
     std::fs::write(&file, "\ndta = 1").unwrap();
     assert_eq!(
         Config::load(&file).unwrap_err().to_string(),
