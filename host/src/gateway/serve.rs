@@ -15,9 +15,9 @@ use std::{
 
 use axum::{Router, body::Body};
 use http::Request;
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{body::Incoming, rt::Executor, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
 };
 use tokio::{
@@ -26,6 +26,7 @@ use tokio::{
     sync::Semaphore,
     time::{Sleep, sleep},
 };
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use super::limits::{CONNECTIONS, DRAIN_TIMEOUT, HEAD_BYTES, HEAD_TIMEOUT, HEADERS, STREAMS, WRITE_TIMEOUT};
@@ -37,9 +38,20 @@ pub struct Peer(pub SocketAddr);
 /// Pause after a failed accept, such as when file descriptors have run out: without it the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves a router until `shutdown` ends, then lets requests in flight finish for a while.
+/// Serves a router until `shutdown` ends, then lets requests in flight finish for a while. Those that do not are cut:
+/// when this returns, nothing runs any more.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
-    let server = Arc::new(builder());
+    serve_and_drain(listener, router, shutdown, DRAIN_TIMEOUT).await;
+}
+
+pub(super) async fn serve_and_drain(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+    drain: Duration,
+) {
+    let tasks = Tasks::default();
+    let server = Arc::new(builder(tasks.clone()));
     let graceful = GracefulShutdown::new();
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut shutdown = pin!(shutdown);
@@ -55,7 +67,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
         match accepted {
             Ok((stream, peer)) => {
                 let (server, router, watcher) = (server.clone(), router.clone(), graceful.watcher());
-                tokio::spawn(async move {
+                tasks.execute(async move {
                     connection(&server, stream, Peer(peer), router, watcher).await;
                     drop(place);
                 });
@@ -67,13 +79,39 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
         }
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still running at the end of the drain time");
+        tasks.cut().await;
     }
 }
 
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+/// The tasks of connections, and of streams on them.
+#[derive(Clone, Default)]
+struct Tasks {
+    all: TaskTracker,
+    cut: CancellationToken,
+}
+
+impl Tasks {
+    /// Drops what runs, so that it is settled and recorded while somebody still takes it.
+    async fn cut(self) {
+        self.cut.cancel();
+        self.all.close();
+        self.all.wait().await;
+    }
+}
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, future: F) {
+        let cut = self.cut.clone();
+        self.all.spawn(async move {
+            cut.run_until_cancelled(future).await;
+        });
+    }
+}
+
+fn builder(tasks: Tasks) -> Builder<Tasks> {
+    let mut builder = Builder::new(tasks);
     let mut http1 = builder.http1();
     http1
         .timer(TokioTimer::new())
@@ -90,7 +128,7 @@ fn builder() -> Builder<TokioExecutor> {
 }
 
 async fn connection(
-    server: &Builder<TokioExecutor>,
+    server: &Builder<Tasks>,
     stream: TcpStream,
     peer: Peer,
     router: Router,

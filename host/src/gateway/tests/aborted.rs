@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use http::Method;
-use http_body_util::BodyExt;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::support::{BREAK, Upstream, World, streaming_upstream};
-use crate::gateway::Settings;
+use crate::gateway::{Settings, serve::serve_and_drain};
 
 const STREAM: &str = r#"{"model":"m","stream":true,"messages":[{"content":"123456"}]}"#;
 const EVENT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"abcdef\"}}]}\n\n";
@@ -62,6 +64,26 @@ async fn a_client_that_leaves_before_the_first_byte_is_recorded() {
     }
     let event = world.event().await;
     assert_eq!((event.status_code, event.input_tokens, event.output_tokens), (499, 2, 0));
+}
+
+#[tokio::test]
+async fn what_outlasts_the_drain_is_cut_and_recorded_before_serving_ends() {
+    let (upstream, feed) = streaming_upstream().await;
+    let world = World::start(vec![upstream.account("main")]).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1/chat/completions", listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let stopped = stop.clone().cancelled_owned();
+    let served =
+        tokio::spawn(serve_and_drain(listener, world.gateway.router(), stopped, Duration::from_millis(10)));
+    feed.send(EVENT).await.unwrap();
+    let request = Request::post(url).header("authorization", format!("Bearer {}", world.key));
+    let mut response = world.request(request.body(Full::from(STREAM)).unwrap()).await;
+    response.body_mut().frame().await.unwrap().unwrap();
+    stop.cancel();
+    served.await.unwrap();
+    assert_eq!(world.gateway.in_flight(), 0);
+    assert_eq!((world.event().await.status_code, world.event().await.output_tokens), (499, 2));
 }
 
 #[tokio::test]
