@@ -44,6 +44,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) body: Bytes,
     /// How long to wait for the answer's head.
     pub(super) timeout: Duration,
+    /// When the request has taken too long, whatever is tried.
+    pub(super) deadline: Instant,
 }
 
 /// Why an account gave no answer that is worth passing on.
@@ -86,8 +88,8 @@ impl Upstreams {
         outgoing: &Outgoing<'_>,
     ) -> Result<Response<Incoming>, Failure> {
         let begun = Instant::now();
-        let sent =
-            tokio::time::timeout(outgoing.timeout, self.client.request(request(account, outgoing)?)).await;
+        let timeout = outgoing.timeout.min(outgoing.deadline.saturating_duration_since(begun));
+        let sent = tokio::time::timeout(timeout, self.client.request(request(account, outgoing)?)).await;
         let failure = match sent {
             Ok(Ok(response)) if !is_trouble(response.status()) => {
                 account.answered(begun.elapsed());
@@ -95,7 +97,7 @@ impl Upstreams {
             }
             Ok(Ok(response)) => refused(account.dialect, response).await,
             Ok(Err(error)) => unreachable(&error),
-            Err(_) => timed_out(outgoing.timeout),
+            Err(_) => timed_out(timeout),
         };
         account.failed();
         Err(failure)

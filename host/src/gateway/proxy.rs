@@ -263,7 +263,9 @@ async fn run(
     let mut candidates = inner.accounts.candidates(endpoint.dialect, &read.model);
     let first = candidates.next().ok_or_else(unknown)?;
     let timeout = if read.streaming { settings.first_byte_timeout } else { settings.answer_timeout };
-    let outgoing = Outgoing { endpoint, query: parts.uri.query(), headers: &parts.headers, body, timeout };
+    let deadline = client.arrived + settings.total_timeout;
+    let (query, headers) = (parts.uri.query(), &parts.headers);
+    let outgoing = Outgoing { endpoint, query, headers, body, timeout, deadline };
     let request = asked(endpoint, client, read);
     let verdict = admit_both(inner, client, &request, &first).await?;
     let answer = attempt(inner, client, &request, &outgoing, (first, verdict), candidates).await?;
@@ -348,7 +350,8 @@ async fn attempt(
             }
             refused => refusals.note(refused),
         }
-        let next = if attempts < ATTEMPTS { candidates.next() } else { None };
+        let may_try = attempts < ATTEMPTS && Instant::now() < outgoing.deadline;
+        let next = if may_try { candidates.next() } else { None };
         let Some(next) = next else {
             return Err(last.map_or_else(|| refusals.problem().into(), Stop::from));
         };

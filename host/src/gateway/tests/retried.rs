@@ -124,3 +124,14 @@ async fn an_error_of_the_clients_own_making_passes_unchanged_and_is_not_retried(
         assert_eq!(event.error_message.as_deref(), Some("bad temperature"));
     }
 }
+
+#[tokio::test]
+async fn the_time_for_a_request_bounds_all_attempts_together() {
+    let settings = Settings { total_timeout: Duration::from_millis(50), ..Settings::default() };
+    let upstream = Upstream::start(|_| None).await;
+    let world = World::with(two(&upstream), settings).await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), world.chat(CHAT)).await.expect("in time");
+    assert_eq!(answer.status, 504);
+    assert_eq!(upstream.seen().len(), 1, "there is no time for a second attempt");
+    assert_eq!(world.event().await.status_code, 504);
+}
