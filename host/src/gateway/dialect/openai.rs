@@ -37,8 +37,17 @@ pub(super) fn credentials(headers: &HeaderMap) -> Option<&str> {
 }
 
 pub(super) fn is_credential(name: &HeaderName) -> bool {
-    // An organization or project of the client's own does not exist for the account's key.
-    matches!(name.as_str(), "authorization" | "api-key" | "openai-organization" | "openai-project")
+    // Some upstreams prefer one of the other keys to the account's; and an organization or project of the client's own
+    // does not exist for the account.
+    matches!(
+        name.as_str(),
+        "authorization"
+            | "api-key"
+            | "x-api-key"
+            | "x-goog-api-key"
+            | "openai-organization"
+            | "openai-project"
+    )
 }
 
 pub(super) fn tells_account(name: &HeaderName) -> bool {

@@ -49,6 +49,7 @@ async fn the_upstream_sees_the_accounts_key_and_the_very_body_but_nothing_of_the
     let request = Request::post(format!("{}/v1/chat/completions?a=b", world.url))
         .header("authorization", format!("Bearer {}", world.key))
         .header("cookie", "secret")
+        .header("x-api-key", "theirs")
         .header("openai-organization", "theirs")
         .header("x-forwarded-for", "10.0.0.1")
         .header("accept-encoding", "gzip")
@@ -66,7 +67,9 @@ async fn the_upstream_sees_the_accounts_key_and_the_very_body_but_nothing_of_the
     let seen = upstream.seen().remove(0);
     assert_eq!((seen.path.as_str(), seen.key()), ("/below/v1/chat/completions?a=b", "main"));
     assert_eq!(seen.body, CHAT);
-    for absent in ["cookie", "openai-organization", "x-forwarded-for", "x-own-hop", "transfer-encoding"] {
+    for absent in
+        ["cookie", "x-api-key", "openai-organization", "x-forwarded-for", "x-own-hop", "transfer-encoding"]
+    {
         assert!(!seen.headers.contains_key(absent), "{absent}");
     }
     assert_eq!(seen.headers["accept-encoding"], "identity");
