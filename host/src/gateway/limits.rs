@@ -87,6 +87,10 @@ pub(super) const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(50);
 /// How long an upstream's own list of models is believed.
 pub(super) const MODELS_TTL: Duration = Duration::from_secs(300);
 
+/// How long an upstream that did not list its models is not asked again: it must not slow down every client, and its
+/// models should be back soon after it is.
+pub(super) const MODELS_FAILED_TTL: Duration = Duration::from_secs(10);
+
 /// Time for asking an upstream for its models; without an answer they are left out.
 pub(super) const MODELS_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -1,8 +1,12 @@
 //! `/v1/models`: what a client may use. Answered here, so that it costs no account anything and needs no admission.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use axum::{body::Body, extract::Path, response::Response};
+use axum::{
+    body::Body,
+    extract::{Path, rejection::PathRejection},
+    response::Response,
+};
 use futures_util::future::join_all;
 use http::Request;
 use http_body::Body as _;
@@ -14,7 +18,7 @@ use super::{
     dialect::Dialect,
     error::{Class, Problem},
     flight::{End, bounded},
-    limits::{MODELS_BYTES, MODELS_TIMEOUT, MODELS_TTL},
+    limits::{MODELS_BYTES, MODELS_FAILED_TTL, MODELS_TIMEOUT, MODELS_TTL},
     proxy::{Admitted, Inner, identify, refuse, with_id},
 };
 use crate::plugin::admission::Ending;
@@ -25,11 +29,18 @@ const PATH: &str = "/v1/models";
 const LISTINGS: u64 = 4_096;
 
 /// What upstreams said they serve, for accounts that are not restricted to some models.
-pub(super) struct Listings(Cache<Arc<str>, Arc<[String]>>);
+pub(super) struct Listings {
+    known: Cache<Arc<str>, Arc<[String]>>,
+    /// Accounts whose upstream did not say.
+    pub(super) failed: Cache<Arc<str>, ()>,
+}
 
 impl Listings {
     pub(super) fn new() -> Listings {
-        Listings(Cache::builder().max_capacity(LISTINGS).time_to_live(MODELS_TTL).build())
+        Listings {
+            known: Cache::builder().max_capacity(LISTINGS).time_to_live(MODELS_TTL).build(),
+            failed: Cache::builder().max_capacity(LISTINGS).time_to_live(MODELS_FAILED_TTL).build(),
+        }
     }
 }
 
@@ -37,10 +48,15 @@ pub(super) async fn list(inner: Arc<Inner>, request: Request<Body>) -> Response 
     answer(inner, request, |dialect, models| Ok(dialect.models(models))).await
 }
 
-pub(super) async fn show(inner: Arc<Inner>, Path(id): Path<String>, request: Request<Body>) -> Response {
-    answer(inner, request, |dialect, models| match models.contains(&id) {
-        true => Ok(dialect.model(&id)),
-        false => Err(Problem::of(Class::Model, "model", unknown(&id))),
+pub(super) async fn show(
+    inner: Arc<Inner>,
+    path: Result<Path<String>, PathRejection>,
+    request: Request<Body>,
+) -> Response {
+    answer(inner, request, |dialect, models| match path {
+        Ok(Path(id)) if models.contains(&id) => Ok(dialect.model(&id)),
+        Ok(Path(id)) => Err(Problem::of(Class::Model, "model", unknown(&id))),
+        Err(_) => Err(Problem::of(Class::Invalid, "model", "the model's name is not UTF-8")),
     })
     .await
 }
@@ -85,20 +101,24 @@ async fn served(inner: &Inner, account: &Arc<Account>) -> Arc<[String]> {
     if !account.models().is_empty() {
         return account.models().into();
     }
-    if let Some(listed) = inner.listings.0.get(&account.name) {
+    if let Some(listed) = inner.listings.known.get(&account.name) {
         return listed;
     }
-    let asked: Duration = MODELS_TIMEOUT;
-    let asked =
-        tokio::time::timeout(asked, inner.upstreams.get(account, PATH, MODELS_BYTES)).await.ok().flatten();
-    let listed = asked.and_then(|body| serde_json::from_slice::<Listed>(&body).ok()).unwrap_or_default();
+    if inner.listings.failed.contains_key(&account.name) {
+        return Arc::default();
+    }
+    let asked = tokio::time::timeout(MODELS_TIMEOUT, inner.upstreams.get(account, PATH, MODELS_BYTES));
+    let asked = asked.await.ok().flatten();
+    let Some(listed) = asked.and_then(|body| serde_json::from_slice::<Listed>(&body).ok()) else {
+        inner.listings.failed.insert(account.name.clone(), ());
+        return Arc::default();
+    };
     let listed: Arc<[String]> = listed.data.into_iter().map(|model| model.id).collect();
-    // An empty list is kept as well: an upstream that does not answer must not slow down every client.
-    inner.listings.0.insert(account.name.clone(), listed.clone());
+    inner.listings.known.insert(account.name.clone(), listed.clone());
     listed
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Listed {
     data: Vec<ListedModel>,
 }

@@ -111,6 +111,8 @@ async fn unknown_paths_and_methods_are_answered_in_openais_shape() {
         (Method::POST, "/", 404),
         (Method::GET, "/v1/chat/completions", 405),
         (Method::DELETE, "/v1/models", 405),
+        (Method::GET, "/v1/models/none", 404),
+        (Method::GET, "/v1/models/%ff", 400),
     ] {
         let answer = whole(world.send(method, path, "").await).await;
         assert_eq!(answer.status, status, "{path}");

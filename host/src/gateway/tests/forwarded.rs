@@ -1,5 +1,10 @@
 //! Requests that go well.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use http::{Method, Request};
 use http_body_util::Full;
 use serde_json::json;
@@ -155,4 +160,29 @@ async fn requests_in_flight_end_well_after_the_order_to_stop() {
     drop(feed);
     assert_eq!(whole(response).await.body, "data: [DONE]\n\n");
     assert_eq!(world.event().await.status_code, 200);
+}
+
+#[tokio::test]
+async fn an_upstream_that_could_not_list_its_models_is_soon_asked_again() {
+    let down = Arc::new(AtomicBool::new(true));
+    let state = down.clone();
+    let upstream = Upstream::start(move |_| {
+        Some(match state.load(Ordering::Relaxed) {
+            true => json_response(500, "{}"),
+            false => json_response(200, r#"{"data":[{"id":"open-1"}]}"#),
+        })
+    })
+    .await;
+    let account = AccountSpec { models: Vec::new(), ..upstream.account("open") };
+    let world = World::start(vec![account]).await;
+    let models = async || {
+        let listed = whole(world.send(Method::GET, "/v1/models", "").await).await.json();
+        listed["data"].as_array().unwrap().len()
+    };
+    assert_eq!(models().await, 0);
+    down.store(false, Ordering::Relaxed);
+    assert_eq!((models().await, upstream.seen().len()), (0, 1), "it is not asked at once");
+    // As time does, long before a list that was given is forgotten.
+    world.gateway.0.listings.failed.invalidate_all();
+    assert_eq!(models().await, 1);
 }
