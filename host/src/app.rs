@@ -22,10 +22,11 @@ use tollgate_store::{Clock, KvOptions, Options, Store};
 
 use crate::admin::{self, Admin};
 use crate::capability::Stores;
-use crate::config::{Config, Secret};
+use crate::config::Config;
 use crate::gateway::{self, Gateway};
 use crate::keys::Keys;
 use crate::plugin::{Admissions, Registry, registry};
+use crate::secret::Secret;
 use data::DataDirectory;
 use socket::SocketFile;
 use status::Status;

@@ -11,3 +11,4 @@ pub mod config;
 pub mod gateway;
 pub mod keys;
 pub mod plugin;
+pub mod secret;

@@ -4,8 +4,8 @@ use anyhow::Context as _;
 use tollgate_store::{Kv, SetOptions};
 
 use crate::admin::AdminToken;
-use crate::config::Secret;
 use crate::keys::{Keys, NewKey};
+use crate::secret::Secret;
 
 /// Key of the token's hash in the host's own kv store.
 const TOKEN_HASH: &str = "admin-token-hash";

@@ -2,8 +2,7 @@
 
 use anyhow::Context as _;
 
-use crate::config;
-use crate::gateway::{Account, AccountSpec, Accounts, Dialect, Secret, demo};
+use crate::gateway::{Account, AccountSpec, Accounts, demo};
 
 /// The accounts, and what others need to know of them.
 pub(super) struct Upstreams {
@@ -15,26 +14,16 @@ pub(super) struct Upstreams {
 }
 
 /// Makes the accounts; without any it starts the demo upstream as account `demo`.
-pub(super) async fn open(configured: Vec<config::Account>) -> anyhow::Result<Upstreams> {
+pub(super) async fn open(configured: Vec<AccountSpec>) -> anyhow::Result<Upstreams> {
     let demo = configured.is_empty();
     let specs = if demo {
         let address = demo::start().await.context("cannot start the demo upstream")?;
         vec![demo::account(address)]
     } else {
-        configured.into_iter().map(spec).collect()
+        configured
     };
     let accounts = specs.into_iter().map(Account::new).collect::<Result<Vec<_>, _>>()?;
     let named =
         accounts.iter().map(|account| (account.name.to_string(), account.key_hash.to_string())).collect();
     Ok(Upstreams { accounts: Accounts::new(accounts), named, demo })
-}
-
-fn spec(account: config::Account) -> AccountSpec {
-    let config::Account { name, dialect, base_url, api_key, models, weight, priority, rpm, tpm, rpd } =
-        account;
-    let dialect = match dialect {
-        config::Dialect::OpenAi => Dialect::OpenAi,
-    };
-    let api_key = Secret::new(api_key.expose());
-    AccountSpec { name, dialect, base_url, api_key, models, weight, priority, rpm, tpm, rpd }
 }

@@ -10,7 +10,8 @@ use super::args::{Connection, LogFormat, Serve};
 use super::failure::Failure;
 use super::output;
 use crate::app::{App, FirstStart};
-use crate::config::{Config, ConfigError, Secret};
+use crate::config::{Config, ConfigError};
+use crate::secret::Secret;
 
 /// Variable with the log filter, such as `debug` or `tollgate=debug,info`.
 const LOG: &str = "TOLLGATE_LOG";

@@ -7,7 +7,6 @@ mod error;
 pub mod limits;
 mod parse;
 mod reader;
-mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -15,10 +14,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::gateway::Settings;
+use crate::gateway::{AccountSpec, Settings};
 
 pub use error::{ConfigError, Problem};
-pub use secret::Secret;
 
 /// Everything `tollgate serve` can be told. [`Config::default`] is what runs without a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +32,7 @@ pub struct Config {
     /// How much the store may keep in memory, and how it commits.
     pub storage: Storage,
     /// Upstream accounts; empty: the demo upstream serves.
-    pub accounts: Vec<Account>,
+    pub accounts: Vec<AccountSpec>,
     /// Plugins beyond, or in place of, the shipped ones.
     pub plugins: Vec<Plugin>,
     /// Named kv stores by name.
@@ -54,39 +52,6 @@ pub struct Storage {
     pub event_queue_bytes: u64,
     /// Two fsyncs a commit, so that recovery trusts no checksum.
     pub two_phase: bool,
-}
-
-/// The style of an API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
-    /// `/v1/chat/completions` and its family.
-    OpenAi,
-}
-
-/// One upstream account.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Account {
-    /// Unique name.
-    pub name: String,
-    /// The style of its API.
-    pub dialect: Dialect,
-    /// Absolute http or https URL that ends without a slash, up to and including its version, such as
-    /// `https://api.openai.com/v1`.
-    pub base_url: String,
-    /// Sent upstream, never shown.
-    pub api_key: Secret,
-    /// Models it serves; empty: any.
-    pub models: Vec<String>,
-    /// Its share among accounts of one priority, at least 1.
-    pub weight: u32,
-    /// Lower numbers are tried first.
-    pub priority: u32,
-    /// Requests in any 60 s.
-    pub rpm: Option<u64>,
-    /// Tokens in any 60 s.
-    pub tpm: Option<u64>,
-    /// Requests in any 24 h.
-    pub rpd: Option<u64>,
 }
 
 /// One `[[plugin]]`.

@@ -9,9 +9,9 @@ use toml::de::DeTable;
 
 use super::error::{ConfigError, Problem};
 use super::reader::{Section, Source};
-use super::{Account, Acknowledge, Config, Dialect, KvStore, Plugin, Secret, SqlDatabase, Storage, limits};
-
-use crate::gateway::Settings;
+use super::{Acknowledge, Config, KvStore, Plugin, SqlDatabase, Storage, limits};
+use crate::gateway::{AccountSpec, Dialect, Settings};
+use crate::secret::Secret;
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -109,7 +109,7 @@ fn bytes(section: &Section<'_>, key: &'static str, most: u64, default: usize) ->
     section.number(key, 1..=most).and_then(|number| number.try_into().ok()).unwrap_or(default)
 }
 
-fn accounts(sections: Vec<Section<'_>>, environment: Environment<'_>) -> Vec<Account> {
+fn accounts(sections: Vec<Section<'_>>, environment: Environment<'_>) -> Vec<AccountSpec> {
     let mut names = BTreeSet::new();
     let mut accounts = Vec::new();
     for section in sections {
@@ -125,9 +125,9 @@ fn accounts(sections: Vec<Section<'_>>, environment: Environment<'_>) -> Vec<Acc
     accounts
 }
 
-fn account(section: &Section<'_>, environment: Environment<'_>) -> Option<Account> {
+fn account(section: &Section<'_>, environment: Environment<'_>) -> Option<AccountSpec> {
     let name = section.required_name("name");
-    let dialect = section.choice("dialect", &[("openai", Dialect::OpenAi)]);
+    let dialect = section.choice("dialect", &Dialect::ALL.map(|dialect| (dialect.name(), dialect)));
     let base_url = base_url(section);
     let api_key = api_key(section, environment);
     let rate = |key| section.number(key, 1..=limits::RATE_MOST);
@@ -135,7 +135,7 @@ fn account(section: &Section<'_>, environment: Environment<'_>) -> Option<Accoun
     let (models, weight) = (section.texts("models"), small("weight", 1..=limits::WEIGHT_MOST));
     let priority = small("priority", 0..=u64::from(u32::MAX));
     let (rpm, tpm, rpd) = (rate("rpm"), rate("tpm"), rate("rpd"));
-    Some(Account {
+    Some(AccountSpec {
         name: name?.to_owned(),
         dialect: dialect.unwrap_or(Dialect::OpenAi),
         base_url: base_url?,

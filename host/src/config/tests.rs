@@ -2,6 +2,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::gateway::Dialect;
+use crate::secret::Secret;
 
 const ACCOUNT: &str =
     "[[account]]\nname = \"a\"\nbase_url = \"https://api.example.com/v1\"\napi_key = \"sk-1\"\n";
@@ -81,7 +83,7 @@ fn every_key_arrives() {
         "#,
     )
     .unwrap();
-    let account = |name: &str, base_url: &str, key: &str| Account {
+    let account = |name: &str, base_url: &str, key: &str| AccountSpec {
         name: name.to_owned(),
         dialect: Dialect::OpenAi,
         base_url: base_url.to_owned(),
@@ -109,7 +111,7 @@ fn every_key_arrives() {
         },
         storage: Storage { page_cache_bytes: 1, kv_cache_bytes: 0, event_queue_bytes: 5, two_phase: true },
         accounts: vec![
-            Account {
+            AccountSpec {
                 models: vec!["m1".to_owned(), "m2".to_owned()],
                 weight: 7,
                 priority: 2,

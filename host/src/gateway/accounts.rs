@@ -18,32 +18,13 @@ use super::{
     dialect::{Dialect, Endpoint},
     limits::{CANDIDATES, FAILURE_LATENCY, LATENCY_DECAY},
 };
-use crate::plugin::admission::{Limits, Subject, SubjectKind};
-
-/// A credential. It has no `Display`, and its `Debug` hides it.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(Box<str>);
-
-impl Secret {
-    /// Wraps a credential.
-    pub fn new(value: impl Into<Box<str>>) -> Secret {
-        Secret(value.into())
-    }
-
-    /// The credential itself, to be put into a request and nowhere else.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
+use crate::{
+    plugin::admission::{Limits, Subject, SubjectKind},
+    secret::Secret,
+};
 
 /// An account as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AccountSpec {
     /// Its name, unique.
     pub name: String,

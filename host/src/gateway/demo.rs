@@ -17,11 +17,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
-use super::{
-    accounts::{AccountSpec, Secret},
-    dialect::Dialect,
-    serve,
-};
+use super::{accounts::AccountSpec, dialect::Dialect, serve};
+use crate::secret::Secret;
 
 /// The models that it lists; it answers for any.
 pub const MODELS: [&str; 2] = ["demo-chat", "demo-embedding"];

@@ -25,7 +25,7 @@ use std::{io, sync::Arc, time::Duration};
 use axum::Router;
 use tollgate_store::Clock;
 
-pub use accounts::{Account, AccountError, AccountSpec, Accounts, Secret};
+pub use accounts::{Account, AccountError, AccountSpec, Accounts};
 pub use dialect::Dialect;
 pub use serve::{Peer, serve};
 

@@ -49,11 +49,6 @@ impl Dialect {
         }
     }
 
-    /// The dialect of a name.
-    pub fn parse(name: &str) -> Option<Dialect> {
-        Dialect::ALL.into_iter().find(|dialect| dialect.name() == name)
-    }
-
     /// The paths that are forwarded.
     pub(super) fn endpoints(self) -> &'static [Endpoint] {
         match self {

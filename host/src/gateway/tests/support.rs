@@ -23,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 use tollgate_store::{Options, Queue, Store};
 
 use crate::{
-    gateway::{Account, AccountSpec, Accounts, Dialect, Gateway, Parts, Secret, Settings, serve},
+    gateway::{Account, AccountSpec, Accounts, Dialect, Gateway, Parts, Settings, serve},
     keys::{Keys, NewKey},
     plugin::{Admissions, EventQueue, EventRecord},
+    secret::Secret,
 };
 
 /// A request as the upstream saw it.

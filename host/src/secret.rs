@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A key or token. Its `Debug` form is fixed; [`Secret::expose`] is the only way to the text.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
