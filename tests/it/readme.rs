@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use tollgate::config::Config;
+
 /// The address in the README; the test takes a free one instead, so that it meets no other server.
 const ADDRESS: &str = "127.0.0.1:8080";
 
@@ -59,4 +61,21 @@ fn the_plugin_in_the_readme_is_the_example_that_compiles() {
         readme.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap_or_default();
     let example = std::fs::read_to_string(root.join("plugins/guest/examples/weekdays.rs")).unwrap();
     assert_eq!(shown, example);
+}
+
+#[test]
+fn the_configurations_in_the_readme_are_understood() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let blocks = readme.split("\n```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut last = None;
+    for block in blocks {
+        let parsed = Config::parse(block, "README.md", &|_| Some("key".to_owned()));
+        last = Some(parsed.unwrap_or_else(|error| panic!("{error}\n{block}")));
+    }
+    // The last one shows the defaults, but for what has none.
+    let shown = last.expect("there is a configuration");
+    let default = Config::default();
+    assert_eq!((shown.listen, shown.data), (default.listen, default.data));
+    assert_eq!((shown.gateway, shown.storage), (default.gateway, default.storage));
 }
