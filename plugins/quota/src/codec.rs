@@ -40,20 +40,21 @@ pub(crate) fn encode(ledger: &Ledger) -> Vec<u8> {
     for count in [ledger.seconds.len(), ledger.quarters.len(), ledger.leases.len()] {
         value.extend((count as u16).to_le_bytes());
     }
+    // Each as one number, which is one store: this and the reading back are most of what an admission computes.
     for second in &ledger.seconds {
-        value.extend(second.index.to_le_bytes());
-        value.extend(second.requests.to_le_bytes());
-        value.extend(second.tokens.to_le_bytes());
+        let Second { index, requests, tokens } = *second;
+        let whole = u128::from(index) | u128::from(requests) << 32 | u128::from(tokens) << 64;
+        value.extend_from_slice(&whole.to_le_bytes());
     }
     for quarter in &ledger.quarters {
-        value.extend(quarter.index.to_le_bytes());
-        value.extend(quarter.requests.to_le_bytes());
+        let whole = u64::from(quarter.index) | u64::from(quarter.requests) << 32;
+        value.extend_from_slice(&whole.to_le_bytes());
     }
     for lease in &ledger.leases {
-        value.extend(lease.id.to_le_bytes());
-        value.extend(lease.tokens.to_le_bytes());
-        value.extend(lease.second.to_le_bytes());
-        value.extend(lease.expires.to_le_bytes());
+        let charge = u128::from(lease.id) | u128::from(lease.tokens) << 64;
+        let times = u64::from(lease.second) | u64::from(lease.expires) << 32;
+        value.extend_from_slice(&charge.to_le_bytes());
+        value.extend_from_slice(&times.to_le_bytes());
         value.push(u8::from(lease.daily));
     }
     value
@@ -92,31 +93,34 @@ fn read(value: &[u8], ledger: &mut Ledger) -> Option<()> {
     if !bounded || rest.len() != size {
         return None;
     }
-    for _ in 0..seconds {
-        ledger.seconds.push(Second {
-            index: u32::from_le_bytes(take(rest)?),
-            requests: u32::from_le_bytes(take(rest)?),
-            tokens: u64::from_le_bytes(take(rest)?),
-        });
-    }
-    for _ in 0..quarters {
-        ledger.quarters.push(Quarter {
-            index: u32::from_le_bytes(take(rest)?),
-            requests: u32::from_le_bytes(take(rest)?),
-        });
-    }
-    for _ in 0..leases {
+    ledger.seconds.extend(records(rest, seconds)?.iter().map(|record| {
+        let whole = u128::from_le_bytes(*record);
+        Second { index: whole as u32, requests: (whole >> 32) as u32, tokens: (whole >> 64) as u64 }
+    }));
+    ledger.quarters.extend(records(rest, quarters)?.iter().map(|record| {
+        let whole = u64::from_le_bytes(*record);
+        Quarter { index: whole as u32, requests: (whole >> 32) as u32 }
+    }));
+    for mut lease in records::<LEASE_BYTES>(rest, leases)?.iter().map(<[u8; LEASE_BYTES]>::as_slice) {
+        let lease = &mut lease;
         ledger.leases.push(Lease {
-            id: u64::from_le_bytes(take(rest)?),
-            tokens: u64::from_le_bytes(take(rest)?),
-            second: u32::from_le_bytes(take(rest)?),
-            expires: u32::from_le_bytes(take(rest)?),
-            daily: take::<1>(rest)? != [0],
+            id: u64::from_le_bytes(take(lease)?),
+            tokens: u64::from_le_bytes(take(lease)?),
+            second: u32::from_le_bytes(take(lease)?),
+            expires: u32::from_le_bytes(take(lease)?),
+            daily: take(lease)? != [0],
         });
     }
     let ordered = ledger.seconds.is_sorted_by(|a, b| a.index < b.index)
         && ledger.quarters.is_sorted_by(|a, b| a.index < b.index);
     ordered.then_some(())
+}
+
+/// The next `count` records of `N` bytes.
+fn records<'a, const N: usize>(rest: &mut &'a [u8], count: usize) -> Option<&'a [[u8; N]]> {
+    let (head, tail) = rest.split_at_checked(count * N)?;
+    *rest = tail;
+    Some(head.as_chunks().0)
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

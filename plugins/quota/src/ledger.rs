@@ -166,8 +166,10 @@ impl Ledger {
         self.now_ms = self.now_ms.max(now_ms);
         let second = second_of(self.now_ms);
         let quarter = second / QUARTER_SECONDS;
-        self.seconds.retain(|bucket| bucket.index.saturating_add(SECONDS) > second);
-        self.quarters.retain(|bucket| bucket.index.saturating_add(QUARTERS) > quarter);
+        let gone = self.seconds.partition_point(|bucket| bucket.index.saturating_add(SECONDS) <= second);
+        self.seconds.drain(..gone);
+        let gone = self.quarters.partition_point(|bucket| bucket.index.saturating_add(QUARTERS) <= quarter);
+        self.quarters.drain(..gone);
         self.leases.retain(|lease| lease.expires > second);
     }
 
