@@ -6,6 +6,10 @@ use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::answers;
+use crate::options::Workload;
+use crate::sample::Sample;
+
 /// One target's load.
 pub struct Load {
     address: String,
@@ -13,21 +17,11 @@ pub struct Load {
     connections: usize,
 }
 
-/// What one measurement saw.
-#[derive(Default)]
-pub struct Sample {
-    /// Latencies in µs, sorted.
-    latencies: Vec<u32>,
-    length: Duration,
-    /// CPU time of the target's process.
-    pub cpu: Duration,
-}
-
 impl Load {
     /// Chat requests to `url` with bearer `key`.
-    pub fn new(url: &str, key: &str, connections: usize) -> Load {
+    pub fn new(url: &str, key: &str, workload: Workload, connections: usize) -> Load {
         let address = url.trim_start_matches("http://").to_owned();
-        let body = r#"{"model":"gpt-test","max_tokens":64,"messages":[{"role":"system","content":"You answer in one short sentence, politely and to the point."},{"role":"user","content":"What is the capital of France, and how many people live there?"}]}"#;
+        let body = answers::request(workload);
         let request = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\n\
              content-type: application/json\r\nuser-agent: tollgate-bench\r\ncontent-length: {}\r\n\r\n{body}",
@@ -53,27 +47,7 @@ impl Load {
             }
             anyhow::Ok(all)
         });
-        let mut latencies = latencies.await?;
-        latencies.sort_unstable();
-        Ok(Sample { latencies, length: start.elapsed(), cpu: Duration::ZERO })
-    }
-}
-
-impl Sample {
-    /// Requests a second.
-    pub fn rate(&self) -> f64 {
-        self.latencies.len() as f64 / self.length.as_secs_f64()
-    }
-
-    /// A percentile of the latency, in µs.
-    pub fn percentile(&self, share: f64) -> f64 {
-        let place = (self.latencies.len() as f64 * share) as usize;
-        self.latencies.get(place).copied().map_or(f64::NAN, f64::from)
-    }
-
-    /// CPU time of the target for one request, in µs.
-    pub fn cpu_per_request(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.latencies.len() as f64
+        Ok(Sample::new(latencies.await?, start.elapsed()))
     }
 }
 
@@ -90,26 +64,48 @@ async fn one_connection(address: &str, request: &[u8], until: Instant) -> Result
     Ok(latencies)
 }
 
-/// Reads one answer with a content-length.
+/// How the end of an answer is known.
+enum End {
+    /// By its length, head included.
+    At(usize),
+    /// By the last, empty chunk.
+    Chunk,
+}
+
+impl End {
+    fn reached(&self, buffer: &[u8]) -> bool {
+        match self {
+            End::At(length) => buffer.len() >= *length,
+            End::Chunk => buffer.ends_with(b"\r\n0\r\n\r\n"),
+        }
+    }
+}
+
 async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<()> {
     buffer.clear();
-    loop {
+    let mut end = None;
+    while !end.as_ref().is_some_and(|end: &End| end.reached(buffer)) {
         if stream.read_buf(buffer).await? == 0 {
             bail!("the connection was closed");
         }
-        if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-            let head = std::str::from_utf8(&buffer[..end])?.to_ascii_lowercase();
-            if !head.starts_with("http/1.1 200") {
-                bail!("not a 200: {head}");
-            }
-            let length = head.split("\r\n").find_map(|line| line.strip_prefix("content-length:"));
-            let length: usize = length.context("no content-length")?.trim().parse()?;
-            while buffer.len() < end + 4 + length {
-                if stream.read_buf(buffer).await? == 0 {
-                    bail!("the connection was closed in an answer");
-                }
-            }
-            return Ok(());
+        if end.is_none() {
+            end = end_of(buffer)?;
         }
     }
+    Ok(())
+}
+
+/// Once the head is there.
+fn end_of(buffer: &[u8]) -> Result<Option<End>> {
+    let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let text = std::str::from_utf8(&buffer[..head])?.to_ascii_lowercase();
+    if !text.starts_with("http/1.1 200") {
+        bail!("not a 200: {text}");
+    }
+    if text.contains("\r\ntransfer-encoding: chunked") {
+        return Ok(Some(End::Chunk));
+    }
+    let length = text.split("\r\n").find_map(|line| line.strip_prefix("content-length:"));
+    let length: usize = length.context("neither a content-length nor chunks")?.trim().parse()?;
+    Ok(Some(End::At(head + 4 + length)))
 }

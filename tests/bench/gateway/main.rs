@@ -1,8 +1,8 @@
-//! The whole gateway beside a bare proxy and the upstream itself, interleaved in one run.
+//! The whole gateway beside the upstream itself, a bare proxy and nginx, interleaved in one run.
 //!
-//! `cargo bench --bench gateway` prints requests a second, latency and CPU time a request for each of the three; only
-//! the ratios within one run mean anything. Each runs in a process of its own, so that its CPU time can be read.
-//! `-- --connections N --seconds N --rounds N` change the load.
+//! `cargo bench --bench gateway` prints requests a second, latency and CPU time a request for each; only the ratios within
+//! one run mean anything. Each runs in processes of its own, so that their CPU time can be read. nginx is left out where it
+//! is not installed. `-- --help` tells how to change the load; `-- --seconds 0.2 --rounds 1` is a quick look.
 
 #![allow(
     unreachable_pub,
@@ -11,99 +11,106 @@
     reason = "a benchmark has no API and stops where it stands"
 )]
 
+mod answers;
 mod load;
+mod nginx;
+mod options;
 mod peers;
 mod process;
+mod sample;
+mod table;
+mod tollgate;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::Parser;
 
-use load::{Load, Sample};
+use load::Load;
+use nginx::Nginx;
+use options::{Options, Workload};
 use process::Process;
+use sample::Sample;
+use tollgate::Tollgate;
 
-/// Rounds over all three; the table shows each figure's median.
-const ROUNDS: usize = 5;
+/// The peer that the others are compared with.
+const BARE: &str = "bare hyper proxy";
 
-/// Length of one measurement, long enough for thousands of requests and many commits.
-const SECONDS: u64 = 3;
-
-/// Connections, each with one request at a time.
-const CONNECTIONS: usize = 32;
+/// Before each table, so that connections, caches and instances are warm.
+const WARM_UP: Duration = Duration::from_millis(300);
 
 fn main() -> Result<()> {
     match std::env::var("TOLLGATE_BENCH_ROLE").as_deref() {
         Ok("upstream") => peers::upstream(),
         Ok("proxy") => peers::proxy(),
-        _ => measure(),
+        _ => measure(&Options::parse()),
     }
 }
 
-fn measure() -> Result<()> {
-    let connections = argument("--connections").unwrap_or(CONNECTIONS as u64) as usize;
-    let length = Duration::from_secs(argument("--seconds").unwrap_or(SECONDS));
-    let rounds = argument("--rounds").unwrap_or(ROUNDS as u64) as usize;
+/// A process that is measured, and the key it wants.
+struct Target<'a> {
+    name: &'static str,
+    process: &'a Process,
+    key: &'a str,
+}
+
+fn measure(options: &Options) -> Result<()> {
     let upstream = Process::role("upstream", "")?;
     let proxy = Process::role("proxy", upstream.url())?;
-    let tollgate = process::Tollgate::start(upstream.url())?;
-    let targets = [
-        ("upstream", &upstream, Load::new(upstream.url(), "upstream-key", connections)),
-        ("bare hyper proxy", &proxy, Load::new(proxy.url(), "upstream-key", connections)),
-        ("tollgate", tollgate.process(), Load::new(tollgate.process().url(), tollgate.key(), connections)),
-    ];
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut samples: Vec<Vec<Sample>> = targets.iter().map(|_| Vec::new()).collect();
-    for (_, _, load) in &targets {
-        runtime.block_on(load.run(Duration::from_millis(500)))?;
+    let nginx = Nginx::start(upstream.url())?;
+    let tollgate = Tollgate::start(upstream.url())?;
+    let target = |name, process, key| Target { name, process, key };
+    let mut targets = vec![target("upstream", &upstream, "k"), target(BARE, &proxy, "k")];
+    match &nginx {
+        Some(nginx) => targets.push(target("nginx, limit_req", nginx.process(), "k")),
+        None => println!("nginx is not on the PATH and left out: apt-get install nginx-light"),
     }
-    for _ in 0..rounds {
-        for ((name, process, load), samples) in targets.iter().zip(&mut samples) {
-            let before = process.cpu()?;
-            let mut sample = runtime.block_on(load.run(length)).with_context(|| (*name).to_owned())?;
-            sample.cpu = process.cpu()?.saturating_sub(before);
-            samples.push(sample);
+    targets.push(target("tollgate", tollgate.process(), tollgate.key()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    for &workload in &options.workloads {
+        for &connections in &options.connections {
+            runtime.block_on(one_table(options, &targets, workload, connections))?;
         }
     }
     let lag_ms = |name: &str| anyhow::Ok(tollgate.metric(name)? / 1_000.0);
-    let (last, most) = (
-        lag_ms("tollgate_store_commit_lag_microseconds")?,
-        lag_ms("tollgate_store_commit_lag_microseconds_max")?,
-    );
-    print_table(connections, length, rounds, &targets.map(|(name, ..)| name), &samples);
+    let last = lag_ms("tollgate_store_commit_lag_microseconds")?;
+    let most = lag_ms("tollgate_store_commit_lag_microseconds_max")?;
     println!(
-        "from a relaxed write or an event to the disk: {last:.1} ms the last time, {most:.1} ms at most"
+        "\nfrom a relaxed write or an event to the disk: {last:.1} ms the last time, {most:.1} ms at most"
     );
     Ok(())
 }
 
-fn print_table(connections: usize, length: Duration, rounds: usize, names: &[&str], samples: &[Vec<Sample>]) {
-    println!("{connections} connections, {rounds} rounds of {length:?} each, medians");
-    println!(
-        "| {:<16} | {:>8} | {:>8} | {:>8} | {:>14} | {:>13} |",
-        "", "req/s", "p50 µs", "p99 µs", "CPU µs/request", "of bare proxy"
-    );
-    println!("|{:-<18}|{:->10}|{:->10}|{:->10}|{:->16}|{:->15}|", "", ":", ":", ":", ":", ":");
-    let bare = samples.get(1).map_or(f64::NAN, |samples| median(samples, Sample::rate));
-    for (name, samples) in names.iter().zip(samples) {
-        let rate = median(samples, Sample::rate);
-        println!(
-            "| {name:<16} | {rate:>8.0} | {:>8.0} | {:>8.0} | {:>14.1} | {:>13.2} |",
-            median(samples, |sample| sample.percentile(0.5)),
-            median(samples, |sample| sample.percentile(0.99)),
-            median(samples, Sample::cpu_per_request),
-            rate / bare,
-        );
+async fn one_table(
+    options: &Options,
+    targets: &[Target<'_>],
+    workload: Workload,
+    connections: usize,
+) -> Result<()> {
+    let load = |target: &Target| Load::new(target.process.url(), target.key, workload, connections);
+    let mut measured: Vec<(&str, Vec<Sample>)> = Vec::new();
+    for target in targets {
+        load(target).run(WARM_UP).await.context(target.name)?;
+        measured.push((target.name, Vec::new()));
     }
+    for _ in 0..options.rounds {
+        for (target, (_, samples)) in targets.iter().zip(&mut measured) {
+            samples.push(sample(options, target, &load(target)).await.context(target.name)?);
+        }
+    }
+    let what = match workload {
+        Workload::Json => "plain answers",
+        Workload::Stream => "streams of 23 events",
+    };
+    let Options { rounds, seconds, .. } = options;
+    println!("\n{what}, {connections} connections, {rounds} rounds of {seconds:?} each, medians\n");
+    table::print(&measured, BARE);
+    Ok(())
 }
 
-fn median(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> f64 {
-    let mut figures: Vec<f64> = samples.iter().map(figure).collect();
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn argument(name: &str) -> Option<u64> {
-    let mut arguments = std::env::args();
-    arguments.find(|argument| argument == name)?;
-    arguments.next()?.parse().ok()
+async fn sample(options: &Options, target: &Target<'_>, load: &Load) -> Result<Sample> {
+    let before = target.process.cpu()?;
+    let mut sample = load.run(options.seconds).await?;
+    sample.cpu = target.process.cpu()?.saturating_sub(before);
+    Ok(sample)
 }

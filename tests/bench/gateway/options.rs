@@ -1,0 +1,39 @@
+//! What is measured, from the command line.
+
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// The gateway beside its peers: `cargo bench --bench gateway -- OPTIONS`.
+#[derive(Parser)]
+pub struct Options {
+    /// Connections at once, each with one request at a time; a table for each number.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 32, 256])]
+    pub connections: Vec<usize>,
+    /// Kinds of answers; a table for each.
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Workload::Json, Workload::Stream])]
+    pub workloads: Vec<Workload>,
+    /// Length of one measurement: seconds are thousands of requests and many commits.
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    pub seconds: Duration,
+    /// Rounds over all peers; the tables show medians.
+    #[arg(long, default_value_t = 5)]
+    pub rounds: usize,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// The kind of answer that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Workload {
+    /// One completion of some hundred bytes.
+    Json,
+    /// The same completion as a stream of 23 events, each written on its own.
+    Stream,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
