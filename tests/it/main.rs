@@ -17,6 +17,7 @@ mod cli;
 mod crash;
 mod drain;
 mod pool;
+mod portability;
 mod prebuilt;
 mod quota;
 mod readme;
