@@ -9,7 +9,7 @@ pub(super) struct Upstreams {
     pub(super) accounts: Accounts,
     /// Name and id of each.
     pub(super) named: Vec<(String, String)>,
-    /// Whether the demo is the one account.
+    /// Whether the demo serves.
     pub(super) demo: bool,
 }
 
@@ -18,12 +18,14 @@ pub(super) async fn open(configured: Vec<AccountSpec>) -> anyhow::Result<Upstrea
     let demo = configured.is_empty();
     let specs = if demo {
         let address = demo::start().await.context("cannot start the demo upstream")?;
-        vec![demo::account(address)]
+        demo::accounts(address)
     } else {
         configured
     };
     let accounts = specs.into_iter().map(Account::new).collect::<Result<Vec<_>, _>>()?;
-    let named =
+    let mut named: Vec<(String, String)> =
         accounts.iter().map(|account| (account.name.to_string(), account.key_hash.to_string())).collect();
+    // The demo has one name for all dialects.
+    named.dedup();
     Ok(Upstreams { accounts: Accounts::new(accounts), named, demo })
 }

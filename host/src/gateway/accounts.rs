@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Uri};
+use http::{HeaderName, HeaderValue, Uri};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -30,7 +30,7 @@ pub struct AccountSpec {
     pub name: String,
     /// What its upstream speaks.
     pub dialect: Dialect,
-    /// Where its upstream is, with or without the trailing `/v1`.
+    /// Where its upstream is, with or without the version at its end, such as `/v1`.
     pub base_url: String,
     /// The key sent upstream; empty: none is sent.
     pub api_key: Secret,
@@ -78,10 +78,10 @@ pub struct Account {
     /// The account as policies see it.
     pub subject: Arc<Subject>,
     /// The header that authorizes with the upstream.
-    pub(super) authorization: Option<HeaderValue>,
+    pub(super) authorization: Option<(HeaderName, HeaderValue)>,
     base: Uri,
-    /// The address of each endpoint, in the order of the dialect's.
-    endpoints: Vec<Uri>,
+    /// The address of each endpoint that has one, in the order of the dialect's.
+    endpoints: Vec<Option<Uri>>,
     models: Vec<String>,
     weight: u32,
     priority: u32,
@@ -92,19 +92,23 @@ pub struct Account {
 impl Account {
     /// An account from its configuration.
     pub fn new(spec: AccountSpec) -> Result<Account, AccountError> {
-        let base = parse_base(&spec.base_url)
+        let base = parse_base(&spec.base_url, spec.dialect.api().version())
             .map_err(|reason| AccountError::BaseUrl { name: spec.name.clone(), reason })?;
         let authorization = match spec.api_key.expose() {
             "" => None,
             key => Some(
-                spec.dialect.authorization(key).ok_or(AccountError::ApiKey { name: spec.name.clone() })?,
+                spec.dialect
+                    .api()
+                    .authorization(key)
+                    .ok_or(AccountError::ApiKey { name: spec.name.clone() })?,
             ),
         };
         let hashed =
             if spec.api_key.expose().is_empty() { spec.name.as_str() } else { spec.api_key.expose() };
         let key_hash = hex::encode(Sha256::digest(hashed));
-        let endpoints =
-            spec.dialect.endpoints().iter().filter_map(|endpoint| join(&base, endpoint.path, None));
+        let address =
+            |endpoint: &Endpoint| if endpoint.is_fixed() { join(&base, endpoint.path, None) } else { None };
+        let endpoints = spec.dialect.api().endpoints().iter().map(address).collect();
         let mut models = spec.models;
         models.sort();
         models.dedup();
@@ -119,7 +123,7 @@ impl Account {
             dialect: spec.dialect,
             key_hash: key_hash.into(),
             authorization,
-            endpoints: endpoints.collect(),
+            endpoints,
             base,
             models,
             weight: spec.weight.max(1),
@@ -139,10 +143,10 @@ impl Account {
         &self.models
     }
 
-    /// The address of an endpoint.
-    pub(super) fn endpoint(&self, endpoint: &Endpoint) -> Option<&Uri> {
-        let index = self.dialect.endpoints().iter().position(|own| own == endpoint)?;
-        self.endpoints.get(index)
+    /// The address of an endpoint, if its path is the same for every request.
+    pub(super) fn endpoint(&self, endpoint: &'static Endpoint) -> Option<&Uri> {
+        let index = self.dialect.api().endpoints().iter().position(|own| std::ptr::eq(own, endpoint))?;
+        self.endpoints.get(index)?.as_ref()
     }
 
     /// The address of any path.
@@ -184,9 +188,9 @@ impl fmt::Debug for Account {
     }
 }
 
-fn parse_base(text: &str) -> Result<Uri, String> {
+fn parse_base(text: &str, version: &str) -> Result<Uri, String> {
     let text = text.trim_end_matches('/');
-    let text = text.strip_suffix("/v1").unwrap_or(text);
+    let text = text.strip_suffix(version).unwrap_or(text);
     let uri: Uri = text.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
     match (uri.scheme_str(), uri.authority()) {
         (Some("http" | "https"), Some(_)) if uri.query().is_none() => Ok(uri),
@@ -407,10 +411,10 @@ mod tests {
             ("https://api.example.com/v1/", "https://api.example.com/"),
             ("http://h:8080/proxy/openai", "http://h:8080/proxy/openai"),
         ] {
-            assert_eq!(parse_base(text).unwrap().to_string(), base);
+            assert_eq!(parse_base(text, "/v1").unwrap().to_string(), base);
         }
         for bad in ["ftp://x", "example.com", "", "http://", "https://a/?q=1"] {
-            assert!(parse_base(bad).is_err(), "{bad}");
+            assert!(parse_base(bad, "/v1").is_err(), "{bad}");
         }
     }
 
@@ -418,7 +422,7 @@ mod tests {
     fn endpoints_stand_below_the_base() {
         let account =
             Account::new(AccountSpec { base_url: "http://h/x/v1".to_owned(), ..spec("a") }).unwrap();
-        let endpoint = &Dialect::OpenAi.endpoints()[2];
+        let endpoint = &Dialect::OpenAi.api().endpoints()[2];
         assert_eq!(account.endpoint(endpoint).unwrap().to_string(), "http://h/x/v1/embeddings");
         assert_eq!(account.uri("/v1/models", Some("a=b")).unwrap().to_string(), "http://h/x/v1/models?a=b");
     }

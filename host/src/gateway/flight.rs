@@ -22,7 +22,7 @@ use super::{
     dialect::Dialect,
     limits::{LOGGED_BYTES, RENEW_EVERY, SWEEP_EVERY},
     metrics::Metrics,
-    usage::UsageReader,
+    usage::{Tokens, UsageReader},
 };
 use crate::plugin::{
     EventQueue, EventRecord, Lease,
@@ -254,7 +254,7 @@ impl Flight {
     }
 
     fn close(&self, mut open: Open, end: End) {
-        let (input_tokens, output_tokens) = open.tokens();
+        let tokens = open.tokens();
         let duration_ms = open.duration_ms();
         let upstream = open.answer.as_ref().map(|answer| answer.status).or(end.upstream);
         let reported = open.answer.as_ref().and_then(|answer| answer.reader.failure());
@@ -269,8 +269,8 @@ impl Flight {
         let usage = || Usage {
             ending,
             status: upstream,
-            input_tokens,
-            output_tokens,
+            input_tokens: tokens.input,
+            output_tokens: tokens.output,
             duration_ms,
             retry_after_ms: None,
         };
@@ -282,8 +282,8 @@ impl Flight {
         let record = &mut open.record;
         record.response_time_ms = duration_ms;
         record.status_code = end.status;
-        record.input_tokens = input_tokens;
-        record.output_tokens = output_tokens;
+        record.input_tokens = tokens.input;
+        record.output_tokens = tokens.output;
         record.has_error = end.status >= 400 || error.is_some();
         record.error_message = error;
         record.response_size += end.response_size;
@@ -291,7 +291,7 @@ impl Flight {
             tracing::error!(%error, "request not recorded");
             self.flights.metrics.unrecorded.increment(1);
         }
-        self.flights.metrics.ended(self.dialect, end.status, input_tokens, output_tokens);
+        self.flights.metrics.ended(self.dialect, end.status, tokens);
         self.flights.remove(self.number);
     }
 
@@ -315,12 +315,12 @@ impl Flight {
 }
 
 impl Open {
-    fn tokens(&self) -> (u64, u64) {
+    fn tokens(&self) -> Tokens {
         match (&self.answer, &self.place) {
             (Some(answer), _) => answer.reader.tokens(self.prompt_tokens),
             // Sent, and nothing seen yet: the prompt is being read.
-            (None, Some(_)) => (self.prompt_tokens, 0),
-            (None, None) => (0, 0),
+            (None, Some(_)) => Tokens { input: self.prompt_tokens, ..Tokens::default() },
+            (None, None) => Tokens::default(),
         }
     }
 
@@ -329,7 +329,7 @@ impl Open {
     }
 
     fn renew(&self) {
-        let (input_tokens, output_tokens) = self.tokens();
+        let Tokens { input: input_tokens, output: output_tokens, .. } = self.tokens();
         for lease in [&self.client, &self.account].into_iter().flatten() {
             lease.renew(Usage {
                 ending: Ending::Running,

@@ -8,10 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{
-        ACCEPT_ENCODING, ALT_SVC, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST,
-        RETRY_AFTER, SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+        ACCEPT_ENCODING, ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, RETRY_AFTER,
+        SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
     },
 };
 use http_body_util::{BodyExt, Full, Limited};
@@ -39,7 +39,8 @@ pub(super) struct Upstreams {
 /// What is sent: the same for every account that is tried.
 pub(super) struct Outgoing<'a> {
     pub(super) endpoint: &'static Endpoint,
-    pub(super) query: Option<&'a str>,
+    /// The path and query that the client asked for.
+    pub(super) uri: &'a Uri,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: Bytes,
     /// How long to wait for the answer's head.
@@ -104,11 +105,15 @@ impl Upstreams {
     }
 
     /// Asks an account for something small, such as its models.
-    pub(super) async fn get(&self, account: &Account, path: &str, limit: usize) -> Option<Bytes> {
-        let mut request = Request::get(account.uri(path, None)?).body(Full::default()).ok()?;
-        if let Some(authorization) = &account.authorization {
-            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
-        }
+    pub(super) async fn get(
+        &self,
+        account: &Account,
+        path: &str,
+        query: Option<&str>,
+        limit: usize,
+    ) -> Option<Bytes> {
+        let mut request = Request::get(account.uri(path, query)?).body(Full::default()).ok()?;
+        authorize(account, request.headers_mut());
         let response = self.client.request(request).await.ok()?;
         let success = response.status().is_success();
         let body = Limited::new(response.into_body(), limit).collect().await.ok()?;
@@ -133,9 +138,10 @@ fn tls(needed: bool) -> io::Result<rustls::ClientConfig> {
 }
 
 fn request(account: &Account, outgoing: &Outgoing<'_>) -> Result<Request<Full<Bytes>>, Failure> {
-    let uri = match outgoing.query {
-        None => account.endpoint(outgoing.endpoint).cloned(),
-        Some(_) => account.uri(outgoing.endpoint.path, outgoing.query),
+    let (path, query) = (outgoing.uri.path(), outgoing.uri.query());
+    let uri = match query.and_then(|query| account.dialect.api().upstream_query(query)) {
+        None if outgoing.endpoint.is_fixed() => account.endpoint(outgoing.endpoint).cloned(),
+        query => account.uri(path, query.as_deref()),
     };
     let Some(uri) = uri else {
         return Err(internal("the address for the upstream cannot be built"));
@@ -154,17 +160,22 @@ fn outgoing_headers(account: &Account, headers: &HeaderMap) -> HeaderMap {
         let dropped = is_hop_by_hop(name)
             || named.contains(name)
             || is_of_this_way_in(name)
-            || Dialect::ALL.iter().any(|dialect| dialect.is_credential(name));
+            || Dialect::ALL.iter().any(|dialect| dialect.api().is_credential(name));
         if !dropped {
             kept.append(name, value.clone());
         }
     }
     // Usage is read from the answer, so that it must come as it is.
     kept.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if let Some(authorization) = &account.authorization {
-        kept.insert(AUTHORIZATION, authorization.clone());
-    }
+    authorize(account, &mut kept);
     kept
+}
+
+fn authorize(account: &Account, headers: &mut HeaderMap) {
+    if let Some((name, value)) = &account.authorization {
+        headers.insert(name.clone(), value.clone());
+    }
+    account.dialect.api().complete(headers);
 }
 
 /// The headers of an answer that the client may see.
@@ -175,7 +186,7 @@ pub(super) fn answer_headers(dialect: Dialect, headers: &HeaderMap) -> HeaderMap
         let dropped = is_hop_by_hop(name)
             || named.contains(name)
             || [SET_COOKIE, ALT_SVC, STRICT_TRANSPORT_SECURITY].contains(name)
-            || dialect.tells_account(name);
+            || dialect.api().tells_account(name);
         if !dropped {
             kept.append(name, value.clone());
         }
@@ -215,7 +226,7 @@ async fn refused(dialect: Dialect, response: Response<Incoming>) -> Failure {
     let retry_after_ms = retry_after_ms(response.headers());
     let body = Limited::new(response.into_body(), ERROR_BYTES).collect();
     let body = tokio::time::timeout(ERROR_TIMEOUT, body).await.ok().and_then(Result::ok);
-    let said = body.and_then(|body| dialect.error_message(&body.to_bytes()));
+    let said = body.and_then(|body| dialect.api().error_message(&body.to_bytes()));
     let detail = match &said {
         Some(said) => format!("the upstream answered {}: {said}", status.as_u16()),
         None => format!("the upstream answered {}", status.as_u16()),
@@ -223,7 +234,8 @@ async fn refused(dialect: Dialect, response: Response<Incoming>) -> Failure {
     // What an upstream says about an account's key or organization is not for the client.
     let problem = match status.as_u16() {
         429 => Problem::new(Class::RequestLimit, "the upstream is at its limit").after(retry_after_ms),
-        503 => Problem::new(Class::Unavailable, detail.clone()).after(retry_after_ms),
+        // 529 is Anthropic's for an overload.
+        503 | 529 => Problem::new(Class::Unavailable, detail.clone()).after(retry_after_ms),
         408 | 504 => Problem::new(Class::UpstreamTimeout, detail.clone()),
         500.. => Problem::new(Class::Upstream, detail.clone()),
         _ => Problem::new(Class::Upstream, "the upstream refused the gateway's account"),

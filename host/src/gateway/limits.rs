@@ -63,8 +63,8 @@ pub(super) const ESTIMATE_MAX: u64 = u32::MAX as u64;
 /// Longest line of an event stream that is looked at for usage. `response.completed` repeats the whole answer.
 pub(super) const LINE_BYTES: usize = 1024 * 1024;
 
-/// Longest `usage` object in a plain answer; real ones are a few hundred bytes.
-pub(super) const USAGE_BYTES: usize = 16 * 1024;
+/// Longest entry of a plain answer that is looked at, such as `usage`; real ones are a few hundred bytes.
+pub(super) const ENTRY_BYTES: usize = 16 * 1024;
 
 /// How much of an upstream's error answer is read for its message when another account is tried.
 pub(super) const ERROR_BYTES: usize = 16 * 1024;

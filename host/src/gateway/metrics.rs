@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use http::StatusCode;
 use metrics::{Counter, Gauge, Histogram};
 
-use super::{accounts::Accounts, dialect::Dialect};
+use super::{accounts::Accounts, dialect::Dialect, usage::Tokens};
 
 const CLASSES: [&str; 5] = ["2xx", "429", "499", "4xx", "5xx"];
 
@@ -49,12 +49,12 @@ impl Metrics {
     }
 
     /// Counts a request that ended.
-    pub(super) fn ended(&self, dialect: Dialect, status: u16, input_tokens: u64, output_tokens: u64) {
+    pub(super) fn ended(&self, dialect: Dialect, status: u16, tokens: Tokens) {
         if let Some(counter) = self.requests.get(&(dialect, class(status))) {
             counter.increment(1);
         }
-        self.input_tokens.increment(input_tokens);
-        self.output_tokens.increment(output_tokens);
+        self.input_tokens.increment(tokens.input);
+        self.output_tokens.increment(tokens.output);
     }
 
     /// Takes note of the time to the head of an upstream's answer.

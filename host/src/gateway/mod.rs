@@ -14,6 +14,7 @@ mod metrics;
 mod models;
 mod proxy;
 mod request;
+mod routes;
 mod serve;
 mod stream;
 #[cfg(test)]
@@ -104,7 +105,7 @@ impl Gateway {
     /// Its routes, with answers in a client's own shape for unknown paths and methods. Requests should carry their
     /// [`Peer`], as [`serve`] gives it to them.
     pub fn router(&self) -> Router {
-        proxy::router(self.0.clone())
+        routes::router(self.0.clone())
     }
 
     /// Requests under way.

@@ -1,17 +1,12 @@
-//! `/v1/models`: what a client may use. Answered here, so that it costs no account anything and needs no admission.
+//! What models a client may use. Answered here, so that it costs no account anything and needs no admission.
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    extract::{Path, rejection::PathRejection},
-    response::Response,
-};
+use axum::response::Response;
 use futures_util::future::join_all;
-use http::Request;
+use http::request;
 use http_body::Body as _;
 use moka::sync::Cache;
-use serde::Deserialize;
 
 use super::{
     accounts::Account,
@@ -19,21 +14,23 @@ use super::{
     error::{Class, Problem},
     flight::{End, bounded},
     limits::{MODELS_BYTES, MODELS_FAILED_TTL, MODELS_TIMEOUT, MODELS_TTL},
-    proxy::{Admitted, Inner, identify, refuse, with_id},
+    proxy::{Admitted, Inner, identify, refuse},
+    request::model_in_path,
 };
 use crate::plugin::admission::Ending;
-
-const PATH: &str = "/v1/models";
 
 /// Accounts whose lists are kept; more than anyone configures.
 const LISTINGS: u64 = 4_096;
 
 /// What upstreams said they serve, for accounts that are not restricted to some models.
 pub(super) struct Listings {
-    known: Cache<Arc<str>, Arc<[String]>>,
+    known: Cache<Asked, Arc<[String]>>,
     /// Accounts whose upstream did not say.
-    pub(super) failed: Cache<Arc<str>, ()>,
+    pub(super) failed: Cache<Asked, ()>,
 }
+
+/// The account, and in what dialect it was asked: the demo is one account that speaks all.
+type Asked = (Arc<str>, Dialect);
 
 impl Listings {
     pub(super) fn new() -> Listings {
@@ -44,52 +41,50 @@ impl Listings {
     }
 }
 
-pub(super) async fn list(inner: Arc<Inner>, request: Request<Body>) -> Response {
-    answer(inner, request, |dialect, models| Ok(dialect.models(models))).await
-}
-
-pub(super) async fn show(
-    inner: Arc<Inner>,
-    path: Result<Path<String>, PathRejection>,
-    request: Request<Body>,
-) -> Response {
-    answer(inner, request, |dialect, models| match path {
-        Ok(Path(id)) if models.contains(&id) => Ok(dialect.model(&id)),
-        Ok(Path(id)) => Err(Problem::of(Class::Model, "model", unknown(&id))),
-        Err(_) => Err(Problem::of(Class::Invalid, "model", "the model's name is not UTF-8")),
-    })
-    .await
-}
-
 /// The same for a model that does not exist and one that the client may not use.
 pub(super) fn unknown(model: &str) -> String {
     format!("the model `{}` does not exist or you do not have access to it", bounded(model, 100))
 }
 
-async fn answer(
-    inner: Arc<Inner>,
-    request: Request<Body>,
-    choose: impl FnOnce(Dialect, &[String]) -> Result<Response, Problem>,
+/// Answers with the list, or with the one model whose name, as in the path, is given.
+pub(super) async fn answer(
+    inner: &Inner,
+    dialect: Dialect,
+    head: &request::Parts,
+    one: Option<&str>,
+    id: &str,
 ) -> Response {
-    let dialect = Dialect::OpenAi;
-    let (parts, _) = request.into_parts();
-    let client = match identify(&inner, dialect, PATH, &parts).await {
+    let path = dialect.api().listing().path;
+    let client = match identify(inner, dialect, path, head, id).await {
         Ok(client) => client,
-        Err(problem) => return dialect.refuse(&problem),
+        Err(problem) => return dialect.api().refuse(&problem, id),
     };
-    let response = match choose(dialect, &usable(&inner, &client).await) {
+    let models = usable(inner, dialect, &client).await;
+    let answered = match one {
+        None => Ok(dialect.api().models(&models, head.uri.query().unwrap_or_default())),
+        Some(encoded) => described(dialect, &models, encoded),
+    };
+    match answered {
         Ok(response) => {
             let size = response.body().size_hint().exact().unwrap_or(0);
             client.flight.end(End { response_size: size, ..End::new(Ending::Completed, 200) });
             response
         }
-        Err(problem) => refuse(dialect, &client.flight, problem.into()),
-    };
-    with_id(response, &client.id)
+        Err(problem) => refuse(dialect, &client, problem.into()),
+    }
 }
 
-async fn usable(inner: &Inner, client: &Admitted) -> Vec<String> {
-    let listed = join_all(inner.accounts.iter().map(|account| served(inner, account))).await;
+fn described(dialect: Dialect, models: &[String], encoded: &str) -> Result<Response, Problem> {
+    let model = model_in_path(encoded)?;
+    match models.iter().any(|known| *known == model) {
+        true => Ok(dialect.api().model(&model)),
+        false => Err(Problem::of(Class::Model, "model", unknown(&model))),
+    }
+}
+
+async fn usable(inner: &Inner, dialect: Dialect, client: &Admitted) -> Vec<String> {
+    let speaking = inner.accounts.iter().filter(|account| account.dialect == dialect);
+    let listed = join_all(speaking.map(|account| served(inner, account))).await;
     let mut models: Vec<String> = listed.iter().flat_map(|models| models.iter().cloned()).collect();
     models.retain(|model| client.key.may_use(model));
     models.sort();
@@ -101,29 +96,22 @@ async fn served(inner: &Inner, account: &Arc<Account>) -> Arc<[String]> {
     if !account.models().is_empty() {
         return account.models().into();
     }
-    if let Some(listed) = inner.listings.known.get(&account.name) {
+    let key = (account.name.clone(), account.dialect);
+    if let Some(listed) = inner.listings.known.get(&key) {
         return listed;
     }
-    if inner.listings.failed.contains_key(&account.name) {
+    if inner.listings.failed.contains_key(&key) {
         return Arc::default();
     }
-    let asked = tokio::time::timeout(MODELS_TIMEOUT, inner.upstreams.get(account, PATH, MODELS_BYTES));
-    let asked = asked.await.ok().flatten();
-    let Some(listed) = asked.and_then(|body| serde_json::from_slice::<Listed>(&body).ok()) else {
-        inner.listings.failed.insert(account.name.clone(), ());
+    let api = account.dialect.api();
+    let listing = api.listing();
+    let asked = inner.upstreams.get(account, listing.path, listing.query, MODELS_BYTES);
+    let asked = tokio::time::timeout(MODELS_TIMEOUT, asked).await.ok().flatten();
+    let Some(listed) = asked.and_then(|body| api.listed(&body)) else {
+        inner.listings.failed.insert(key, ());
         return Arc::default();
     };
-    let listed: Arc<[String]> = listed.data.into_iter().map(|model| model.id).collect();
-    inner.listings.known.insert(account.name.clone(), listed.clone());
+    let listed: Arc<[String]> = listed.into();
+    inner.listings.known.insert(key, listed.clone());
     listed
-}
-
-#[derive(Deserialize)]
-struct Listed {
-    data: Vec<ListedModel>,
-}
-
-#[derive(Deserialize)]
-struct ListedModel {
-    id: String,
 }

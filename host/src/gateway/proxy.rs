@@ -1,6 +1,7 @@
 //! The way of a request.
 
 use std::{
+    borrow::Cow,
     io,
     net::SocketAddr,
     sync::{
@@ -10,13 +11,8 @@ use std::{
     time::Instant,
 };
 
-use axum::{
-    Router,
-    body::Body,
-    response::Response,
-    routing::{get, post},
-};
-use http::{HeaderName, HeaderValue, Request, header::USER_AGENT, request};
+use axum::{body::Body, response::Response};
+use http::{header::USER_AGENT, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tollgate_store::Clock;
@@ -24,14 +20,14 @@ use tollgate_store::Clock;
 use super::{
     Parts, Peer, Settings,
     accounts::{Account, Accounts, Candidates},
-    dialect::{Dialect, Endpoint, Shape},
+    dialect::{Dialect, Endpoint},
     error::{Class, Problem},
     flight::{End, Flights, Guard, bounded},
     forward::{Failure, Outgoing, Upstreams, answer_headers},
     limits::{ATTEMPTS, LOGGED_BYTES},
     metrics::Metrics,
     models::{self, Listings},
-    request::{Outline, outline, read_body},
+    request::{Outline, model_in_path, read_body},
     stream::AnswerBody,
     usage::UsageReader,
 };
@@ -54,7 +50,7 @@ pub(super) struct Inner {
     pub(super) flights: Arc<Flights>,
     pub(super) upstreams: Upstreams,
     pub(super) listings: Listings,
-    ids: Ids,
+    pub(super) ids: Ids,
 }
 
 impl Inner {
@@ -76,33 +72,8 @@ impl Inner {
     }
 }
 
-/// The routes of every dialect.
-pub(super) fn router(inner: Arc<Inner>) -> Router {
-    let mut router = Router::new();
-    for endpoint in Dialect::ALL.into_iter().flat_map(Dialect::endpoints) {
-        let inner = inner.clone();
-        let handler = move |request: Request<Body>| async move { forwarded(inner, endpoint, request).await };
-        router = router.route(endpoint.path, post(handler));
-    }
-    let (all, one) = (inner.clone(), inner);
-    router
-        .route("/v1/models", get(move |request: Request<Body>| models::list(all.clone(), request)))
-        .route(
-            "/v1/models/{*id}",
-            get(move |path, request: Request<Body>| models::show(one.clone(), path, request)),
-        )
-        .fallback(|request: Request<Body>| async move {
-            let message = format!("there is nothing at {}", bounded(request.uri().path(), 200));
-            Dialect::OpenAi.refuse(&Problem::new(Class::Path, message))
-        })
-        .method_not_allowed_fallback(|request: Request<Body>| async move {
-            let message = format!("{} is not allowed here", bounded(request.method().as_str(), 20));
-            Dialect::OpenAi.refuse(&Problem::new(Class::Method, message))
-        })
-}
-
 /// Ids of requests: unique over restarts, and cheap.
-struct Ids {
+pub(super) struct Ids {
     boot: u64,
     next: AtomicU64,
 }
@@ -112,7 +83,7 @@ impl Ids {
         Ok(Ids { boot: getrandom::u64().map_err(io::Error::other)?, next: AtomicU64::new(1) })
     }
 
-    fn next(&self) -> String {
+    pub(super) fn next(&self) -> String {
         format!("req_{:016x}{:08x}", self.boot, self.next.fetch_add(1, Ordering::Relaxed))
     }
 }
@@ -148,22 +119,27 @@ pub(super) struct Admitted {
     pub(super) flight: Guard,
 }
 
-async fn forwarded(inner: Arc<Inner>, endpoint: &'static Endpoint, request: Request<Body>) -> Response {
-    let (parts, body) = request.into_parts();
-    let client = match identify(&inner, endpoint.dialect, endpoint.path, &parts).await {
+/// Takes a request to an upstream; `model` is as in the path, if it stands there.
+pub(super) async fn forwarded(
+    inner: &Inner,
+    endpoint: &'static Endpoint,
+    model: Option<&str>,
+    head: &request::Parts,
+    body: Body,
+    id: &str,
+) -> Response {
+    let client = match identify(inner, endpoint.dialect, endpoint.path, head, id).await {
         Ok(client) => client,
-        Err(problem) => return endpoint.dialect.refuse(&problem),
+        Err(problem) => return endpoint.dialect.api().refuse(&problem, id),
     };
-    let id = client.id.clone();
-    let response = match run(&inner, endpoint, &client, &parts, body).await {
+    match run(inner, endpoint, model, &client, head, body).await {
         Ok(answer) => {
             let mut response = answer.map(|_| Body::empty());
             *response.body_mut() = Body::new(AnswerBody::new(client.flight));
             response
         }
-        Err(stop) => refuse(endpoint.dialect, &client.flight, stop),
-    };
-    with_id(response, &id)
+        Err(stop) => refuse(endpoint.dialect, &client, stop),
+    }
 }
 
 /// Finds out who asks, and begins the flight. Whoever has no valid key is counted and not logged: strangers must not be
@@ -172,7 +148,8 @@ pub(super) async fn identify(
     inner: &Inner,
     dialect: Dialect,
     path: &str,
-    parts: &request::Parts,
+    head: &request::Parts,
+    id: &str,
 ) -> Result<Admitted, Problem> {
     let arrived = Instant::now();
     if !inner.events.has_room() {
@@ -180,16 +157,17 @@ pub(super) async fn identify(
             Problem::new(Class::Unavailable, "requests cannot be recorded at the moment").after(Some(1_000))
         );
     }
-    let refused = |message: &'static str| {
+    let refused = |message: Cow<'static, str>| {
         inner.flights.metrics.unauthenticated.increment(1);
         Problem::new(Class::Key, message)
     };
-    let Some(key) = dialect.credentials(&parts.headers) else {
-        return Err(refused("no api key was sent: put it into the authorization header, as bearer token"));
+    let Some(key) = dialect.api().credentials(head) else {
+        let place = dialect.api().place_of_key();
+        return Err(refused(format!("no api key was sent: put it into {place}").into()));
     };
     let key = match inner.keys.lookup(key).await {
         Ok(Some(key)) => key,
-        Ok(None) => return Err(refused("the api key is not valid")),
+        Ok(None) => return Err(refused("the api key is not valid".into())),
         Err(error) => {
             tracing::error!(%error, "key lookup failed");
             return Err(
@@ -197,17 +175,17 @@ pub(super) async fn identify(
             );
         }
     };
-    let (id, now_ms) = (inner.ids.next(), (inner.clock)());
-    let agent = parts
+    let now_ms = (inner.clock)();
+    let agent = head
         .headers
         .get(USER_AGENT)
         .map_or_else(String::new, |agent| bounded(&String::from_utf8_lossy(agent.as_bytes()), LOGGED_BYTES));
     let peer =
-        parts.extensions.get::<Peer>().map(|Peer(peer)| SocketAddr::ip(peer).to_canonical().to_string());
+        head.extensions.get::<Peer>().map(|Peer(peer)| SocketAddr::ip(peer).to_canonical().to_string());
     let record = EventRecord {
-        request_id: id.clone(),
+        request_id: id.to_owned(),
         time_ms: now_ms,
-        client_type: dialect.name().to_owned(),
+        client_type: dialect.api().client_type().to_owned(),
         client_ip: peer.unwrap_or_default(),
         user_agent: agent,
         client_key_hash: key.id.to_string(),
@@ -216,13 +194,13 @@ pub(super) async fn identify(
         ..EventRecord::default()
     };
     let flight = inner.flights.begin(dialect, record, arrived);
-    Ok(Admitted { key, id, now_ms, arrived, flight })
+    Ok(Admitted { key, id: id.to_owned(), now_ms, arrived, flight })
 }
 
 /// Ends the flight with a refusal.
-pub(super) fn refuse(dialect: Dialect, flight: &Guard, stop: Stop) -> Response {
-    let response = dialect.refuse(&stop.problem);
-    flight.end(End {
+pub(super) fn refuse(dialect: Dialect, client: &Admitted, stop: Stop) -> Response {
+    let response = dialect.api().refuse(&stop.problem, &client.id);
+    client.flight.end(End {
         ending: stop.ending,
         status: response.status().as_u16(),
         upstream: stop.upstream,
@@ -232,29 +210,24 @@ pub(super) fn refuse(dialect: Dialect, flight: &Guard, stop: Stop) -> Response {
     response
 }
 
-pub(super) fn with_id(mut response: Response, id: &str) -> Response {
-    if let Ok(id) = HeaderValue::from_str(id) {
-        response.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
-    }
-    response
-}
-
 /// From the body to the head of an upstream's answer, which the flight then holds.
 async fn run(
     inner: &Inner,
     endpoint: &'static Endpoint,
+    model: Option<&str>,
     client: &Admitted,
-    parts: &request::Parts,
+    head: &request::Parts,
     body: Body,
 ) -> Result<Response<()>, Stop> {
-    if parts.headers.values().any(|value| std::str::from_utf8(value.as_bytes()).is_err()) {
+    if head.headers.values().any(|value| std::str::from_utf8(value.as_bytes()).is_err()) {
         return Err(Problem::new(Class::Invalid, "a header is not UTF-8").into());
     }
     let settings = &inner.settings;
-    let body = read_body(&parts.headers, body, settings.body_bytes, settings.body_timeout).await?;
+    let body = read_body(&head.headers, body, settings.body_bytes, settings.body_timeout).await?;
     let size = body.len() as u64;
     client.flight.with(|open| open.record.request_size = size);
-    let read = outline(endpoint.shape, &body)?;
+    let model = model.map(model_in_path).transpose()?;
+    let read = (endpoint.outline)(&body, model.map(Cow::into_owned))?;
     client.flight.outlined(&read.model, read.streaming, read.prompt_tokens);
     let unknown = || Problem::of(Class::Model, "model", models::unknown(&read.model));
     if !client.key.may_use(&read.model) {
@@ -264,8 +237,7 @@ async fn run(
     let first = candidates.next().ok_or_else(unknown)?;
     let timeout = if read.streaming { settings.first_byte_timeout } else { settings.answer_timeout };
     let deadline = client.arrived + settings.total_timeout;
-    let (query, headers) = (parts.uri.query(), &parts.headers);
-    let outgoing = Outgoing { endpoint, query, headers, body, timeout, deadline };
+    let outgoing = Outgoing { endpoint, uri: &head.uri, headers: &head.headers, body, timeout, deadline };
     let request = asked(endpoint, client, read);
     let verdict = admit_both(inner, client, &request, &first).await?;
     let answer = attempt(inner, client, &request, &outgoing, (first, verdict), candidates).await?;
@@ -371,7 +343,7 @@ fn answered(endpoint: &Endpoint, client: &Admitted, answer: http::Response<Incom
     let reader = match is_stream {
         _ if !parts.status.is_success() => UsageReader::error(dialect),
         true => UsageReader::events(dialect),
-        false => UsageReader::json(dialect, endpoint.shape != Shape::Embeddings),
+        false => UsageReader::json(dialect, endpoint.uses),
     };
     client.flight.answering(body, reader, parts.status.as_u16());
     let mut response = Response::new(());

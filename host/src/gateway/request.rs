@@ -1,23 +1,20 @@
 //! Reads just enough of a request: its body, bounded, and the few fields that admission needs.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, marker::PhantomData, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body_util::BodyExt;
+use percent_encoding::percent_decode_str;
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{MapAccess, SeqAccess, Visitor},
 };
-use serde_json::value::RawValue;
 
 use super::{
-    dialect::Shape,
     error::{Class, Problem},
-    limits::{
-        BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS, DISCARD_BYTES, DISCARD_TIMEOUT, ESTIMATE_MAX, MODEL_BYTES,
-    },
+    limits::{BYTES_PER_TOKEN, DISCARD_BYTES, DISCARD_TIMEOUT, ESTIMATE_MAX, MODEL_BYTES},
 };
 
 /// What admission and the log need to know of a request's body.
@@ -29,6 +26,37 @@ pub(super) struct Outline {
     pub(super) prompt_tokens: u64,
     /// Upper estimate of all tokens, the answer's included.
     pub(super) estimated_tokens: u64,
+}
+
+impl Outline {
+    /// The outline of a request with so many bytes of text, to be answered with so many tokens.
+    pub(super) fn new(
+        model: Option<String>,
+        streaming: bool,
+        text_bytes: u64,
+        answer_tokens: u64,
+    ) -> Result<Outline, Problem> {
+        let model = match model {
+            Some(model) if !model.is_empty() => model,
+            _ => return Err(Problem::of(Class::Invalid, "model", "you must provide a model parameter")),
+        };
+        if model.len() > MODEL_BYTES || model.chars().any(char::is_control) {
+            return Err(Problem::of(Class::Model, "model", "the model's name is none"));
+        }
+        let prompt_tokens = text_bytes.div_ceil(BYTES_PER_TOKEN);
+        Ok(Outline {
+            model,
+            streaming,
+            prompt_tokens: prompt_tokens.min(ESTIMATE_MAX),
+            estimated_tokens: prompt_tokens.saturating_add(answer_tokens).min(ESTIMATE_MAX),
+        })
+    }
+}
+
+/// The name of a model that stands in a path.
+pub(super) fn model_in_path(encoded: &str) -> Result<Cow<'_, str>, Problem> {
+    let decoded = percent_decode_str(encoded).decode_utf8();
+    decoded.map_err(|_| Problem::of(Class::Invalid, "model", "the model's name is not UTF-8"))
 }
 
 /// Reads a whole body, of at most `limit` bytes, within `time`.
@@ -91,8 +119,8 @@ fn too_large(limit: usize) -> Problem {
     Problem::new(Class::TooLarge, format!("the request body is larger than {limit} bytes"))
 }
 
-/// Reads the fields of a JSON body.
-pub(super) fn outline(shape: Shape, body: &[u8]) -> Result<Outline, Problem> {
+/// Reads the fields of a JSON body that a dialect names in `T`.
+pub(super) fn fields<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
     let invalid = |message: String| Problem::new(Class::Invalid, message);
     let text = std::str::from_utf8(body)
         .map_err(|error| invalid(format!("the request body is not UTF-8 at byte {}", error.valid_up_to())))?;
@@ -100,213 +128,81 @@ pub(super) fn outline(shape: Shape, body: &[u8]) -> Result<Outline, Problem> {
     if !text.trim_start().starts_with('{') {
         return Err(invalid("the request body is not a JSON object".to_owned()));
     }
-    let fields: Fields = serde_json::from_str(text)
-        .map_err(|error| invalid(format!("the request body is not a valid request: {error}")))?;
-    let model = match fields.model {
-        Some(model) if !model.is_empty() => model,
-        _ => return Err(Problem::of(Class::Invalid, "model", "you must provide a model parameter")),
-    };
-    if model.len() > MODEL_BYTES || model.chars().any(char::is_control) {
-        return Err(Problem::of(Class::Model, "model", "the model's name is none"));
-    }
-    let tools = fields.tools.map_or(0, |tools| tools.get().len() as u64);
-    let text_bytes = [fields.messages, fields.prompt, fields.input, fields.instructions];
-    let text_bytes = text_bytes.iter().fold(tools, |sum, text| sum.saturating_add(text.0));
-    let prompt_tokens = text_bytes.div_ceil(BYTES_PER_TOKEN);
-    let answer = fields.max_completion_tokens.max(fields.max_tokens).max(fields.max_output_tokens);
-    let answers = fields.n.max(fields.best_of).unwrap_or(1).max(1);
-    let answer_tokens = match shape {
-        Shape::Embeddings => 0,
-        _ => answer.unwrap_or(DEFAULT_OUTPUT_TOKENS).saturating_mul(answers),
-    };
-    Ok(Outline {
-        model,
-        streaming: fields.stream.unwrap_or(false),
-        prompt_tokens: prompt_tokens.min(ESTIMATE_MAX),
-        estimated_tokens: prompt_tokens.saturating_add(answer_tokens).min(ESTIMATE_MAX),
-    })
+    serde_json::from_str(text)
+        .map_err(|error| invalid(format!("the request body is not a valid request: {error}")))
 }
 
-/// The fields that matter; a field that comes twice is an error, since the upstream might take the other one.
-#[derive(Deserialize)]
-struct Fields<'a> {
-    model: Option<String>,
-    stream: Option<bool>,
-    max_tokens: Option<u64>,
-    max_completion_tokens: Option<u64>,
-    max_output_tokens: Option<u64>,
-    n: Option<u64>,
-    best_of: Option<u64>,
-    #[serde(default)]
-    messages: TextBytes,
-    #[serde(default)]
-    prompt: TextBytes,
-    #[serde(default)]
-    input: TextBytes,
-    #[serde(default)]
-    instructions: TextBytes,
-    #[serde(borrow)]
-    tools: Option<&'a RawValue>,
+/// Which entries of objects hold text, and how it is counted: the names of a dialect, read as a field identifier.
+pub(super) trait TextKey: for<'de> Deserialize<'de> {
+    /// Bytes of text that a number stands for.
+    const NUMBER: u64;
+
+    /// Bytes of text in the value of the entry; it must be read, also if it is none.
+    fn text_bytes<'de, A: MapAccess<'de>>(self, entries: &mut A) -> Result<u64, A::Error>;
 }
 
-/// Bytes of text in a prompt, however nested. Pictures and sound are not text, and ids and roles no prompt.
-#[derive(Clone, Copy, Default)]
-struct TextBytes(u64);
+/// Bytes of text, however nested in lists and in the entries that `K` names.
+pub(super) struct TextBytes<K>(pub(super) u64, PhantomData<K>);
 
-impl<'de> Deserialize<'de> for TextBytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TextBytes, D::Error> {
-        deserializer.deserialize_any(TextVisitor)
+impl<K> Default for TextBytes<K> {
+    fn default() -> TextBytes<K> {
+        TextBytes(0, PhantomData)
     }
 }
 
-struct TextVisitor;
+impl<'de, K: TextKey> Deserialize<'de> for TextBytes<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TextBytes<K>, D::Error> {
+        let bytes = deserializer.deserialize_any(TextVisitor::<K>(PhantomData))?;
+        Ok(TextBytes(bytes, PhantomData))
+    }
+}
 
-impl<'de> Visitor<'de> for TextVisitor {
-    type Value = TextBytes;
+struct TextVisitor<K>(PhantomData<K>);
+
+impl<'de, K: TextKey> Visitor<'de> for TextVisitor<K> {
+    type Value = u64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("text or something that holds text")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<TextBytes, E> {
-        Ok(TextBytes(text.len() as u64))
+    fn visit_str<E>(self, text: &str) -> Result<u64, E> {
+        Ok(text.len() as u64)
     }
 
-    /// A prompt may be given as tokens already: each stands for the bytes of one.
-    fn visit_u64<E>(self, _: u64) -> Result<TextBytes, E> {
-        Ok(TextBytes(BYTES_PER_TOKEN))
+    fn visit_u64<E>(self, _: u64) -> Result<u64, E> {
+        Ok(K::NUMBER)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<TextBytes, E> {
-        Ok(TextBytes(BYTES_PER_TOKEN))
+    fn visit_i64<E>(self, _: i64) -> Result<u64, E> {
+        Ok(K::NUMBER)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<TextBytes, E> {
-        Ok(TextBytes(0))
+    fn visit_f64<E>(self, _: f64) -> Result<u64, E> {
+        Ok(0)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<TextBytes, E> {
-        Ok(TextBytes(0))
+    fn visit_bool<E>(self, _: bool) -> Result<u64, E> {
+        Ok(0)
     }
 
-    fn visit_unit<E>(self) -> Result<TextBytes, E> {
-        Ok(TextBytes(0))
+    fn visit_unit<E>(self) -> Result<u64, E> {
+        Ok(0)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<TextBytes, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<u64, A::Error> {
         let mut bytes = 0_u64;
-        while let Some(TextBytes(more)) = items.next_element()? {
-            bytes = bytes.saturating_add(more);
+        while let Some(more) = items.next_element::<TextBytes<K>>()? {
+            bytes = bytes.saturating_add(more.0);
         }
-        Ok(TextBytes(bytes))
+        Ok(bytes)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<TextBytes, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<u64, A::Error> {
         let mut bytes = 0_u64;
-        while let Some(key) = entries.next_key::<PromptKey>()? {
-            match key {
-                PromptKey::Text => bytes = bytes.saturating_add(entries.next_value::<TextBytes>()?.0),
-                PromptKey::Other => drop(entries.next_value::<IgnoredAny>()?),
-            }
+        while let Some(key) = entries.next_key::<K>()? {
+            bytes = bytes.saturating_add(key.text_bytes(&mut entries)?);
         }
-        Ok(TextBytes(bytes))
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(field_identifier, rename_all = "snake_case")]
-enum PromptKey {
-    #[serde(
-        alias = "content",
-        alias = "output",
-        alias = "refusal",
-        alias = "summary",
-        alias = "arguments",
-        alias = "function",
-        alias = "function_call",
-        alias = "tool_calls"
-    )]
-    Text,
-    #[serde(other)]
-    Other,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn estimate(shape: Shape, body: &str) -> u64 {
-        outline(shape, body.as_bytes()).unwrap().estimated_tokens
-    }
-
-    #[test]
-    fn the_estimate_is_a_third_of_the_text_and_the_answers_bound() {
-        for (shape, body, tokens) in [
-            (
-                Shape::Chat,
-                r#"{"model":"m","messages":[{"role":"user","content":"1234567"}],"max_tokens":10}"#,
-                13,
-            ),
-            (Shape::Chat, r#"{"model":"m","messages":[{"role":"user","content":"123"}]}"#, 1 + 1_024),
-            (Shape::Chat, r#"{"model":"m","messages":[],"max_completion_tokens":5,"n":3}"#, 15),
-            (Shape::Chat, r#"{"model":"m","max_tokens":null,"n":null,"stream":null}"#, 1_024),
-            (
-                Shape::Chat,
-                r#"{"model":"m","max_tokens":0,"messages":[{"content":[{"type":"text","text":"123456"},
-                   {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAAAAAA"}}]}]}"#,
-                2,
-            ),
-            (Shape::Completions, r#"{"model":"m","prompt":["abc","def"],"max_tokens":1,"best_of":2}"#, 4),
-            (Shape::Completions, r#"{"model":"m","prompt":[1,2,3],"max_tokens":1}"#, 4),
-            (Shape::Embeddings, r#"{"model":"m","input":["abc","d"]}"#, 2),
-            (
-                Shape::Responses,
-                r#"{"model":"m","input":"abc","instructions":"def","max_output_tokens":7}"#,
-                9,
-            ),
-            (
-                Shape::Responses,
-                r#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"abc"}]}],"max_output_tokens":0}"#,
-                1,
-            ),
-            (Shape::Chat, r#"{"model":"m","max_tokens":18446744073709551615,"n":9}"#, ESTIMATE_MAX),
-        ] {
-            assert_eq!(estimate(shape, body), tokens, "{body}");
-        }
-    }
-
-    #[test]
-    fn the_fields_are_read_whatever_stands_around_them() {
-        let read =
-            outline(Shape::Chat, br#" {"x":{"model":"no"},"stream":true,"model":"a\u0062"} "#).unwrap();
-        assert_eq!((read.model.as_str(), read.streaming), ("ab", true));
-    }
-
-    #[test]
-    fn a_bad_body_is_invalid_and_the_message_says_where() {
-        for (body, message) in [
-            (&b""[..], "not a JSON object"),
-            (b"[]", "not a JSON object"),
-            (b"null", "not a JSON object"),
-            (b"[\"m\"]", "not a JSON object"),
-            (b"{", "line 1 column 1"),
-            (b"{\"model\":\"m\"} x", "line 1 column 15"),
-            (b"{\"model\":7}", "column 10"),
-            (b"{\"model\":\"m\",\"max_tokens\":-1}", "column 28"),
-            (b"{\"model\":\"m\",\"stream\":\"yes\"}", "expected a boolean"),
-            (b"{\"model\":\"m\",\"model\":\"n\"}", "duplicate field `model`"),
-            (b"{\"model\":\"\xff\"}", "not UTF-8 at byte 10"),
-            (b"{}", "must provide a model"),
-            (b"{\"model\":null}", "must provide a model"),
-            (b"{\"model\":\"\"}", "must provide a model"),
-        ] {
-            let problem = outline(Shape::Chat, body).unwrap_err();
-            assert_eq!(problem.class, Class::Invalid);
-            assert!(problem.message.contains(message), "{} lacks {message}", problem.message);
-        }
-        let deep = format!("{{\"model\":\"m\",\"messages\":{}", "[".repeat(100_000));
-        assert_eq!(outline(Shape::Chat, deep.as_bytes()).unwrap_err().class, Class::Invalid);
-        let long = format!("{{\"model\":\"{}\"}}", "m".repeat(300));
-        assert_eq!(outline(Shape::Chat, long.as_bytes()).unwrap_err().class, Class::Model);
+        Ok(bytes)
     }
 }

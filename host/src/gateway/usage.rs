@@ -5,28 +5,51 @@
 //! not changed to ask for usage, so that client and upstream exchange exactly what they would without a gateway.
 
 use super::{
-    dialect::Dialect,
-    limits::{BYTES_PER_TOKEN, ERROR_BYTES, ESTIMATE_MAX, LINE_BYTES, USAGE_BYTES},
+    dialect::{Dialect, Uses},
+    limits::{BYTES_PER_TOKEN, ENTRY_BYTES, ERROR_BYTES, ESTIMATE_MAX, LINE_BYTES},
 };
+
+/// Tokens that a request used. The parts are contained in the sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tokens {
+    /// The whole prompt, what came from or went into a cache included.
+    pub(super) input: u64,
+    /// The whole answer, what the model thought included.
+    pub(super) output: u64,
+    /// Of the prompt: read from a cache.
+    pub(super) cache_read: u64,
+    /// Of the prompt: written to a cache.
+    pub(super) cache_write: u64,
+    /// Of the answer: thought.
+    pub(super) reasoning: u64,
+}
+
+/// Tokens as the upstream counted them; what it has not told yet is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reported {
+    /// As [`Tokens::input`].
+    pub(super) input: Option<u64>,
+    /// As [`Tokens::output`].
+    pub(super) output: Option<u64>,
+    /// As [`Tokens::cache_read`].
+    pub(super) cache_read: u64,
+    /// As [`Tokens::cache_write`].
+    pub(super) cache_write: u64,
+    /// As [`Tokens::reasoning`].
+    pub(super) reasoning: u64,
+}
 
 /// What an answer told so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// Input and output tokens as the upstream counted them.
-    pub(super) reported: Option<(u64, u64)>,
+    /// What the upstream counted; later reports take the place of earlier ones.
+    pub(super) reported: Reported,
     /// Bytes of text that the model wrote.
     pub(super) text_bytes: u64,
     /// An error that the upstream reported in mid-stream.
     pub(super) failure: Option<String>,
     /// The last event has passed.
     pub(super) done: bool,
-}
-
-impl Seen {
-    /// Takes the upstream's own count; the last one holds.
-    pub(super) fn report(&mut self, input: u64, output: u64) {
-        self.reported = Some((input.min(ESTIMATE_MAX), output.min(ESTIMATE_MAX)));
-    }
 }
 
 /// Reads one answer.
@@ -42,6 +65,8 @@ enum Form {
         scanner: Scanner,
         written: bool,
     },
+    /// An answer that uses nothing and tells nothing.
+    Free,
     /// An error answer, which uses nothing: its beginning, for the log.
     Error(Vec<u8>),
 }
@@ -49,37 +74,43 @@ enum Form {
 impl UsageReader {
     /// Reads a stream of events.
     pub(super) fn events(dialect: Dialect) -> UsageReader {
-        UsageReader { dialect, form: Form::Events(Lines::default()), seen: Seen::default() }
+        UsageReader::of(dialect, Form::Events(Lines::default()))
     }
 
-    /// Reads a plain answer; one that is not `written` by a model, such as embeddings, has no output to count.
-    pub(super) fn json(dialect: Dialect, written: bool) -> UsageReader {
-        UsageReader {
-            dialect,
-            form: Form::Json { scanner: Scanner::default(), written },
-            seen: Seen::default(),
-        }
+    /// Reads a plain answer.
+    pub(super) fn json(dialect: Dialect, uses: Uses) -> UsageReader {
+        let form = match uses {
+            Uses::Text => Form::Json { scanner: Scanner::default(), written: true },
+            Uses::Prompt => Form::Json { scanner: Scanner::default(), written: false },
+            Uses::Nothing => Form::Free,
+        };
+        UsageReader::of(dialect, form)
     }
 
     /// Reads an error answer, which uses nothing.
     pub(super) fn error(dialect: Dialect) -> UsageReader {
-        UsageReader { dialect, form: Form::Error(Vec::new()), seen: Seen::default() }
+        UsageReader::of(dialect, Form::Error(Vec::new()))
+    }
+
+    fn of(dialect: Dialect, form: Form) -> UsageReader {
+        UsageReader { dialect, form, seen: Seen::default() }
     }
 
     /// Reads the next piece.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
-        let (dialect, seen) = (self.dialect, &mut self.seen);
+        let (api, seen) = (self.dialect.api(), &mut self.seen);
         match &mut self.form {
             Form::Events(lines) => lines.feed(bytes, |line| {
                 if let Some(data) = line.strip_prefix(b"data:") {
-                    dialect.read_event(data.trim_ascii_start(), seen);
+                    api.read_event(data.trim_ascii_start(), seen);
                 }
             }),
             Form::Json { scanner, written } => {
                 // Upwards: the frame around the text counts as well.
                 seen.text_bytes += if *written { bytes.len() as u64 } else { 0 };
-                scanner.feed(bytes, |usage| dialect.read_usage(usage, seen));
+                scanner.feed(api.entries(), bytes, |name, value| api.read_entry(name, value, seen));
             }
+            Form::Free => {}
             Form::Error(begun) => {
                 let room = ERROR_BYTES.saturating_sub(begun.len());
                 begun.extend(bytes.iter().take(room));
@@ -87,19 +118,26 @@ impl UsageReader {
         }
     }
 
-    /// Input and output tokens so far, given the estimate of the prompt.
-    pub(super) fn tokens(&self, prompt: u64) -> (u64, u64) {
-        match (&self.form, self.seen.reported) {
-            (Form::Error(_), _) => (0, 0),
-            (_, Some(reported)) => reported,
-            (_, None) => (prompt, self.seen.text_bytes.div_ceil(BYTES_PER_TOKEN).min(ESTIMATE_MAX)),
+    /// What was used so far, given the estimate of the prompt.
+    pub(super) fn tokens(&self, prompt: u64) -> Tokens {
+        if matches!(self.form, Form::Error(_) | Form::Free) {
+            return Tokens::default();
+        }
+        let reported = &self.seen.reported;
+        let written = || self.seen.text_bytes.div_ceil(BYTES_PER_TOKEN);
+        Tokens {
+            input: reported.input.unwrap_or(prompt).min(ESTIMATE_MAX),
+            output: reported.output.unwrap_or_else(written).min(ESTIMATE_MAX),
+            cache_read: reported.cache_read.min(ESTIMATE_MAX),
+            cache_write: reported.cache_write.min(ESTIMATE_MAX),
+            reasoning: reported.reasoning.min(ESTIMATE_MAX),
         }
     }
 
     /// The error that the upstream reported, as its answer or in the middle of one.
     pub(super) fn failure(&self) -> Option<String> {
         match &self.form {
-            Form::Error(begun) => self.dialect.error_message(begun),
+            Form::Error(begun) => self.dialect.api().error_message(begun),
             _ => self.seen.failure.clone(),
         }
     }
@@ -142,23 +180,28 @@ impl Lines {
     }
 }
 
-/// Finds the top-level `usage` of a JSON object without keeping the rest, which may be megabytes of embeddings.
+/// Finds top-level entries of a JSON object, or of the objects in an array, without keeping the rest, which may be
+/// megabytes of embeddings.
 #[derive(Default)]
 struct Scanner {
     depth: u32,
+    /// The depth of the entries: 1, or 2 in the elements of an array.
+    level: u32,
     in_string: bool,
     escaped: bool,
-    /// Past the colon of a top-level entry.
+    /// Past the colon of such an entry.
     in_value: bool,
-    /// The top-level key, as far as needed to know that it is another one.
-    key: Vec<u8>,
-    usage: Option<Vec<u8>>,
+    /// The entry's name, as far as needed to know it.
+    name: Vec<u8>,
+    wanted: Option<(&'static str, Vec<u8>)>,
 }
 
-const USAGE: &[u8] = b"usage";
+/// Longest name of an entry that is kept, longer than any that is wanted.
+const NAME_BYTES: usize = 32;
 
 impl Scanner {
-    fn feed(&mut self, bytes: &[u8], mut take: impl FnMut(&[u8])) {
+    /// Gives `take` the name and the text of each entry that is among `names`.
+    fn feed(&mut self, names: &[&'static str], bytes: &[u8], mut take: impl FnMut(&str, &[u8])) {
         for &byte in bytes {
             if self.in_string {
                 self.string(byte);
@@ -167,19 +210,20 @@ impl Scanner {
             match byte {
                 b'"' => self.open_string(),
                 b'{' | b'[' => {
+                    if self.depth == 0 {
+                        self.level = if byte == b'[' { 2 } else { 1 };
+                    }
                     self.depth += 1;
                     self.keep(byte);
                 }
-                b'}' | b']' if self.depth > 1 => {
+                b':' if self.depth == self.level => self.open_value(names),
+                b',' | b'}' | b']' if self.depth <= self.level => {
+                    self.close(&mut take);
+                    self.depth -= u32::from(byte != b',' && self.depth > 0);
+                }
+                b'}' | b']' => {
                     self.depth -= 1;
                     self.keep(byte);
-                }
-                b':' if self.depth == 1 => self.open_value(),
-                b',' | b'}' if self.depth == 1 => {
-                    self.in_value = false;
-                    if let Some(usage) = self.usage.take() {
-                        take(&usage);
-                    }
                 }
                 _ => self.keep(byte),
             }
@@ -188,16 +232,22 @@ impl Scanner {
 
     fn open_string(&mut self) {
         self.in_string = true;
-        if self.depth == 1 && !self.in_value {
-            self.key.clear();
+        if self.depth == self.level && !self.in_value {
+            self.name.clear();
         }
         self.keep(b'"');
     }
 
-    fn open_value(&mut self) {
+    fn open_value(&mut self, names: &[&'static str]) {
         self.in_value = true;
-        if self.key == USAGE {
-            self.usage = Some(Vec::new());
+        let name = names.iter().find(|name| name.as_bytes() == self.name);
+        self.wanted = name.map(|name| (*name, Vec::new()));
+    }
+
+    fn close(&mut self, take: &mut impl FnMut(&str, &[u8])) {
+        self.in_value = false;
+        if let Some((name, value)) = self.wanted.take() {
+            take(name, &value);
         }
     }
 
@@ -207,16 +257,18 @@ impl Scanner {
             _ if self.escaped => self.escaped = false,
             b'\\' => self.escaped = true,
             b'"' => self.in_string = false,
-            _ if self.depth == 1 && !self.in_value && self.key.len() <= USAGE.len() => self.key.push(byte),
+            _ if self.depth == self.level && !self.in_value && self.name.len() < NAME_BYTES => {
+                self.name.push(byte);
+            }
             _ => {}
         }
     }
 
     fn keep(&mut self, byte: u8) {
-        if let Some(usage) = &mut self.usage
-            && usage.len() < USAGE_BYTES
+        if let Some((_, value)) = &mut self.wanted
+            && value.len() < ENTRY_BYTES
         {
-            usage.push(byte);
+            value.push(byte);
         }
     }
 }
@@ -234,6 +286,14 @@ mod tests {
     const PLAIN: &str = r#"{"id":"\"usage\":{","a":{"usage":{"prompt_tokens":1}},"choices":[{"text":"}]{\\"}],
         "usage": {"prompt_tokens":7,"completion_tokens":9,"details":{"x":[1,2]}} , "z":"usage"}"#;
 
+    impl UsageReader {
+        /// Input and output, with a prompt of 5 tokens as estimated.
+        fn used(&self) -> (u64, u64) {
+            let tokens = self.tokens(5);
+            (tokens.input, tokens.output)
+        }
+    }
+
     fn fed(mut reader: UsageReader, text: &[u8], cuts: &[usize]) -> UsageReader {
         let mut start = 0;
         for &cut in cuts {
@@ -249,18 +309,18 @@ mod tests {
     }
 
     fn json() -> UsageReader {
-        UsageReader::json(Dialect::OpenAi, true)
+        UsageReader::json(Dialect::OpenAi, Uses::Text)
     }
 
     #[test]
     fn usage_is_found_wherever_the_answer_is_split_in_two() {
         for cut in 0..=STREAM.len() {
             let reader = fed(events(), STREAM.as_bytes(), &[cut]);
-            assert_eq!(reader.tokens(5), (11, 2), "{cut}");
+            assert_eq!(reader.used(), (11, 2), "{cut}");
             assert_eq!(reader.seen.text_bytes, 6, "{cut}");
         }
         for cut in 0..=PLAIN.len() {
-            assert_eq!(fed(json(), PLAIN.as_bytes(), &[cut]).tokens(5), (7, 9), "{cut}");
+            assert_eq!(fed(json(), PLAIN.as_bytes(), &[cut]).used(), (7, 9), "{cut}");
         }
     }
 
@@ -268,9 +328,9 @@ mod tests {
         #[test]
         fn usage_is_found_however_the_answer_is_split(mut cuts in prop::collection::vec(0..STREAM.len(), 0..40)) {
             cuts.sort_unstable();
-            prop_assert_eq!(fed(events(), STREAM.as_bytes(), &cuts).tokens(5), (11, 2));
+            prop_assert_eq!(fed(events(), STREAM.as_bytes(), &cuts).used(), (11, 2));
             cuts.retain(|cut| *cut <= PLAIN.len());
-            prop_assert_eq!(fed(json(), PLAIN.as_bytes(), &cuts).tokens(5), (7, 9));
+            prop_assert_eq!(fed(json(), PLAIN.as_bytes(), &cuts).used(), (7, 9));
         }
 
         #[test]
@@ -283,16 +343,16 @@ mod tests {
     #[test]
     fn a_cut_stream_counts_the_prompt_and_the_text_seen() {
         let cut = STREAM.find("data:{").unwrap();
-        assert_eq!(fed(events(), &STREAM.as_bytes()[..cut], &[]).tokens(5), (5, 2));
-        assert_eq!(events().tokens(5), (5, 0));
+        assert_eq!(fed(events(), &STREAM.as_bytes()[..cut], &[]).used(), (5, 2));
+        assert_eq!(events().used(), (5, 0));
     }
 
     #[test]
     fn an_answer_without_usage_counts_its_bytes_and_embeddings_only_the_prompt() {
         let body = br#"{"data":[]}"#;
-        assert_eq!(fed(json(), body, &[]).tokens(5), (5, 4));
-        assert_eq!(fed(UsageReader::json(Dialect::OpenAi, false), body, &[]).tokens(5), (5, 0));
-        assert_eq!(fed(UsageReader::error(Dialect::OpenAi), body, &[]).tokens(5), (0, 0));
+        assert_eq!(fed(json(), body, &[]).used(), (5, 4));
+        assert_eq!(fed(UsageReader::json(Dialect::OpenAi, Uses::Prompt), body, &[]).used(), (5, 0));
+        assert_eq!(fed(UsageReader::error(Dialect::OpenAi), body, &[]).used(), (0, 0));
     }
 
     #[test]
@@ -305,6 +365,6 @@ mod tests {
             assert!(lines.begun.len() <= LINE_BYTES);
         }
         reader.feed(b"\"}\n\ndata: {\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n");
-        assert_eq!(reader.tokens(1), (3, 4));
+        assert_eq!(reader.used(), (3, 4));
     }
 }

@@ -1,11 +1,21 @@
-//! What clients and upstreams speak. A dialect is one file and an arm in each function here.
+//! What clients and upstreams speak. A dialect is one file, which implements [`Api`], and its lines in [`Dialect`].
 
 mod openai;
 
-use axum::response::Response;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
 
-use super::{error::Problem, usage::Seen};
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+    request,
+};
+use serde::Serialize;
+
+use super::{error::Problem, request::Outline, usage::Seen};
 
 /// An API style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,115 +24,208 @@ pub enum Dialect {
     OpenAi,
 }
 
-/// What the body of a request for an endpoint holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// `/v1/chat/completions`.
-    Chat,
-    /// `/v1/completions`.
-    Completions,
-    /// `/v1/embeddings`.
-    Embeddings,
-    /// `/v1/responses`.
-    Responses,
-}
-
-/// A path that is forwarded.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// What is spoken there.
-    pub dialect: Dialect,
-    /// The path, as in the log.
-    pub path: &'static str,
-    /// What its bodies hold.
-    pub shape: Shape,
-}
-
 impl Dialect {
-    /// Every dialect.
+    /// Every dialect; where nothing tells which is meant, the first.
     pub const ALL: [Dialect; 1] = [Dialect::OpenAi];
 
-    /// The name in configuration, log and policies.
+    /// The name in configuration, metrics and policies.
     pub fn name(self) -> &'static str {
         match self {
             Dialect::OpenAi => "openai",
         }
     }
 
+    /// What the gateway must know of it.
+    pub(super) fn api(self) -> &'static dyn Api {
+        match self {
+            Dialect::OpenAi => &openai::OpenAi,
+        }
+    }
+
+    /// The dialect of a request, and what stands at its path. The path tells; the headers only where dialects share a
+    /// path, or none has it.
+    pub(super) fn of(head: &request::Parts) -> (Dialect, Option<Target<'_>>) {
+        let mut found = None;
+        for dialect in Dialect::ALL {
+            if let Some(target) = dialect.api().target(head.uri.path())
+                && (found.is_none() || dialect.api().is_meant(head))
+            {
+                found = Some((dialect, target));
+            }
+        }
+        match found {
+            Some((dialect, target)) => (dialect, Some(target)),
+            None => {
+                let meant = Dialect::ALL.into_iter().find(|dialect| dialect.api().is_meant(head));
+                (meant.unwrap_or(Dialect::OpenAi), None)
+            }
+        }
+    }
+}
+
+/// What stands at a path. Names of models are as in the path, still percent-encoded.
+pub(super) enum Target<'a> {
+    /// Requests that are forwarded, with their model if the path names it.
+    Forward(&'static Endpoint, Option<&'a str>),
+    /// The list of models.
+    Models,
+    /// One model.
+    Model(&'a str),
+}
+
+/// Paths that are forwarded.
+pub(super) struct Endpoint {
+    /// What is spoken there.
+    pub(super) dialect: Dialect,
+    /// The path, as in the log; `{model}` stands for what differs.
+    pub(super) path: &'static str,
+    /// Reads a body; also gets the model, if the path names it.
+    pub(super) outline: fn(&[u8], Option<String>) -> Result<Outline, Problem>,
+    /// What its answers cost.
+    pub(super) uses: Uses,
+}
+
+impl Endpoint {
+    /// Whether its path is the same for every request.
+    pub(super) fn is_fixed(&self) -> bool {
+        !self.path.contains('{')
+    }
+}
+
+/// Where a list of models is.
+pub(super) struct Listing {
+    /// Its path.
+    pub(super) path: &'static str,
+    /// What asks an upstream for all of it at once.
+    pub(super) query: Option<&'static str>,
+}
+
+/// What an endpoint's answers cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Uses {
+    /// The prompt, and what the model writes.
+    Text,
+    /// The prompt, for an answer that nobody writes, such as an embedding.
+    Prompt,
+    /// No tokens.
+    #[expect(dead_code, reason = "for dialects that count tokens")]
+    Nothing,
+}
+
+/// What the gateway must know of a dialect; the rest of it does not know which one it serves.
+pub(super) trait Api: Sync {
+    /// The client's type in the log.
+    fn client_type(&self) -> &'static str;
+
+    /// The version that paths begin with, and that an account's base URL may end in: `/v1`.
+    fn version(&self) -> &'static str;
+
     /// The paths that are forwarded.
-    pub(super) fn endpoints(self) -> &'static [Endpoint] {
-        match self {
-            Dialect::OpenAi => openai::ENDPOINTS,
-        }
+    fn endpoints(&self) -> &'static [Endpoint];
+
+    /// What stands at a path.
+    fn target<'a>(&self, path: &'a str) -> Option<Target<'a>>;
+
+    /// Whether a request is meant for this dialect, by its headers or by how its path begins.
+    fn is_meant(&self, head: &request::Parts) -> bool;
+
+    /// The client's key; none if there is none or it is no text.
+    fn credentials<'a>(&self, head: &'a request::Parts) -> Option<&'a str>;
+
+    /// Where a client is to put its key, after "put it into".
+    fn place_of_key(&self) -> &'static str;
+
+    /// Headers of this dialect that tell who the client is to the gateway, which no upstream must see.
+    fn is_credential(&self, name: &HeaderName) -> bool;
+
+    /// What of a query the upstream gets.
+    fn upstream_query<'a>(&self, query: &'a str) -> Option<Cow<'a, str>> {
+        Some(Cow::Borrowed(query))
     }
 
-    /// The client's key as the headers carry it; none if there is none or it is no text.
-    pub(super) fn credentials(self, headers: &HeaderMap) -> Option<&str> {
-        match self {
-            Dialect::OpenAi => openai::credentials(headers),
-        }
-    }
+    /// The header that carries an account's key; none if it cannot be carried.
+    fn authorization(&self, key: &str) -> Option<(HeaderName, HeaderValue)>;
 
-    /// Headers of this dialect that tell who the client is to the gateway, which the upstream must not see.
-    pub(super) fn is_credential(self, name: &HeaderName) -> bool {
-        match self {
-            Dialect::OpenAi => openai::is_credential(name),
-        }
-    }
+    /// Adds the headers without which an upstream does not answer.
+    fn complete(&self, _headers: &mut HeaderMap) {}
 
     /// Headers of an answer that tell about the account behind it, which the client must not see.
-    pub(super) fn tells_account(self, name: &HeaderName) -> bool {
-        match self {
-            Dialect::OpenAi => openai::tells_account(name),
-        }
-    }
+    fn tells_account(&self, name: &HeaderName) -> bool;
 
-    /// The header value that carries an account's key; none if it cannot be carried.
-    pub(super) fn authorization(self, key: &str) -> Option<HeaderValue> {
-        match self {
-            Dialect::OpenAi => openai::authorization(key),
-        }
+    /// The header in which this dialect's clients look for a request's id, beside `x-request-id`.
+    fn id_header(&self) -> Option<HeaderName> {
+        None
     }
 
     /// The answer to a request that is not served.
-    pub(super) fn refuse(self, problem: &Problem) -> Response {
-        match self {
-            Dialect::OpenAi => openai::refuse(problem),
-        }
-    }
+    fn refuse(&self, problem: &Problem, id: &str) -> Response;
 
-    /// Reads the usage object of a plain answer.
-    pub(super) fn read_usage(self, json: &[u8], seen: &mut Seen) {
-        match self {
-            Dialect::OpenAi => openai::read_usage(json, seen),
-        }
-    }
+    /// The names of the entries of an answer that [`read_entry`](Api::read_entry) wants: top-level ones, in the answer
+    /// itself or in the elements of an array that is the answer. In an event too long to be kept they may also stand
+    /// one level deeper.
+    fn entries(&self) -> &'static [&'static str];
+
+    /// Reads one of these entries.
+    fn read_entry(&self, name: &str, json: &[u8], seen: &mut Seen);
 
     /// Reads the data of one event of a stream.
-    pub(super) fn read_event(self, data: &[u8], seen: &mut Seen) {
-        match self {
-            Dialect::OpenAi => openai::read_event(data, seen),
-        }
-    }
+    fn read_event(&self, data: &[u8], seen: &mut Seen);
 
     /// The message of an upstream's error answer, if it has one.
-    pub(super) fn error_message(self, body: &[u8]) -> Option<String> {
-        match self {
-            Dialect::OpenAi => openai::error_message(body),
-        }
-    }
+    fn error_message(&self, body: &[u8]) -> Option<String>;
 
-    /// The list of models, as an answer.
-    pub(super) fn models(self, ids: &[String]) -> Response {
-        match self {
-            Dialect::OpenAi => openai::models(ids),
-        }
-    }
+    /// Where the list of models is, here and upstream.
+    fn listing(&self) -> Listing;
+
+    /// The names in an upstream's list of models.
+    fn listed(&self, body: &[u8]) -> Option<Vec<String>>;
+
+    /// The list of models, as an answer; the query may ask for a part of it.
+    fn models(&self, ids: &[String], query: &str) -> Response;
 
     /// One model, as an answer.
-    pub(super) fn model(self, id: &str) -> Response {
-        match self {
-            Dialect::OpenAi => openai::model(id),
+    fn model(&self, id: &str) -> Response;
+}
+
+/// The token of an `authorization: Bearer` header.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    const SCHEME: &str = "bearer ";
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, key) = value.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| key.trim())
+}
+
+/// A header value that logs do not show.
+fn secret(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn json(body: &impl Serialize) -> Response {
+    let text = serde_json::to_vec(body).unwrap_or_default();
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], Body::from(text)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_whatever_the_case_of_its_scheme() {
+        for (value, key) in [
+            ("Bearer tg-1", Some("tg-1")),
+            ("bearer  tg-1 ", Some("tg-1")),
+            ("Basic tg-1", None),
+            ("Bearer", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_static(value));
+            assert_eq!(bearer(&headers), key, "{value:?}");
         }
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_bytes(b"Bearer \xff").unwrap());
+        assert_eq!(bearer(&headers), None);
     }
 }

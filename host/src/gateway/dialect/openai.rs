@@ -1,67 +1,218 @@
-//! OpenAI's dialect: paths, credentials, errors and where usage stands.
+//! OpenAI's dialect: paths, credentials, requests, errors and where usage stands.
 
-use std::fmt;
-
-use axum::{
-    body::Body,
-    response::{IntoResponse, Response},
-};
+use axum::response::Response;
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
-    header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    HeaderName, HeaderValue,
+    header::{AUTHORIZATION, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE},
+    request,
 };
 use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+    Deserialize, Serialize,
+    de::{IgnoredAny, MapAccess},
 };
+use serde_json::value::RawValue;
 
-use super::{Dialect, Endpoint, Shape};
+use super::{Api, Dialect, Endpoint, Listing, Target, Uses, bearer, json, secret};
 use crate::gateway::{
     error::{Class, Problem},
-    usage::Seen,
+    limits::{BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS},
+    request::{Outline, TextBytes, TextKey, fields},
+    usage::{Reported, Seen},
 };
 
-pub(super) const ENDPOINTS: &[Endpoint] = &[
-    Endpoint { dialect: Dialect::OpenAi, path: "/v1/chat/completions", shape: Shape::Chat },
-    Endpoint { dialect: Dialect::OpenAi, path: "/v1/completions", shape: Shape::Completions },
-    Endpoint { dialect: Dialect::OpenAi, path: "/v1/embeddings", shape: Shape::Embeddings },
-    Endpoint { dialect: Dialect::OpenAi, path: "/v1/responses", shape: Shape::Responses },
+pub(super) struct OpenAi;
+
+static ENDPOINTS: [Endpoint; 4] = [
+    endpoint("/v1/chat/completions", outline, Uses::Text),
+    endpoint("/v1/completions", outline, Uses::Text),
+    endpoint("/v1/embeddings", outline_embeddings, Uses::Prompt),
+    endpoint("/v1/responses", outline, Uses::Text),
 ];
 
-const SCHEME: &str = "bearer ";
-
-pub(super) fn credentials(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, key) = value.split_at_checked(SCHEME.len())?;
-    scheme.eq_ignore_ascii_case(SCHEME).then(|| key.trim())
+const fn endpoint(
+    path: &'static str,
+    outline: fn(&[u8], Option<String>) -> Result<Outline, Problem>,
+    uses: Uses,
+) -> Endpoint {
+    Endpoint { dialect: Dialect::OpenAi, path, outline, uses }
 }
 
-pub(super) fn is_credential(name: &HeaderName) -> bool {
-    // Some upstreams prefer one of the other keys to the account's; and an organization or project of the client's own
-    // does not exist for the account.
-    matches!(
-        name.as_str(),
-        "authorization"
-            | "api-key"
-            | "x-api-key"
-            | "x-goog-api-key"
-            | "openai-organization"
-            | "openai-project"
-    )
+const MODELS: &str = "/v1/models";
+
+impl Api for OpenAi {
+    fn client_type(&self) -> &'static str {
+        "openai"
+    }
+
+    fn version(&self) -> &'static str {
+        "/v1"
+    }
+
+    fn endpoints(&self) -> &'static [Endpoint] {
+        &ENDPOINTS
+    }
+
+    fn target<'a>(&self, path: &'a str) -> Option<Target<'a>> {
+        if let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.path == path) {
+            return Some(Target::Forward(endpoint, None));
+        }
+        match path.strip_prefix(MODELS)? {
+            "" => Some(Target::Models),
+            id => id.strip_prefix('/').filter(|id| !id.is_empty()).map(Target::Model),
+        }
+    }
+
+    fn is_meant(&self, _: &request::Parts) -> bool {
+        // What no other dialect claims is OpenAI's anyway.
+        false
+    }
+
+    fn credentials<'a>(&self, head: &'a request::Parts) -> Option<&'a str> {
+        bearer(&head.headers)
+    }
+
+    fn place_of_key(&self) -> &'static str {
+        "the authorization header, as bearer token"
+    }
+
+    fn is_credential(&self, name: &HeaderName) -> bool {
+        // Some upstreams prefer one of the other keys to the account's; and an organization or project of the client's
+        // own does not exist for the account.
+        matches!(
+            name.as_str(),
+            "authorization"
+                | "api-key"
+                | "x-api-key"
+                | "x-goog-api-key"
+                | "openai-organization"
+                | "openai-project"
+        )
+    }
+
+    fn authorization(&self, key: &str) -> Option<(HeaderName, HeaderValue)> {
+        Some((AUTHORIZATION, secret(&format!("Bearer {key}"))?))
+    }
+
+    fn tells_account(&self, name: &HeaderName) -> bool {
+        let name = name.as_str();
+        matches!(name, "openai-organization" | "openai-project") || name.starts_with("x-ratelimit-")
+    }
+
+    fn refuse(&self, problem: &Problem, _id: &str) -> Response {
+        refuse(problem)
+    }
+
+    fn entries(&self) -> &'static [&'static str] {
+        &["usage"]
+    }
+
+    fn read_entry(&self, _name: &str, json: &[u8], seen: &mut Seen) {
+        if let Ok(Some(usage)) = serde_json::from_slice::<Option<Usage>>(json) {
+            usage.note(seen);
+        }
+    }
+
+    fn read_event(&self, data: &[u8], seen: &mut Seen) {
+        read_event(data, seen);
+    }
+
+    fn error_message(&self, body: &[u8]) -> Option<String> {
+        let failure: Event = serde_json::from_slice(body).ok()?;
+        failure.error?.message
+    }
+
+    fn listing(&self) -> Listing {
+        Listing { path: MODELS, query: None }
+    }
+
+    fn listed(&self, body: &[u8]) -> Option<Vec<String>> {
+        let listed: Listed = serde_json::from_slice(body).ok()?;
+        Some(listed.data.into_iter().map(|model| model.id).collect())
+    }
+
+    fn models(&self, ids: &[String], _query: &str) -> Response {
+        json(&ModelList { object: "list", data: ids.iter().map(|id| describe(id)).collect() })
+    }
+
+    fn model(&self, id: &str) -> Response {
+        json(&describe(id))
+    }
 }
 
-pub(super) fn tells_account(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    matches!(name, "openai-organization" | "openai-project") || name.starts_with("x-ratelimit-")
+fn outline(body: &[u8], _: Option<String>) -> Result<Outline, Problem> {
+    let fields: Fields = fields(body)?;
+    let answer = fields.max_completion_tokens.max(fields.max_tokens).max(fields.max_output_tokens);
+    let answers = fields.n.max(fields.best_of).unwrap_or(1).max(1);
+    fields.outline(answer.unwrap_or(DEFAULT_OUTPUT_TOKENS).saturating_mul(answers))
 }
 
-pub(super) fn authorization(key: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {key}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+fn outline_embeddings(body: &[u8], _: Option<String>) -> Result<Outline, Problem> {
+    fields::<Fields>(body)?.outline(0)
 }
 
-pub(super) fn refuse(problem: &Problem) -> Response {
+/// The fields that matter; a field that comes twice is an error, since the upstream might take the other one.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    model: Option<String>,
+    stream: Option<bool>,
+    max_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    max_output_tokens: Option<u64>,
+    n: Option<u64>,
+    best_of: Option<u64>,
+    #[serde(default)]
+    messages: TextBytes<PromptKey>,
+    #[serde(default)]
+    prompt: TextBytes<PromptKey>,
+    #[serde(default)]
+    input: TextBytes<PromptKey>,
+    #[serde(default)]
+    instructions: TextBytes<PromptKey>,
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
+}
+
+impl Fields<'_> {
+    fn outline(self, answer_tokens: u64) -> Result<Outline, Problem> {
+        let tools = self.tools.map_or(0, |tools| tools.get().len() as u64);
+        let text_bytes = [self.messages, self.prompt, self.input, self.instructions];
+        let text_bytes = text_bytes.iter().fold(tools, |sum, text| sum.saturating_add(text.0));
+        Outline::new(self.model, self.stream.unwrap_or(false), text_bytes, answer_tokens)
+    }
+}
+
+/// What is text in a prompt. Pictures and sound are not, and ids and roles no prompt.
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum PromptKey {
+    #[serde(
+        alias = "content",
+        alias = "output",
+        alias = "refusal",
+        alias = "summary",
+        alias = "arguments",
+        alias = "function",
+        alias = "function_call",
+        alias = "tool_calls"
+    )]
+    Text,
+    #[serde(other)]
+    Other,
+}
+
+impl TextKey for PromptKey {
+    /// A prompt may be given as tokens already: each stands for the bytes of one.
+    const NUMBER: u64 = BYTES_PER_TOKEN;
+
+    fn text_bytes<'de, A: MapAccess<'de>>(self, entries: &mut A) -> Result<u64, A::Error> {
+        match self {
+            PromptKey::Text => Ok(entries.next_value::<TextBytes<PromptKey>>()?.0),
+            PromptKey::Other => entries.next_value::<IgnoredAny>().map(|_| 0),
+        }
+    }
+}
+
+fn refuse(problem: &Problem) -> Response {
     let (kind, code) = words(problem.class);
     let error = ErrorBody { message: &problem.message, kind, param: problem.param, code };
     let mut response = json(&Envelope { error });
@@ -132,35 +283,21 @@ struct ModelList<'a> {
     data: Vec<Model<'a>>,
 }
 
-pub(super) fn models(ids: &[String]) -> Response {
-    json(&ModelList { object: "list", data: ids.iter().map(|id| describe(id)).collect() })
-}
-
-pub(super) fn model(id: &str) -> Response {
-    json(&describe(id))
-}
-
 fn describe(id: &str) -> Model<'_> {
     Model { id, object: "model", created: 0, owned_by: "tollgate" }
 }
 
-fn json(body: &impl Serialize) -> Response {
-    let text = serde_json::to_vec(body).unwrap_or_default();
-    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], Body::from(text)).into_response()
+#[derive(Deserialize)]
+struct Listed {
+    data: Vec<ListedModel>,
 }
 
-pub(super) fn error_message(body: &[u8]) -> Option<String> {
-    let failure: Event = serde_json::from_slice(body).ok()?;
-    failure.error?.message
+#[derive(Deserialize)]
+struct ListedModel {
+    id: String,
 }
 
-pub(super) fn read_usage(json: &[u8], seen: &mut Seen) {
-    if let Ok(Some(usage)) = serde_json::from_slice::<Option<Usage>>(json) {
-        usage.note(seen);
-    }
-}
-
-pub(super) fn read_event(data: &[u8], seen: &mut Seen) {
+fn read_event(data: &[u8], seen: &mut Seen) {
     if data == b"[DONE]" {
         seen.done = true;
     }
@@ -187,7 +324,7 @@ struct Event {
     choices: Vec<Choice>,
     /// Text of the responses endpoint; chat has its deltas inside the choices.
     #[serde(default)]
-    delta: TextBytes,
+    delta: TextBytes<DeltaKey>,
     usage: Option<Usage>,
     response: Option<Inner>,
     error: Option<Failure>,
@@ -199,9 +336,9 @@ struct Event {
 #[derive(Deserialize)]
 struct Choice {
     #[serde(default)]
-    delta: TextBytes,
+    delta: TextBytes<DeltaKey>,
     #[serde(default)]
-    text: TextBytes,
+    text: TextBytes<DeltaKey>,
 }
 
 impl Choice {
@@ -221,6 +358,7 @@ struct Failure {
     message: Option<String>,
 }
 
+/// Chat has prompt and completion tokens, the responses endpoint input and output tokens.
 #[derive(Deserialize)]
 struct Usage {
     prompt_tokens: Option<u64>,
@@ -228,82 +366,45 @@ struct Usage {
     input_tokens: Option<u64>,
     output_tokens: Option<u64>,
     total_tokens: Option<u64>,
+    prompt_tokens_details: Option<InputDetails>,
+    input_tokens_details: Option<InputDetails>,
+    completion_tokens_details: Option<OutputDetails>,
+    output_tokens_details: Option<OutputDetails>,
+}
+
+#[derive(Default, Deserialize)]
+struct InputDetails {
+    cached_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+struct OutputDetails {
+    reasoning_tokens: Option<u64>,
 }
 
 impl Usage {
-    fn note(&self, seen: &mut Seen) {
+    fn note(self, seen: &mut Seen) {
         let input = self.prompt_tokens.or(self.input_tokens);
         let rest = || Some(self.total_tokens?.saturating_sub(input?));
         let output = self.completion_tokens.or(self.output_tokens).or_else(rest);
-        if input.or(output).is_some() {
-            seen.report(input.unwrap_or(0), output.unwrap_or(0));
+        if input.or(output).is_none() {
+            return;
         }
+        let of_input = self.prompt_tokens_details.or(self.input_tokens_details).unwrap_or_default();
+        let of_output = self.completion_tokens_details.or(self.output_tokens_details).unwrap_or_default();
+        // The last report holds.
+        seen.reported = Reported {
+            input,
+            output,
+            cache_read: of_input.cached_tokens.unwrap_or(0),
+            cache_write: of_input.cache_write_tokens.unwrap_or(0),
+            reasoning: of_output.reasoning_tokens.unwrap_or(0),
+        };
     }
 }
 
-/// Bytes of text in a delta: a string, or an object of which only what a model writes is counted.
-#[derive(Clone, Copy, Default)]
-struct TextBytes(u64);
-
-impl<'de> Deserialize<'de> for TextBytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TextBytes, D::Error> {
-        deserializer.deserialize_any(TextVisitor)
-    }
-}
-
-struct TextVisitor;
-
-impl<'de> Visitor<'de> for TextVisitor {
-    type Value = TextBytes;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text or something that holds text")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<TextBytes, E> {
-        Ok(TextBytes(text.len() as u64))
-    }
-
-    fn visit_unit<E>(self) -> Result<TextBytes, E> {
-        Ok(TextBytes(0))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<TextBytes, E> {
-        Ok(TextBytes(0))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<TextBytes, E> {
-        Ok(TextBytes(0))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<TextBytes, E> {
-        Ok(TextBytes(0))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<TextBytes, E> {
-        Ok(TextBytes(0))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<TextBytes, A::Error> {
-        let mut bytes = 0;
-        while let Some(TextBytes(more)) = items.next_element()? {
-            bytes += more;
-        }
-        Ok(TextBytes(bytes))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<TextBytes, A::Error> {
-        let mut bytes = 0;
-        while let Some(key) = entries.next_key::<DeltaKey>()? {
-            match key {
-                DeltaKey::Written => bytes += entries.next_value::<TextBytes>()?.0,
-                DeltaKey::Other => drop(entries.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(TextBytes(bytes))
-    }
-}
-
+/// What a model writes in a delta.
 #[derive(Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 enum DeltaKey {
@@ -324,93 +425,16 @@ enum DeltaKey {
     Other,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl TextKey for DeltaKey {
+    const NUMBER: u64 = 0;
 
-    fn seen(events: &[&str]) -> Seen {
-        let mut seen = Seen::default();
-        events.iter().for_each(|event| read_event(event.as_bytes(), &mut seen));
-        seen
-    }
-
-    #[test]
-    fn text_is_counted_in_the_deltas_of_every_endpoint() {
-        for (event, bytes) in [
-            (r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":"héllo"}}],"usage":null}"#, 6),
-            (r#"{"choices":[{"delta":{"content":null}},{"delta":{"content":"ab"}}]}"#, 2),
-            (
-                r#"{"choices":[{"delta":{"tool_calls":[{"id":"call_1","function":{"arguments":"{\"a\""}}]}}]}"#,
-                4,
-            ),
-            (r#"{"choices":[{"text":"abc","logprobs":null}]}"#, 3),
-            (r#"{"type":"response.output_text.delta","delta":"abcd"}"#, 4),
-            ("[DONE]", 0),
-            ("{", 0),
-        ] {
-            assert_eq!(seen(&[event]).text_bytes, bytes, "{event}");
-        }
-    }
-
-    #[test]
-    fn usage_is_read_wherever_an_endpoint_puts_it() {
-        for (event, tokens) in [
-            (r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":5,"total_tokens":12}}"#, (7, 5)),
-            (
-                r#"{"type":"response.completed","response":{"usage":{"input_tokens":3,"output_tokens":4}}}"#,
-                (3, 4),
-            ),
-            (r#"{"usage":{"prompt_tokens":8,"total_tokens":8}}"#, (8, 0)),
-        ] {
-            assert_eq!(seen(&[event]).reported, Some(tokens), "{event}");
-        }
-    }
-
-    #[test]
-    fn an_error_in_mid_stream_is_noticed() {
-        let seen = seen(&[r#"{"error":{"message":"overloaded","type":"server_error"}}"#]);
-        assert_eq!(seen.failure.as_deref(), Some("overloaded"));
-    }
-
-    #[test]
-    fn a_key_is_read_whatever_the_case_of_its_scheme() {
-        for (value, key) in [
-            ("Bearer tg-1", Some("tg-1")),
-            ("bearer  tg-1 ", Some("tg-1")),
-            ("Basic tg-1", None),
-            ("Bearer", None),
-            ("", None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(AUTHORIZATION, HeaderValue::from_static(value));
-            assert_eq!(credentials(&headers), key, "{value:?}");
-        }
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, HeaderValue::from_bytes(b"Bearer \xff").unwrap());
-        assert_eq!(credentials(&headers), None);
-    }
-
-    #[tokio::test]
-    async fn errors_have_openais_shape() {
-        for (class, status, kind, code) in [
-            (Class::Invalid, 400, "invalid_request_error", None),
-            (Class::Key, 401, "invalid_request_error", Some("invalid_api_key")),
-            (Class::Model, 404, "invalid_request_error", Some("model_not_found")),
-            (Class::TooLarge, 413, "invalid_request_error", Some("request_too_large")),
-            (Class::RequestLimit, 429, "requests", Some("rate_limit_exceeded")),
-            (Class::TokenLimit, 429, "tokens", Some("rate_limit_exceeded")),
-            (Class::Upstream, 502, "server_error", Some("upstream_error")),
-            (Class::Unavailable, 503, "server_error", Some("service_unavailable")),
-            (Class::UpstreamTimeout, 504, "server_error", Some("upstream_timeout")),
-        ] {
-            let response = refuse(&Problem::of(class, "model", "no").after(Some(1_200)));
-            assert_eq!(response.status(), status);
-            assert_eq!(response.headers()["retry-after"], "2");
-            assert_eq!(response.headers()["retry-after-ms"], "1200");
-            let body = axum::body::to_bytes(response.into_body(), 1_000).await.unwrap();
-            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-            let error = serde_json::json!({ "message": "no", "type": kind, "param": "model", "code": code });
-            assert_eq!(body, serde_json::json!({ "error": error }));
+    fn text_bytes<'de, A: MapAccess<'de>>(self, entries: &mut A) -> Result<u64, A::Error> {
+        match self {
+            DeltaKey::Written => Ok(entries.next_value::<TextBytes<DeltaKey>>()?.0),
+            DeltaKey::Other => entries.next_value::<IgnoredAny>().map(|_| 0),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use super::support::{Answer, World, whole};
 use crate::gateway::demo;
 
 async fn world() -> World {
-    World::start(vec![demo::account(demo::start().await.unwrap())]).await
+    World::start(demo::accounts(demo::start().await.unwrap())).await
 }
 
 async fn post(world: &World, path: &str, body: Value) -> Answer {

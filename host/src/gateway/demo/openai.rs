@@ -1,30 +1,14 @@
-//! The upstream that serves when no account is configured: small, deterministic, on this machine only.
-//!
-//! It repeats what it was told, and counts four bytes of text as a token, which stays below the gateway's estimate.
-
-use std::{convert::Infallible, io, net::SocketAddr};
+//! The demo in OpenAI's dialect.
 
 use axum::{
-    Json, Router,
-    body::{Body, Bytes},
-    extract::Path,
+    Json,
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
-use futures_util::stream;
-use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http::StatusCode;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::net::TcpListener;
 
-use super::{accounts::AccountSpec, dialect::Dialect, serve};
-use crate::secret::Secret;
-
-/// The models that it lists; it answers for any.
-pub const MODELS: [&str; 2] = ["demo-chat", "demo-embedding"];
-
-/// When its models were made, so that nothing it says depends on the clock.
-const CREATED: u64 = 1_767_225_600;
+use super::{CREATED, MODELS, Said, Target, event, event_stream, last_text, set, text_of, tokens, with};
 
 /// Numbers in an embedding, unless the request says how many.
 const DIMENSIONS: usize = 64;
@@ -36,42 +20,22 @@ const DIMENSIONS_MAX: usize = 4_096;
 const INPUTS_MAX: usize = 2_048;
 const ANSWERS_MAX: u64 = 16;
 
-/// Starts the demo upstream on a free port of the loopback interface; it runs as long as the runtime.
-pub async fn start() -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(serve(listener, router(), std::future::pending()));
-    Ok(address)
-}
-
-/// The account under which it serves.
-pub fn account(address: SocketAddr) -> AccountSpec {
-    AccountSpec {
-        name: "demo".to_owned(),
-        dialect: Dialect::OpenAi,
-        base_url: format!("http://{address}"),
-        api_key: Secret::default(),
-        models: Vec::new(),
-        weight: 1,
-        priority: 0,
-        rpm: None,
-        tpm: None,
-        rpd: None,
-    }
-}
-
-fn router() -> Router {
-    Router::new()
-        .route("/v1/chat/completions", post(|body| answer(body, chat)))
-        .route("/v1/completions", post(|body| answer(body, completions)))
-        .route("/v1/embeddings", post(|body| answer(body, embeddings)))
-        .route("/v1/responses", post(|body| answer(body, responses)))
-        .route("/v1/models", get(async || Json(json!({ "object": "list", "data": MODELS.map(model) }))))
-        .route("/v1/models/{id}", get(async |Path(id): Path<String>| Json(model(&id))))
-}
-
-async fn answer(body: Bytes, serve: fn(&Value) -> Response) -> Response {
-    match serde_json::from_slice::<Value>(&body) {
+pub(super) fn answer(target: Option<Target<'_>>, body: &[u8]) -> Response {
+    let endpoint = match target {
+        Some(Target::Forward(endpoint, _)) => endpoint,
+        Some(Target::Models) => {
+            return Json(json!({ "object": "list", "data": MODELS.map(model) })).into_response();
+        }
+        Some(Target::Model(id)) => return Json(model(id)).into_response(),
+        None => return StatusCode::NOT_FOUND.into_response(),
+    };
+    let serve = match endpoint.path {
+        "/v1/chat/completions" => chat,
+        "/v1/completions" => completions,
+        "/v1/embeddings" => embeddings,
+        _ => responses,
+    };
+    match serde_json::from_slice::<Value>(body) {
         Ok(request) if request.get("model").is_some_and(Value::is_string) => serve(&request),
         Ok(_) => invalid("you must provide a model parameter"),
         Err(error) => invalid(&format!("no JSON: {error}")),
@@ -87,48 +51,23 @@ fn model(id: &str) -> Value {
     json!({ "id": id, "object": "model", "created": CREATED, "owned_by": "tollgate-demo" })
 }
 
-/// What is said, and what it costs.
-struct Said {
-    prompt_tokens: u64,
-    text: String,
-    finish: &'static str,
+/// Repeats `heard`, within the request's bound.
+fn say(request: &Value, prompt: &str, heard: &str) -> Said {
+    let bound = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+    Said::new(bound.iter().find_map(|name| request[*name].as_u64()), prompt, heard)
 }
 
-impl Said {
-    /// Repeats `heard`, within the request's bound.
-    fn new(request: &Value, prompt: &str, heard: &str) -> Said {
-        let mut text = format!("You said: {heard}");
-        let bound = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
-        let bound = bound.iter().find_map(|name| request[*name].as_u64()).unwrap_or(u64::MAX);
-        let mut finish = "stop";
-        if tokens(&text) > bound {
-            text.truncate(text.floor_char_boundary(bound as usize * 4));
-            finish = "length";
-        }
-        Said { prompt_tokens: tokens(prompt), text, finish }
-    }
-
-    fn output_tokens(&self, answers: u64) -> u64 {
-        tokens(&self.text) * answers
-    }
-
-    fn usage(&self, answers: u64) -> Value {
-        let output = self.output_tokens(answers);
-        json!({
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": output,
-            "total_tokens": self.prompt_tokens + output,
-        })
-    }
-
-    /// The text word by word, as a stream has it.
-    fn words(&self) -> impl Iterator<Item = &str> {
-        self.text.split_inclusive(' ')
-    }
+fn finish(said: &Said) -> &'static str {
+    if said.cut { "length" } else { "stop" }
 }
 
-fn tokens(text: &str) -> u64 {
-    (text.len() as u64).div_ceil(4)
+fn usage(said: &Said, answers: u64) -> Value {
+    let output = said.output_tokens() * answers;
+    json!({
+        "prompt_tokens": said.prompt_tokens,
+        "completion_tokens": output,
+        "total_tokens": said.prompt_tokens + output,
+    })
 }
 
 fn answers(request: &Value) -> u64 {
@@ -143,57 +82,42 @@ fn wants_usage(request: &Value) -> bool {
     request.pointer("/stream_options/include_usage") == Some(&Value::Bool(true))
 }
 
-/// The text of a string, or of the parts of a message.
-fn text_of(content: &Value) -> String {
-    match content {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => parts.iter().map(text_of).collect::<Vec<_>>().join(" "),
-        Value::Object(fields) => {
-            fields.get("text").or(fields.get("content")).map_or_else(String::new, text_of)
-        }
-        _ => String::new(),
-    }
-}
-
-fn last_text(messages: &Value) -> String {
-    match messages {
-        Value::Array(messages) => messages.last().map_or_else(String::new, text_of),
-        other => text_of(other),
-    }
-}
-
 fn chat(request: &Value) -> Response {
     let messages = &request["messages"];
-    let said = Said::new(request, &text_of(messages), &last_text(messages));
+    let said = say(request, &text_of(messages), &last_text(messages));
     let head = |object: &str| json!({ "id": "chatcmpl-demo", "object": object, "created": CREATED, "model": request["model"] });
     if is_stream(request) {
         let choice =
             |delta: Value, finish: Value| json!([{ "index": 0, "delta": delta, "finish_reason": finish }]);
         let mut events = vec![choice(json!({ "role": "assistant", "content": "" }), Value::Null)];
         events.extend(said.words().map(|word| choice(json!({ "content": word }), Value::Null)));
-        events.push(choice(json!({}), json!(said.finish)));
+        events.push(choice(json!({}), json!(finish(&said))));
         return chunks(request, head("chat.completion.chunk"), events, &said);
     }
     let n = answers(request);
     let choice = |index| {
         let message = json!({ "role": "assistant", "content": said.text, "refusal": null });
-        json!({ "index": index, "message": message, "logprobs": null, "finish_reason": said.finish })
+        json!({ "index": index, "message": message, "logprobs": null, "finish_reason": finish(&said) })
     };
-    whole(head("chat.completion"), (0..n).map(choice).collect(), said.usage(n))
+    whole(head("chat.completion"), (0..n).map(choice).collect(), usage(&said, n))
 }
 
 fn completions(request: &Value) -> Response {
     let prompt = text_of(&request["prompt"]);
-    let said = Said::new(request, &prompt, &prompt);
+    let said = say(request, &prompt, &prompt);
     let head = || json!({ "id": "cmpl-demo", "object": "text_completion", "created": CREATED, "model": request["model"] });
     let choice = |index: u64, text: &str, finish: Value| json!({ "index": index, "text": text, "logprobs": null, "finish_reason": finish });
     if is_stream(request) {
         let mut events: Vec<_> = said.words().map(|word| json!([choice(0, word, Value::Null)])).collect();
-        events.push(json!([choice(0, "", json!(said.finish))]));
+        events.push(json!([choice(0, "", json!(finish(&said)))]));
         return chunks(request, head(), events, &said);
     }
     let n = answers(request);
-    whole(head(), (0..n).map(|index| choice(index, &said.text, json!(said.finish))).collect(), said.usage(n))
+    whole(
+        head(),
+        (0..n).map(|index| choice(index, &said.text, json!(finish(&said)))).collect(),
+        usage(&said, n),
+    )
 }
 
 fn whole(mut head: Value, choices: Vec<Value>, usage: Value) -> Response {
@@ -206,16 +130,10 @@ fn chunks(request: &Value, head: Value, choices: Vec<Value>, said: &Said) -> Res
     let mut events: Vec<Value> = choices.into_iter().map(|choices| with(&head, "choices", choices)).collect();
     if wants_usage(request) {
         events.iter_mut().for_each(|event| set(event, "usage", Value::Null));
-        events.push(with(&with(&head, "choices", json!([])), "usage", said.usage(1)));
+        events.push(with(&with(&head, "choices", json!([])), "usage", usage(said, 1)));
     }
     let lines = events.iter().map(|event| format!("data: {event}\n\n"));
     event_stream(lines.chain(["data: [DONE]\n\n".to_owned()]).collect())
-}
-
-fn event_stream(events: Vec<String>) -> Response {
-    let frames = events.into_iter().map(|event| Ok::<_, Infallible>(Bytes::from(event)));
-    let kind = HeaderValue::from_static("text/event-stream; charset=utf-8");
-    ([(CONTENT_TYPE, kind)], Body::from_stream(stream::iter(frames))).into_response()
 }
 
 fn embeddings(request: &Value) -> Response {
@@ -277,10 +195,10 @@ fn base64(vector: &[f32]) -> String {
 fn responses(request: &Value) -> Response {
     let input = &request["input"];
     let prompt = format!("{}{}", text_of(&request["instructions"]), text_of(input));
-    let said = Said::new(request, &prompt, &last_text(input));
+    let said = say(request, &prompt, &last_text(input));
     let part = json!({ "type": "output_text", "text": said.text, "annotations": [] });
     let item = json!({ "id": "msg_demo", "type": "message", "role": "assistant", "status": "completed", "content": [part] });
-    let output = said.output_tokens(1);
+    let output = said.output_tokens();
     let completed = json!({
         "id": "resp_demo", "object": "response", "created_at": CREATED, "status": "completed", "error": null,
         "incomplete_details": null, "instructions": request["instructions"], "metadata": {}, "model": request["model"],
@@ -317,23 +235,10 @@ fn responses(request: &Value) -> Response {
     event_stream(events.into_iter().enumerate().map(numbered).collect())
 }
 
-/// The object with one entry more.
-fn with(object: &Value, name: &str, value: Value) -> Value {
-    let mut object = object.clone();
-    set(&mut object, name, value);
-    object
-}
-
-fn set(object: &mut Value, name: &str, value: Value) {
-    if let Some(entries) = object.as_object_mut() {
-        entries.insert(name.to_owned(), value);
-    }
-}
-
 fn numbered((number, (kind, mut event)): (usize, (&str, Value))) -> String {
     set(&mut event, "type", json!(kind));
     set(&mut event, "sequence_number", json!(number));
-    format!("event: {kind}\ndata: {event}\n\n")
+    self::event(kind, &event)
 }
 
 #[cfg(test)]
@@ -353,13 +258,5 @@ mod tests {
         assert!((one.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
         assert_ne!(one, two);
         assert_eq!(one, embed("one", 100));
-    }
-
-    #[test]
-    fn an_answer_is_cut_at_its_bound() {
-        let said = Said::new(&json!({ "max_tokens": 3 }), "hello", "hello");
-        assert_eq!((said.text.as_str(), said.finish, said.output_tokens(1)), ("You said: he", "length", 3));
-        let said = Said::new(&json!({}), "hello", "hello");
-        assert_eq!((said.prompt_tokens, said.output_tokens(2)), (2, 8));
     }
 }
