@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -131,8 +132,9 @@ pub(super) struct Ingestion {
 }
 
 impl Ingestion {
-    /// Starts taking events to `sink`.
+    /// Starts taking events to `sink`, on the runtime `on`.
     pub(super) async fn start(
+        on: &Handle,
         store: Store,
         database: Database,
         queue: Queue,
@@ -143,7 +145,7 @@ impl Ingestion {
         let (sender, progress) = watch::channel(0);
         let stop = CancellationToken::new();
         let driver = driver::Driver { queue: queue.clone(), sink, dead_letters, progress: sender };
-        let task = AbortOnDropHandle::new(tokio::spawn(driver.run(stop.clone())));
+        let task = AbortOnDropHandle::new(on.spawn(driver.run(stop.clone())));
         let events = EventQueue::new(queue);
         Ok(Ingestion { store, events, progress, stop, task: parking_lot::Mutex::new(Some(task)) })
     }
@@ -171,8 +173,10 @@ impl Ingestion {
     pub(super) async fn stop(&self) {
         self.stop.cancel();
         let task = self.task.lock().take();
-        if let Some(task) = task {
-            let _ = task.await;
+        if let Some(task) = task
+            && let Err(error) = task.await
+        {
+            tracing::error!(%error, "the driver of ingestion ended badly");
         }
     }
 }

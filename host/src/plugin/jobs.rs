@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -72,6 +74,7 @@ pub(super) struct Jobs {
 
 /// What is running now.
 struct Runs {
+    on: Handle,
     clock: Clock,
     running: Mutex<HashSet<(Arc<str>, String)>>,
     tasks: TaskTracker,
@@ -84,9 +87,10 @@ struct Followed {
 }
 
 impl Jobs {
-    pub(super) fn new(clock: Clock) -> Jobs {
+    /// Jobs that run on the runtime `on`.
+    pub(super) fn new(on: Handle, clock: Clock) -> Jobs {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let runs = Runs { clock, running: Mutex::default(), tasks, stop };
+        let runs = Runs { on, clock, running: Mutex::default(), tasks, stop };
         Jobs { plugins: Mutex::default(), runs: Arc::new(runs) }
     }
 
@@ -94,7 +98,7 @@ impl Jobs {
     pub(super) fn follow<R: Runner>(&self, plugin: &Arc<R>, schedule: Schedule) {
         let name = plugin.name().clone();
         let names = schedule.names().map(str::to_owned).collect();
-        let timer = tokio::spawn(keep_time(self.runs.clone(), plugin.clone(), schedule));
+        let timer = self.runs.on.spawn(keep_time(self.runs.clone(), plugin.clone(), schedule));
         let followed = Followed { names, _timer: AbortOnDropHandle::new(timer) };
         self.plugins.lock().insert(name, followed);
     }
@@ -108,7 +112,7 @@ impl Jobs {
         }
         // A run of its own, so that it does not end when the one who asked goes away.
         let run = run(self.runs.clone(), plugin.clone(), job.to_owned());
-        let task = self.runs.tasks.spawn(self.runs.stop.clone().run_until_cancelled_owned(run));
+        let task = self.runs.spawn(run);
         match task.await {
             Ok(Some(result)) => result,
             Ok(None) => Err(JobError::Failed("the host is shutting down".to_owned())),
@@ -125,6 +129,16 @@ impl Jobs {
     }
 }
 
+impl Runs {
+    /// Starts a run, which the end of all gives up.
+    fn spawn<T: Send + 'static>(
+        &self,
+        run: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<Option<T>> {
+        self.tasks.spawn_on(self.stop.clone().run_until_cancelled_owned(run), &self.on)
+    }
+}
+
 /// Starts each job when it is due.
 async fn keep_time<R: Runner>(runs: Arc<Runs>, plugin: Arc<R>, mut schedule: Schedule) {
     schedule.start(Instant::now(), (runs.clock)());
@@ -133,7 +147,7 @@ async fn keep_time<R: Runner>(runs: Arc<Runs>, plugin: Arc<R>, mut schedule: Sch
         tokio::time::sleep(wait.min(MAX_JOB_SLEEP)).await;
         for job in schedule.due(Instant::now(), (runs.clock)()) {
             let run = run(runs.clone(), plugin.clone(), job);
-            runs.tasks.spawn(runs.stop.clone().run_until_cancelled_owned(run));
+            runs.spawn(run);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! follow each other by one pointer swap; [`Admissions`] is the chain of plugins that a request passes.
 
 pub mod admissions;
+mod background;
 pub mod bindings;
 mod compiled;
 pub mod component;

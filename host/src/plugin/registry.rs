@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tollgate_store::{Clock, Store};
 
 use self::serving::{Plugins, Serving};
+use super::background::Background;
 use super::ingest::{EventQueue, Ingestion};
 use super::jobs::{JobError, Jobs, Report};
 use super::limits::{INGEST_FLUSH, KEPT_GENERATIONS, LISTED_GENERATIONS, WATCH};
@@ -59,6 +60,8 @@ struct Inner {
     plugins: Arc<Plugins>,
     jobs: Jobs,
     ingestion: Ingestion,
+    /// Where ingestion and jobs run. After them: dropped with the rest, it ends when they have been told to.
+    background: Background,
     disabled: Vec<String>,
     last_generation: AtomicU64,
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -184,6 +187,7 @@ impl Registry {
         }
         self.inner.ingestion.stop().await;
         self.inner.jobs.stop().await;
+        self.inner.background.stop().await;
     }
 }
 

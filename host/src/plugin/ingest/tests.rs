@@ -1,9 +1,11 @@
 use std::collections::HashSet;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tollgate_store::sql::{Statement, Value};
 
 use super::*;
+use crate::plugin::background::Background;
 use crate::plugin::fixture::Home;
 use crate::plugin::ingestion::{Event, Receipt};
 
@@ -36,9 +38,13 @@ impl Sink for Kept {
 }
 
 async fn start(home: &Home, sink: impl Sink) -> Ingestion {
+    start_on(&Handle::current(), home, sink).await
+}
+
+async fn start_on(on: &Handle, home: &Home, sink: impl Sink) -> Ingestion {
     let database = home.store.database("gateway").unwrap();
     let queue = home.store.queue("events", 1 << 20).unwrap();
-    Ingestion::start(home.store.clone(), database, queue, sink, Arc::new(|| 7)).await.unwrap()
+    Ingestion::start(on, home.store.clone(), database, queue, sink, Arc::new(|| 7)).await.unwrap()
 }
 
 fn event(name: &str) -> EventRecord {
@@ -128,6 +134,37 @@ async fn what_is_left_at_the_end_comes_after_the_next_start() {
     assert!(ingestion.flush(Duration::from_secs(20)).await);
     assert_eq!(sink.0.lock().names, ["a", "b"]);
     ingestion.stop().await;
+}
+
+/// Blocks its thread until it is let go.
+struct Blocking {
+    entered: tokio::sync::mpsc::UnboundedSender<()>,
+    go: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl Sink for Blocking {
+    async fn ingest(&self, batch: &[Event]) -> Result<Receipt, SinkError> {
+        self.entered.send(()).unwrap();
+        self.go.lock().recv().unwrap();
+        Ok(Receipt { stored: u32::try_from(batch.len()).unwrap(), repeated: 0 })
+    }
+}
+
+/// With the driver on a worker of this test's runtime, which has one, nobody could let it go.
+#[tokio::test]
+async fn a_call_that_keeps_its_thread_keeps_nobody_else() {
+    let (home, background) = (Home::new(), Background::start().unwrap());
+    let (entered, mut enters) = tokio::sync::mpsc::unbounded_channel();
+    let (let_go, go) = std::sync::mpsc::channel();
+    let sink = Blocking { entered, go: Mutex::new(go) };
+    let ingestion = start_on(background.handle(), &home, sink).await;
+    ingestion.events().record(event("a")).unwrap();
+    enters.recv().await.unwrap();
+    let_go.send(()).unwrap();
+    assert!(ingestion.flush(Duration::from_secs(20)).await);
+    ingestion.stop().await;
+    background.stop().await;
+    home.store.close().await.unwrap();
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn schedule(jobs: &[(&str, u64)]) -> Schedule {
 }
 
 fn jobs() -> Jobs {
-    Jobs::new(Arc::new(|| 0))
+    Jobs::new(Handle::current(), Arc::new(|| 0))
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::{Entrance, Inner, Plugins, Registry, Setup};
+use crate::plugin::background::Background;
 use crate::plugin::compiled::Compiled;
 use crate::plugin::ingest::Ingestion;
 use crate::plugin::jobs::Jobs;
@@ -37,15 +38,18 @@ impl Registry {
         let (clock, sink) = (setup.clock.clone(), plugins.clone());
         let events =
             setup.store.queue("events", setup.event_queue_bytes).context("cannot open queue events")?;
-        let ingestion = Ingestion::start(setup.store, database, events, sink, clock.clone()).await?;
+        let background = Background::start().context("cannot start the background thread")?;
+        let ingestion =
+            Ingestion::start(background.handle(), setup.store, database, events, sink, clock.clone()).await?;
         let inner = Arc::new(Inner {
             last_generation: AtomicU64::new(versions.last_generation().await?),
             versions,
             loader: Loader { engine, compiled, stores: setup.stores },
             admissions: setup.admissions,
             plugins,
-            jobs: Jobs::new(clock.clone()),
+            jobs: Jobs::new(background.handle().clone(), clock.clone()),
             ingestion,
+            background,
             disabled: setup.disabled,
             turns: Mutex::default(),
             clock,
