@@ -15,7 +15,6 @@ use serde_json::{Map, Value, json};
 use crate::support::component::shipped;
 
 /// A case with everything in its place but opaque values.
-#[derive(Serialize)]
 pub struct Case {
     pub name: String,
     pub before: Before,
@@ -134,6 +133,21 @@ impl Case {
     /// The queries to ask at the end, by database.
     pub fn queries(&self) -> impl Iterator<Item = (&String, impl Iterator<Item = &String>)> {
         self.after.sql.iter().map(|(database, queries)| (database, queries.keys()))
+    }
+
+    /// What a script needs to know to run it.
+    pub fn for_scripts(&self) -> Value {
+        let queries: Map<String, Value> = self
+            .queries()
+            .map(|(database, texts)| (database.clone(), texts.map(|text| json!(text)).collect()))
+            .collect();
+        json!({
+            "name": self.name,
+            "before": self.before,
+            "steps": self.steps,
+            "stores": self.kv_stores().collect::<Vec<_>>(),
+            "queries": queries,
+        })
     }
 
     /// Where a runtime differs from what is expected.

@@ -4,6 +4,7 @@
 //! The cases are data, in `tests/portability/cases/`; what a runtime made of them is a [`Transcript`].
 
 mod case;
+mod npm;
 mod tollgate;
 mod values;
 
@@ -13,6 +14,24 @@ use case::{Case, Transcript};
 async fn tollgate_answers_every_case_as_written() {
     let cases = Case::all();
     judge("Tollgate", &cases, &tollgate::run(&cases).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the npm registry; .ci/run runs it"]
+async fn node_answers_as_tollgate_does() {
+    compare("Node", "node/main.mjs").await;
+}
+
+/// Runs a script's runtime and Tollgate side by side.
+async fn compare(runtime: &str, script: &str) {
+    let cases = Case::all();
+    let found = npm::run(script, &cases);
+    judge(runtime, &cases, &found);
+    let own = tollgate::run(&cases).await;
+    for case in &cases {
+        let [found, own] = [&found, &own].map(|transcript| &transcript.cases[&case.name]);
+        assert_eq!(found.kv, own.kv, "{runtime} stores other bytes in {}", case.name);
+    }
 }
 
 /// Holds what a runtime made of the cases against what they expect, and its components against the stamps.

@@ -7,10 +7,7 @@ use wit_parser::{ManglingAndAbi, Resolve};
 
 /// A component whose world has these lines, such as `export tollgate:policy/admission@0.1.0;`.
 pub fn trapping(world: &str) -> Vec<u8> {
-    let mut resolve = Resolve::default();
-    for package in ["storage", "policy"] {
-        resolve.push_dir(wit(package)).unwrap();
-    }
+    let mut resolve = contracts();
     let source = format!("package test:component;\nworld trapping {{\n{world}\n}}\n");
     let package = resolve.push_str("test.wit", &source).unwrap();
     let world = resolve.select_world(&[package], Some("trapping")).unwrap();
@@ -24,6 +21,11 @@ pub fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../plugins/prebuilt/{name}.wasm"))
 }
 
-fn wit(package: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit").join(package)
+/// The packages of `wit/`.
+pub fn contracts() -> Resolve {
+    let mut resolve = Resolve::default();
+    for package in ["storage", "policy"] {
+        resolve.push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit").join(package)).unwrap();
+    }
+    resolve
 }
