@@ -16,6 +16,7 @@ mod bad_input;
 mod cli;
 mod crash;
 mod drain;
+mod migration;
 mod pool;
 mod portability;
 mod prebuilt;

@@ -284,6 +284,9 @@ impl Flight {
         record.status_code = end.status;
         record.input_tokens = tokens.input;
         record.output_tokens = tokens.output;
+        record.cache_read_tokens = tokens.cache_read;
+        record.cache_write_tokens = tokens.cache_write;
+        record.reasoning_tokens = tokens.reasoning;
         record.has_error = end.status >= 400 || error.is_some();
         record.error_message = error;
         record.response_size += end.response_size;

@@ -12,7 +12,7 @@ use tollgate_guest::ingestion::{Event, Receipt};
 use tollgate_guest::{ingestion, lifecycle};
 
 use crate::limits::ROWS_PER_INSERT;
-use crate::schema::{COLUMNS, TABLES};
+use crate::schema::{COLUMNS, PRESENT, TABLES, additions};
 use crate::totals::Totals;
 
 thread_local! {
@@ -36,7 +36,17 @@ lifecycle::export!(Ingestion);
 impl lifecycle::Guest for Ingestion {
     fn init() -> Result<(), String> {
         let statements = TABLES.map(|sql| Statement { sql: sql.to_owned(), params: Vec::new() });
-        DATABASE.with(|database| database.batch(&statements).map(|_| ()))
+        DATABASE.with(|database| {
+            database.batch(&statements)?;
+            let columns = database.query(PRESENT, Vec::new())?.rows;
+            let present = columns.iter().filter_map(|row| match row.first() {
+                Some(Value::Text(name)) => Some(name.as_str()),
+                _ => None,
+            });
+            let added = additions(&present.collect::<Vec<_>>());
+            let added: Vec<_> = added.into_iter().map(|sql| Statement { sql, params: Vec::new() }).collect();
+            if added.is_empty() { Ok(()) } else { database.batch(&added).map(|_| ()) }
+        })
     }
 }
 
@@ -114,6 +124,9 @@ fn row(event: &Event) -> [Value; COLUMNS.len()] {
         integer(event.input_tokens),
         integer(event.output_tokens),
         integer(event.input_tokens.saturating_add(event.output_tokens)),
+        integer(event.cache_read_tokens),
+        integer(event.cache_write_tokens),
+        integer(event.reasoning_tokens),
         Value::Integer(i64::from(event.is_stream)),
         Value::Integer(i64::from(event.has_error)),
         event.error_message.as_deref().map_or(Value::Null, text),

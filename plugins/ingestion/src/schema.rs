@@ -1,7 +1,7 @@
 //! The tables. Every statement may run again, and later versions only add.
 
 /// Columns of `request_logs` in the order in which rows are bound.
-pub(crate) const COLUMNS: [&str; 23] = [
+pub(crate) const COLUMNS: [&str; 26] = [
     "sequence",
     "id",
     "timestamp",
@@ -20,12 +20,29 @@ pub(crate) const COLUMNS: [&str; 23] = [
     "input_tokens",
     "output_tokens",
     "total_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
     "is_stream",
     "has_error",
     "error_message",
     "request_size",
     "response_size",
 ];
+
+/// Columns that `request_logs` has not had from the beginning.
+const ADDED: [&str; 3] = ["cache_read_tokens", "cache_write_tokens", "reasoning_tokens"];
+
+/// Which columns `request_logs` has.
+pub(crate) const PRESENT: &str = "SELECT name FROM pragma_table_info('request_logs')";
+
+/// What adds the columns that are not among the present ones. Their default lets an earlier version insert on.
+pub(crate) fn additions(present: &[&str]) -> Vec<String> {
+    let missing = ADDED.iter().filter(|column| !present.contains(column));
+    missing
+        .map(|column| format!("ALTER TABLE request_logs ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0"))
+        .collect()
+}
 
 /// What `init` runs. The sequence is the row's id, so that rows are appended in order and none can be there twice.
 /// (time, status) serves searches by time, and (key, model, time) those by key.
@@ -54,6 +71,9 @@ pub(crate) const TABLES: [&str; 14] = [
         input_tokens INTEGER NOT NULL,
         output_tokens INTEGER NOT NULL,
         total_tokens INTEGER NOT NULL,
+        cache_read_tokens INTEGER NOT NULL DEFAULT 0,
+        cache_write_tokens INTEGER NOT NULL DEFAULT 0,
+        reasoning_tokens INTEGER NOT NULL DEFAULT 0,
         is_stream INTEGER NOT NULL,
         has_error INTEGER NOT NULL,
         error_message TEXT,

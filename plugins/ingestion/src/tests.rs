@@ -36,6 +36,16 @@ impl Gateway {
         self.batch(&statements(last, &events.iter().collect::<Vec<_>>()))
     }
 
+    /// Adds the columns that are missing, and returns how many they were.
+    fn migrate(&self) -> usize {
+        let mut query = self.0.prepare(PRESENT).unwrap();
+        let present: Vec<String> =
+            query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let additions = additions(&present.iter().map(String::as_str).collect::<Vec<_>>());
+        additions.iter().for_each(|sql| self.0.execute_batch(sql).unwrap());
+        additions.len()
+    }
+
     /// One row of numbers, NULL as -1.
     fn numbers(&self, sql: &str) -> Vec<f64> {
         self.0
@@ -70,6 +80,9 @@ fn event(sequence: u64, status_code: u16) -> Event {
         status_code,
         input_tokens: 3,
         output_tokens: 4,
+        cache_read_tokens: 2,
+        cache_write_tokens: 1,
+        reasoning_tokens: 3,
         is_stream: true,
         has_error: status_code >= 400,
         error_message: (status_code >= 400).then(|| "broken".to_owned()),
@@ -102,6 +115,23 @@ fn totals_do_not_depend_on_how_events_are_cut_into_batches() {
         let rows = "SELECT count(*), sum(sequence), sum(has_error), sum(total_tokens) FROM request_logs";
         assert_eq!(gateway.numbers(rows), [9.0, 45.0, 6.0, 63.0]);
     }
+}
+
+#[test]
+fn a_table_of_an_earlier_version_gets_the_new_columns_and_keeps_its_rows() {
+    let added = ["cache_read_tokens", "cache_write_tokens", "reasoning_tokens"];
+    let mut gateway = Gateway(Connection::open_in_memory().unwrap());
+    for sql in TABLES {
+        let lines = sql.lines().filter(|line| !added.iter().any(|column| line.trim().starts_with(column)));
+        gateway.0.execute_batch(&lines.collect::<Vec<_>>().join("\n")).unwrap();
+    }
+    let earlier = COLUMNS.into_iter().filter(|column| !added.contains(column)).collect::<Vec<_>>();
+    let insert = format!("INSERT INTO request_logs ({}) VALUES (1{})", earlier.join(", "), ", 0".repeat(22));
+    gateway.0.execute(&insert, []).unwrap();
+    assert_eq!((gateway.migrate(), gateway.migrate()), (3, 0));
+    gateway.ingest(0, &[event(2, 200)]).unwrap();
+    let sums = "SELECT count(*), sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens) FROM request_logs";
+    assert_eq!(gateway.numbers(sums), [2.0, 2.0, 1.0, 3.0]);
 }
 
 #[test]
