@@ -1,6 +1,8 @@
 //! Sends a request to one account and waits for the head of its answer.
 
 use std::{
+    collections::HashMap,
+    error::Error,
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -13,26 +15,30 @@ use http::{
         ACCEPT_ENCODING, ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, RETRY_AFTER,
         SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
     },
+    uri::Authority,
 };
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, Error, connect::HttpConnector},
+    client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 
 use super::{
     accounts::{Account, Accounts},
+    connection::Received,
     dialect::{Dialect, Endpoint},
     error::{Class, Problem},
+    host::{Host, SendError},
     limits::{ERROR_BYTES, ERROR_TIMEOUT, IDLE_CONNECTION_TIMEOUT, IDLE_CONNECTIONS},
 };
 use crate::plugin::admission::Ending;
 
 /// The connections to all upstreams.
-#[derive(Clone)]
 pub(super) struct Upstreams {
+    /// Where each account in plain HTTP is sent to.
+    plain: HashMap<Arc<str>, Arc<Host>>,
+    /// For all others, since over TLS an upstream may choose HTTP/2, where requests share a connection.
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
@@ -68,9 +74,10 @@ impl Upstreams {
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(connect_timeout));
+        let plain = plain(accounts, &http)?;
         let https = HttpsConnectorBuilder::new()
             .with_tls_config(tls(accounts.iter().any(|account| account.is_https()))?)
-            .https_or_http()
+            .https_only()
             .enable_all_versions()
             .wrap_connector(http);
         let client = Client::builder(TokioExecutor::new())
@@ -79,7 +86,7 @@ impl Upstreams {
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
             .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT)
             .build(https);
-        Ok(Upstreams { client })
+        Ok(Upstreams { plain, client })
     }
 
     /// Sends to an account. An answer that tells of trouble with the account is a failure; any other is passed on.
@@ -87,21 +94,40 @@ impl Upstreams {
         &self,
         account: &Account,
         outgoing: &Outgoing<'_>,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<Received>, Failure> {
         let begun = Instant::now();
         let timeout = outgoing.timeout.min(outgoing.deadline.saturating_duration_since(begun));
-        let sent = tokio::time::timeout(timeout, self.client.request(request(account, outgoing)?)).await;
+        let sent = tokio::time::timeout(timeout, self.request(account, request(account, outgoing)?)).await;
         let failure = match sent {
             Ok(Ok(response)) if !is_trouble(response.status()) => {
                 account.answered(begun.elapsed());
                 return Ok(response);
             }
             Ok(Ok(response)) => refused(account.dialect, response).await,
-            Ok(Err(error)) => unreachable(&error),
+            Ok(Err(error)) => error.failure(),
             Err(_) => timed_out(timeout),
         };
         account.failed();
         Err(failure)
+    }
+
+    async fn request(
+        &self,
+        account: &Account,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Received>, Unreachable> {
+        if let Some(host) = self.plain.get(&account.name) {
+            return host.send(request).await.map_err(|error| match error {
+                SendError::Connect(error) => Unreachable::connecting(&*error),
+                SendError::Broken(error) => Unreachable::talking(&error),
+            });
+        }
+        let response = self.client.request(request).await;
+        let response = response.map_err(|error| {
+            let source = error.source().unwrap_or(&error);
+            if error.is_connect() { Unreachable::connecting(source) } else { Unreachable::talking(source) }
+        })?;
+        Ok(response.map(Received::from))
     }
 
     /// Asks an account for something small, such as its models.
@@ -114,11 +140,28 @@ impl Upstreams {
     ) -> Option<Bytes> {
         let mut request = Request::get(account.uri(path, query)?).body(Full::default()).ok()?;
         authorize(account, request.headers_mut());
-        let response = self.client.request(request).await.ok()?;
+        let response = self.request(account, request).await.ok()?;
         let success = response.status().is_success();
         let body = Limited::new(response.into_body(), limit).collect().await.ok()?;
         success.then(|| body.to_bytes())
     }
+}
+
+/// Accounts at the same address share its connections.
+fn plain(accounts: &Accounts, connector: &HttpConnector) -> io::Result<HashMap<Arc<str>, Arc<Host>>> {
+    let mut hosts: HashMap<Authority, Arc<Host>> = HashMap::new();
+    let mut plain = HashMap::new();
+    for account in accounts.iter().filter(|account| !account.is_https()) {
+        let Some(address) = account.uri("/", None) else { continue };
+        let Some(authority) = address.authority().cloned() else { continue };
+        let host = match hosts.get(&authority) {
+            Some(host) => host.clone(),
+            None => Host::new(address, connector.clone())?,
+        };
+        hosts.insert(authority, host.clone());
+        plain.insert(account.name.clone(), host);
+    }
+    Ok(plain)
 }
 
 /// TLS with the system's roots. Without any, https accounts fail, each with its own message.
@@ -221,7 +264,7 @@ fn is_trouble(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status.as_u16(), 401..=403 | 408 | 429)
 }
 
-async fn refused(dialect: Dialect, response: Response<Incoming>) -> Failure {
+async fn refused(dialect: Dialect, response: Response<Received>) -> Failure {
     let status = response.status();
     let retry_after_ms = retry_after_ms(response.headers());
     let body = Limited::new(response.into_body(), ERROR_BYTES).collect();
@@ -243,15 +286,27 @@ async fn refused(dialect: Dialect, response: Response<Incoming>) -> Failure {
     Failure { ending: Ending::UpstreamError, status: Some(status.as_u16()), retry_after_ms, problem, detail }
 }
 
-fn unreachable(error: &Error) -> Failure {
-    let message =
-        if error.is_connect() { "the upstream cannot be reached" } else { "the upstream broke off" };
-    let problem = Problem::new(Class::Upstream, message);
-    let detail = match std::error::Error::source(error) {
-        Some(source) => format!("{message}: {source}"),
-        None => format!("{message}: {error}"),
-    };
-    Failure { ending: Ending::UpstreamError, status: None, retry_after_ms: None, problem, detail }
+/// Why there is no answer at all.
+struct Unreachable {
+    message: &'static str,
+    cause: String,
+}
+
+impl Unreachable {
+    fn connecting(cause: &dyn Error) -> Unreachable {
+        Unreachable { message: "the upstream cannot be reached", cause: cause.to_string() }
+    }
+
+    fn talking(cause: &dyn Error) -> Unreachable {
+        Unreachable { message: "the upstream broke off", cause: cause.to_string() }
+    }
+
+    fn failure(self) -> Failure {
+        let Unreachable { message, cause } = self;
+        let problem = Problem::new(Class::Upstream, message);
+        let detail = format!("{message}: {cause}");
+        Failure { ending: Ending::UpstreamError, status: None, retry_after_ms: None, problem, detail }
+    }
 }
 
 fn timed_out(after: Duration) -> Failure {

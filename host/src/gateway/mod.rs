@@ -4,11 +4,13 @@
 //! hangs on its [`flight`], which ends exactly once, whatever happens. Nothing here waits for a disk.
 
 mod accounts;
+mod connection;
 pub mod demo;
 pub mod dialect;
 mod error;
 mod flight;
 mod forward;
+mod host;
 pub mod limits;
 mod metrics;
 mod models;

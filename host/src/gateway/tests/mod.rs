@@ -4,5 +4,6 @@ mod aborted;
 mod bad_input;
 mod demo;
 mod forwarded;
+mod kept;
 mod retried;
 mod support;
