@@ -1,4 +1,4 @@
-//! The official Python SDK against the real binary.
+//! The official Python SDKs against the real binary.
 //!
 //! Needs the package index, so it is not in the default run: `cargo test --test it -- --ignored sdk::`.
 
@@ -12,6 +12,13 @@ use crate::support::{Server, Setup};
 fn the_openai_sdk_chats_streams_embeds_lists_and_meets_its_own_exceptions() {
     let server = Setup::demo().start();
     run_script(&server, "openai_client.py");
+}
+
+#[test]
+#[ignore = "sets up a virtual environment from the package index; .ci/run runs it"]
+fn the_google_sdk_generates_streams_calls_tools_counts_embeds_lists_and_meets_its_own_exceptions() {
+    let server = Setup::demo().start();
+    run_script(&server, "gemini_client.py");
 }
 
 fn run_script(server: &Server, script: &str) {
@@ -39,6 +46,9 @@ fn sources() -> PathBuf {
 /// A virtual environment with the pinned SDKs, kept between runs.
 fn environment() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sdk-venv");
+    // Tests that run at once must not set it up at once.
+    let lock = std::fs::File::create(folder.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
     let requirements = sources().join("requirements.txt");
     let wanted = std::fs::read(&requirements).unwrap();
     if std::fs::read(folder.join("installed.txt")).is_ok_and(|installed| installed == wanted) {

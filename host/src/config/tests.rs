@@ -296,8 +296,8 @@ fn other_values_name_what_is_possible() {
         &["5: `dialect` in [[account]] cannot be `open-ai`; did you mean `openai`?"],
     );
     check(
-        &format!("{ACCOUNT}dialect = \"gemini\""),
-        &["5: `dialect` in [[account]] cannot be `gemini`; possible: `openai`"],
+        &format!("{ACCOUNT}dialect = \"vertex\""),
+        &["5: `dialect` in [[account]] cannot be `vertex`; possible: `gemini`, `openai`"],
     );
     check(
         "[kv.x]\nacknowledge = \"relax\"",

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use super::{
     Settings,
     accounts::{Account, InFlight},
-    connection::Received,
+    begun::Begun,
     dialect::Dialect,
     limits::{LOGGED_BYTES, RENEW_EVERY, SWEEP_EVERY},
     metrics::Metrics,
@@ -147,7 +147,7 @@ pub(super) struct Open {
 
 /// The answer that an upstream is giving.
 pub(super) struct Answer {
-    pub(super) body: Received,
+    pub(super) body: Begun,
     pub(super) reader: UsageReader,
     pub(super) status: u16,
     /// Since when nothing has moved: the last frame, or the last time the client asked for one.
@@ -229,7 +229,7 @@ impl Flight {
     }
 
     /// Takes the upstream's answer, of which nothing has been passed on yet.
-    pub(super) fn answering(&self, body: Received, reader: UsageReader, status: u16) {
+    pub(super) fn answering(&self, body: Begun, reader: UsageReader, status: u16) {
         let since = Instant::now();
         self.with(|open| open.answer = Some(Answer { body, reader, status, since, waiting: None }));
     }

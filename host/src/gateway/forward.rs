@@ -26,6 +26,7 @@ use hyper_util::{
 
 use super::{
     accounts::{Account, Accounts},
+    begun::Begun,
     connection::Received,
     dialect::{Dialect, Endpoint},
     error::{Class, Problem},
@@ -94,16 +95,18 @@ impl Upstreams {
         &self,
         account: &Account,
         outgoing: &Outgoing<'_>,
-    ) -> Result<Response<Received>, Failure> {
+    ) -> Result<Response<Begun>, Failure> {
         let begun = Instant::now();
         let timeout = outgoing.timeout.min(outgoing.deadline.saturating_duration_since(begun));
         let sent = tokio::time::timeout(timeout, self.request(account, request(account, outgoing)?)).await;
         let failure = match sent {
-            Ok(Ok(response)) if !is_trouble(response.status()) => {
-                account.answered(begun.elapsed());
-                return Ok(response);
-            }
-            Ok(Ok(response)) => refused(account.dialect, response).await,
+            Ok(Ok(response)) => match judged(account.dialect, response).await {
+                Ok(response) => {
+                    account.answered(begun.elapsed());
+                    return Ok(response);
+                }
+                Err(failure) => failure,
+            },
             Ok(Err(error)) => error.failure(),
             Err(_) => timed_out(timeout),
         };
@@ -264,13 +267,30 @@ fn is_trouble(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status.as_u16(), 401..=403 | 408 | 429)
 }
 
-async fn refused(dialect: Dialect, response: Response<Received>) -> Failure {
-    let status = response.status();
-    let retry_after_ms = retry_after_ms(response.headers());
-    let body = Limited::new(response.into_body(), ERROR_BYTES).collect();
-    let body = tokio::time::timeout(ERROR_TIMEOUT, body).await.ok().and_then(Result::ok);
-    let said = body.and_then(|body| dialect.api().error_message(&body.to_bytes()));
-    let detail = match &said {
+/// Tells an answer to be passed on from one that tells of trouble with the account.
+async fn judged(dialect: Dialect, response: Response<Received>) -> Result<Response<Begun>, Failure> {
+    let (head, body) = response.into_parts();
+    let mut body = Begun::new(body);
+    let doubtful = dialect.api().doubtful() == Some(head.status);
+    if !doubtful && !is_trouble(head.status) {
+        return Ok(Response::from_parts(head, body));
+    }
+    let read = tokio::time::timeout(ERROR_TIMEOUT, body.read(ERROR_BYTES)).await;
+    let said = if matches!(read, Ok(Ok(()))) { body.begun() } else { &[] };
+    let failure = refused(dialect, head.status, &head.headers, said);
+    if !doubtful {
+        Err(failure)
+    } else if dialect.api().refuses_key(said) {
+        // Policies know it by the status that other dialects have for it.
+        Err(Failure { status: Some(StatusCode::UNAUTHORIZED.as_u16()), ..failure })
+    } else {
+        Ok(Response::from_parts(head, body))
+    }
+}
+
+fn refused(dialect: Dialect, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
+    let retry_after_ms = retry_after_ms(headers).or_else(|| dialect.api().retry_after_ms(body));
+    let detail = match dialect.api().error_message(body) {
         Some(said) => format!("the upstream answered {}: {said}", status.as_u16()),
         None => format!("the upstream answered {}", status.as_u16()),
     };

@@ -4,6 +4,7 @@
 //! hangs on its [`flight`], which ends exactly once, whatever happens. Nothing here waits for a disk.
 
 mod accounts;
+mod begun;
 mod connection;
 pub mod demo;
 pub mod dialect;

@@ -19,7 +19,7 @@ use tollgate_store::Clock;
 use super::{
     Parts, Peer, Settings,
     accounts::{Account, Accounts, Candidates},
-    connection::Received,
+    begun::Begun,
     dialect::{Dialect, Endpoint},
     error::{Class, Problem},
     flight::{End, Flights, Guard, bounded},
@@ -300,7 +300,7 @@ async fn attempt(
     outgoing: &Outgoing<'_>,
     (mut account, mut verdict): (Arc<Account>, Verdict),
     mut candidates: Candidates,
-) -> Result<http::Response<Received>, Stop> {
+) -> Result<http::Response<Begun>, Stop> {
     let (mut attempts, mut last, mut refusals) = (0, None, Refusals::default());
     loop {
         match verdict {
@@ -333,7 +333,7 @@ async fn attempt(
     }
 }
 
-fn answered(endpoint: &Endpoint, client: &Admitted, answer: http::Response<Received>) -> Response<()> {
+fn answered(endpoint: &Endpoint, client: &Admitted, answer: http::Response<Begun>) -> Response<()> {
     let (parts, body) = answer.into_parts();
     let is_stream = parts
         .headers

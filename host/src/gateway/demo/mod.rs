@@ -3,6 +3,7 @@
 //! It repeats what it was told, and counts four bytes of text as a token, which stays below the gateway's estimate. It
 //! speaks every dialect, a file each.
 
+mod gemini;
 mod openai;
 
 use std::{convert::Infallible, io, net::SocketAddr};
@@ -15,6 +16,7 @@ use axum::{
 use futures_util::stream;
 use http::{HeaderValue, Request, StatusCode, header::CONTENT_TYPE};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 
 use super::{
@@ -30,6 +32,16 @@ pub const MODELS: [&str; 2] = ["demo-chat", "demo-embedding"];
 
 /// When its models were made, so that nothing it says depends on the clock.
 const CREATED: u64 = 1_767_225_600;
+
+/// Numbers in an embedding, unless the request says how many.
+const DIMENSIONS: usize = 64;
+
+/// Most numbers in an embedding that a request may ask for.
+const DIMENSIONS_MAX: usize = 4_096;
+
+/// Most texts embedded in one request, and answers given to one.
+const INPUTS_MAX: usize = 2_048;
+const ANSWERS_MAX: u64 = 16;
 
 /// Starts the demo upstream on a free port of the loopback interface; it runs as long as the runtime.
 pub async fn start() -> io::Result<SocketAddr> {
@@ -63,6 +75,7 @@ async fn answer(request: Request<Body>) -> Response {
     };
     match Dialect::of(&head) {
         (Dialect::OpenAi, target) => openai::answer(target, &body),
+        (Dialect::Gemini, target) => gemini::answer(target, head.uri.query(), &body),
     }
 }
 
@@ -119,6 +132,17 @@ fn last_text(messages: &Value) -> String {
     }
 }
 
+/// A unit vector that depends on nothing but the text.
+fn embed(text: &str, dimensions: Option<u64>) -> Vec<f32> {
+    let dimensions = dimensions.map_or(DIMENSIONS, |wanted| wanted as usize).clamp(1, DIMENSIONS_MAX);
+    let block =
+        |number: usize| Sha256::new().chain_update(number.to_le_bytes()).chain_update(text).finalize();
+    let bytes = (0..dimensions.div_ceil(32)).flat_map(block);
+    let raw: Vec<f32> = bytes.take(dimensions).map(|byte| f32::from(byte) - 127.5).collect();
+    let length = raw.iter().map(|x| x * x).sum::<f32>().sqrt();
+    raw.into_iter().map(|x| x / length).collect()
+}
+
 /// An event as a frame of a stream.
 fn event(kind: &str, data: &Value) -> String {
     format!("event: {kind}\ndata: {data}\n\n")
@@ -153,5 +177,13 @@ mod tests {
         assert_eq!((said.text.as_str(), said.cut, said.output_tokens()), ("You said: he", true, 3));
         let said = Said::new(None, "hello", "hello");
         assert_eq!((said.prompt_tokens, said.cut, said.output_tokens()), (2, false, 4));
+    }
+
+    #[test]
+    fn an_embedding_has_length_one_and_depends_on_its_text() {
+        let (one, two) = (embed("one", Some(100)), embed("two", Some(100)));
+        assert!((one.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
+        assert_ne!(one, two);
+        assert_eq!(one, embed("one", Some(100)));
     }
 }

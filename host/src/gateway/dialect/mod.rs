@@ -1,5 +1,6 @@
 //! What clients and upstreams speak. A dialect is one file, which implements [`Api`], and its lines in [`Dialect`].
 
+mod gemini;
 mod openai;
 
 use std::borrow::Cow;
@@ -9,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE},
     request,
 };
@@ -22,16 +23,19 @@ use super::{error::Problem, request::Outline, usage::Seen};
 pub enum Dialect {
     /// As OpenAI's API.
     OpenAi,
+    /// As Google's Gemini API.
+    Gemini,
 }
 
 impl Dialect {
     /// Every dialect; where nothing tells which is meant, the first.
-    pub const ALL: [Dialect; 1] = [Dialect::OpenAi];
+    pub const ALL: [Dialect; 2] = [Dialect::OpenAi, Dialect::Gemini];
 
     /// The name in configuration, metrics and policies.
     pub fn name(self) -> &'static str {
         match self {
             Dialect::OpenAi => "openai",
+            Dialect::Gemini => "gemini",
         }
     }
 
@@ -39,6 +43,7 @@ impl Dialect {
     pub(super) fn api(self) -> &'static dyn Api {
         match self {
             Dialect::OpenAi => &openai::OpenAi,
+            Dialect::Gemini => &gemini::Gemini,
         }
     }
 
@@ -108,7 +113,6 @@ pub(super) enum Uses {
     /// The prompt, for an answer that nobody writes, such as an embedding.
     Prompt,
     /// No tokens.
-    #[expect(dead_code, reason = "for dialects that count tokens")]
     Nothing,
 }
 
@@ -173,6 +177,21 @@ pub(super) trait Api: Sync {
 
     /// The message of an upstream's error answer, if it has one.
     fn error_message(&self, body: &[u8]) -> Option<String>;
+
+    /// A status that may mean, besides other things, that an account's key was refused; then the body tells.
+    fn doubtful(&self) -> Option<StatusCode> {
+        None
+    }
+
+    /// Whether the body of an error answer with that status tells that the account's key was refused.
+    fn refuses_key(&self, _body: &[u8]) -> bool {
+        false
+    }
+
+    /// The wait in milliseconds that an upstream's error answer asks for in its body.
+    fn retry_after_ms(&self, _body: &[u8]) -> Option<u64> {
+        None
+    }
 
     /// Where the list of models is, here and upstream.
     fn listing(&self) -> Listing;

@@ -4,6 +4,7 @@ mod aborted;
 mod bad_input;
 mod demo;
 mod forwarded;
+mod gemini;
 mod kept;
 mod retried;
 mod support;
