@@ -4,7 +4,7 @@
 //! `{"ok": …}` or `{"err": …}`, an absent option as `null`, bytes in hexadecimal, a number beyond 2^53 as text.
 //! `"$now"` is the step's time, `"$name"` what `let` says, and `{"like": "$name", …}` that with changes. A name that
 //! `let` does not know stands for opaque bytes, such as a ticket: a step's answer gives it its value, and a later step
-//! hands them back. At the end it stands for a value that is the same in all runtimes, whatever it is.
+//! hands them back. At the end of a case it stands for a value that is the same in all runtimes, whatever it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -46,6 +46,9 @@ pub struct Step {
     /// What the clock of the stores says, in milliseconds since 1970.
     pub now_ms: u64,
     pub arguments: Vec<Value>,
+    /// Made so many times, all at once.
+    pub together: Option<usize>,
+    /// What it is to answer. For calls together: how many times each answer, whichever call it goes to.
     pub answer: Value,
 }
 
@@ -74,6 +77,7 @@ struct RawStep {
     call: String,
     #[serde(default)]
     with: Vec<Value>,
+    together: Option<usize>,
     gives: Value,
 }
 
@@ -118,6 +122,7 @@ impl Case {
                 plugin: plugin.to_owned(),
                 function: function.to_owned(),
                 now_ms,
+                together: step.together,
                 arguments: step.with.iter().map(|value| expand(value, &raw.named, now_ms)).collect(),
                 answer: expand(&step.gives, &raw.named, now_ms),
             }

@@ -22,6 +22,13 @@ async fn node_answers_as_tollgate_does() {
     compare("Node", "node/main.mjs").await;
 }
 
+/// Cloudflare's runtime, with its local KV and D1.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the npm registry; .ci/run runs it"]
+async fn workerd_answers_as_tollgate_does() {
+    compare("workerd", "workerd/main.mjs").await;
+}
+
 /// Runs a script's runtime and Tollgate side by side.
 async fn compare(runtime: &str, script: &str) {
     let cases = Case::all();

@@ -44,7 +44,7 @@ fn absolute(path: &Path) -> PathBuf {
 /// A copy of the scripts beside the packages that they need; the packages are kept between runs.
 pub fn project() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("portability");
-    for part in ["common", "node"] {
+    for part in ["common", "node", "workerd"] {
         let _ = std::fs::remove_dir_all(folder.join(part));
         std::fs::create_dir_all(folder.join(part)).unwrap();
         for file in std::fs::read_dir(sources().join(part)).unwrap() {

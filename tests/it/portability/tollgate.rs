@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tollgate::capability::Stores;
@@ -138,8 +139,13 @@ async fn run_case(engine: &Engine, plugins: &BTreeMap<String, Plugin>, case: &Ca
     for step in &case.steps {
         home.now_ms.store(step.now_ms, Ordering::Relaxed);
         let arguments = step.arguments.iter().map(|value| hand_back(value, &opaque)).collect::<Vec<_>>();
-        let answer = call(&started[&step.plugin], step, &arguments).await;
-        answers.push(name_opaque(&step.answer, answer, &mut opaque));
+        let plugin = &started[&step.plugin];
+        answers.push(match step.together {
+            Some(times) => {
+                tally(&step.answer, join_all((0..times).map(|_| call(plugin, step, &arguments))).await)
+            }
+            None => name_opaque(&step.answer, call(plugin, step, &arguments).await, &mut opaque),
+        });
     }
     let mut outcome = Outcome { answers, kv: BTreeMap::new(), sql: BTreeMap::new() };
     for store in case.kv_stores() {
@@ -189,6 +195,19 @@ async fn call(plugin: &Generation, step: &Step, arguments: &[Value]) -> Value {
         Err(CallError::Guest(text)) => json!({ "err": text }),
         Err(other) => json!({ "failed": other.to_string() }),
     }
+}
+
+/// How many times each of the expected answers was given, and those that nobody expected.
+fn tally(expected: &Value, mut answers: Vec<Value>) -> Value {
+    let mut tallied = Vec::new();
+    for alternative in expected.as_array().unwrap() {
+        let answer = &alternative["answer"];
+        let all = answers.len();
+        answers.retain(|found| name_opaque(answer, found.clone(), &mut BTreeMap::new()) != *answer);
+        tallied.push(json!({ "times": all - answers.len(), "answer": answer }));
+    }
+    tallied.extend(answers);
+    Value::Array(tallied)
 }
 
 /// Puts opaque bytes in the places of their names.

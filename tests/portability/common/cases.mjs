@@ -1,27 +1,33 @@
-// Runs the steps of a case, in whatever runtime this is.
+// Runs the steps of a case, whatever the runtime of the plugins is.
+
+import { isDeepStrictEqual } from 'node:util';
 
 /** The answers of all steps, with opaque bytes under their names. `call` makes one call of a plugin. */
 export async function drive(steps, call) {
     const opaque = new Map();
     const answers = [];
     for (const step of steps) {
-        const answer = await call({ ...step, arguments: handBack(step.arguments, opaque) });
-        answers.push(nameOpaque(step.answer, answer, opaque));
+        const ready = { ...step, arguments: handBack(step.arguments, opaque) };
+        if (step.together) {
+            const together = Array.from({ length: step.together }, () => call(ready));
+            answers.push(tally(step.answer, await Promise.all(together)));
+        } else {
+            answers.push(nameOpaque(step.answer, await call(ready), opaque));
+        }
     }
     return answers;
 }
 
-/** One call of a started component: its answer as a case writes it. */
-export async function callHook(wit, component, { function: name, arguments: values }) {
-    const { id, params, result: type } = wit.find('tollgate:policy', name);
-    const types = wit.result(type);
-    try {
-        const value = await component[id][name](...params.map((param, at) => wit.toGuest(param.type, values[at])));
-        return types ? { ok: wit.fromGuest(types.ok, value) } : wit.fromGuest(type, value);
-    } catch (error) {
-        if (types && error instanceof Object && 'payload' in error) return { err: wit.fromGuest(types.err, error.payload) };
-        return { failed: String(error?.stack ?? error) };
-    }
+/** How many times each of the expected answers was given, and those that nobody expected. */
+function tally(expected, answers) {
+    let left = answers;
+    const tallied = expected.map(({ answer }) => {
+        const others = left.filter((found) => !isDeepStrictEqual(nameOpaque(answer, found, new Map()), answer));
+        const times = left.length - others.length;
+        left = others;
+        return { times, answer };
+    });
+    return [...tallied, ...left];
 }
 
 /** Puts opaque bytes in the places of their names. */

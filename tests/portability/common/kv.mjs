@@ -1,7 +1,7 @@
 // `tollgate:storage/kv` over an engine: what is the same wherever the values lie, that is, grants and limits.
 //
-// An engine has `getMany(keys)`, `setMany(entries, ttlMs, ifAbsent)`, `deleteMany(keys)`, `list(prefix, cursor, limit)`,
-// `increment(key, delta, ttlMs)` and `swap(key, expected, value, ttlMs)`.
+// An engine has `getMany(keys)`, `setMany(entries, ttlMs, ifAbsent)`, `deleteMany(keys)` and `list(prefix, cursor, limit)`;
+// where something atomic is to be had also `increment(key, delta, ttlMs)` and `swap(key, expected, value, ttlMs)`.
 
 import { StorageError, granted } from './errors.mjs';
 
@@ -22,7 +22,7 @@ export function kv(engines, grants) {
             }
 
             async get(key) {
-                return (await this.read(key))?.value;
+                return (await this.#entry(key))?.value;
             }
 
             async getMany(keys) {
@@ -32,7 +32,8 @@ export function kv(engines, grants) {
             }
 
             async set(key, value, { ttlMs, ifAbsent }) {
-                return this.#writable().setMany(checkedEntries([[key, value]]), ttlMs, ifAbsent);
+                const engine = ifAbsent ? this.#atomic(this.#writable()) : this.#writable();
+                return engine.setMany(checkedEntries([[key, value]]), ttlMs, ifAbsent);
             }
 
             async setMany(entries, ttlMs) {
@@ -48,7 +49,7 @@ export function kv(engines, grants) {
             }
 
             async exists(key) {
-                return (await this.read(key)) !== undefined;
+                return (await this.#entry(key)) !== undefined;
             }
 
             async listKeys(prefix, cursor, limit) {
@@ -56,16 +57,27 @@ export function kv(engines, grants) {
             }
 
             async increment(key, delta, ttlMs) {
-                return this.#writable().increment(checkedKeys([key])[0], delta, ttlMs);
+                checkedKeys([key]);
+                return this.#atomic(this.#writable()).increment(key, delta, ttlMs);
             }
 
             async read(key) {
-                return (await this.engine.getMany(checkedKeys([key])))[0];
+                this.#atomic(this.engine);
+                return this.#entry(key);
             }
 
             async swap(key, expected, value, ttlMs) {
                 checkedEntries([[key, value]]);
-                return this.#writable().swap(key, expected, value, ttlMs);
+                return this.#atomic(this.#writable()).swap(key, expected, value, ttlMs);
+            }
+
+            async #entry(key) {
+                return (await this.engine.getMany(checkedKeys([key])))[0];
+            }
+
+            #atomic(engine) {
+                if (engine.swap) return engine;
+                throw new StorageError('unavailable', 'nothing is atomic where this store lies');
             }
 
             #writable() {
@@ -94,7 +106,7 @@ function checkedKeys(keys) {
     check(keys.length <= LIST_ITEMS, 'the list');
     for (const key of keys) {
         if (key === '') throw new StorageError('invalid', 'a key is not empty');
-        check(Buffer.byteLength(key) <= KEY_BYTES, 'the key');
+        check(bytesOf(key) <= KEY_BYTES, 'the key');
     }
     return keys;
 }
@@ -102,8 +114,12 @@ function checkedKeys(keys) {
 function checkedEntries(entries) {
     checkedKeys(entries.map(([key]) => key));
     for (const [, value] of entries) check(value.length <= VALUE_BYTES, 'the value');
-    check(sum(entries, ([key, value]) => Buffer.byteLength(key) + value.length) <= LIST_BYTES, 'the list');
+    check(sum(entries, ([key, value]) => bytesOf(key) + value.length) <= LIST_BYTES, 'the list');
     return entries;
+}
+
+function bytesOf(text) {
+    return new TextEncoder().encode(text).length;
 }
 
 function check(fits, what) {

@@ -1,6 +1,8 @@
 // The contracts, as the WIT parser resolved them: which functions there are, and how their values pass between the JSON
 // of the cases and JavaScript as jco wants it.
 
+import { fromHex, toHex } from './hex.mjs';
+
 export class Wit {
     #resolve;
 
@@ -46,7 +48,7 @@ export class Wit {
             case 'option':
                 return value === null ? undefined : this.toGuest(body, value);
             case 'list':
-                if (body === 'u8') return Uint8Array.from(Buffer.from(value, 'hex'));
+                if (body === 'u8') return fromHex(value);
                 return value.map((item) => this.toGuest(body, item));
             case 'record':
                 return Object.fromEntries(
@@ -74,7 +76,7 @@ export class Wit {
             case 'option':
                 return value === undefined ? null : this.fromGuest(body, value);
             case 'list':
-                if (body === 'u8') return Buffer.from(value).toString('hex');
+                if (body === 'u8') return toHex(value);
                 return Array.from(value, (item) => this.fromGuest(body, item));
             case 'record':
                 return Object.fromEntries(
