@@ -8,7 +8,7 @@ export async function callHook(wit, component, { function: name, arguments: valu
         const value = await component[id][name](...params.map((param, at) => wit.toGuest(param.type, values[at])));
         return types ? { ok: wit.fromGuest(types.ok, value) } : wit.fromGuest(type, value);
     } catch (error) {
-        if (types && error instanceof Object && 'payload' in error) return { err: wit.fromGuest(types.err, error.payload) };
-        return { failed: String(error?.stack ?? error) };
+        if (!types || !(error instanceof Object && 'payload' in error)) return { failed: String(error?.stack ?? error) };
+        return { err: wit.fromGuest(types.err, error.payload) };
     }
 }

@@ -1,7 +1,8 @@
 // `tollgate:storage/kv` over an engine: what is the same wherever the values lie, that is, grants and limits.
 //
-// An engine has `getMany(keys)`, `setMany(entries, ttlMs, ifAbsent)`, `deleteMany(keys)` and `list(prefix, cursor, limit)`;
-// where something atomic is to be had also `increment(key, delta, ttlMs)` and `swap(key, expected, value, ttlMs)`.
+// An engine has `getMany(keys)`, `setMany(entries, ttlMs, ifAbsent)`, `deleteMany(keys)` and
+// `list(prefix, cursor, limit)`; where something atomic is to be had also `increment(key, delta, ttlMs)` and
+// `swap(key, expected, value, ttlMs)`.
 
 import { StorageError, granted } from './errors.mjs';
 

@@ -1,5 +1,5 @@
-// Key-value stores in Workers KV: fast to read everywhere and late to change. Nothing in it is atomic, so this engine has
-// no `increment`, `swap` and set-if-absent, and of a list of entries some may be written and others not.
+// Key-value stores in Workers KV: fast to read everywhere and late to change. Nothing in it is atomic, so this engine
+// has no `increment`, `swap` and set-if-absent, and of a list of entries some may be written and others not.
 
 import { expiry } from '../common/kv.mjs';
 

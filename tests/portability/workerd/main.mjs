@@ -35,16 +35,16 @@ async function workerModules() {
             return `${JSON.stringify(file)}: core${at}_${core}`;
         });
         files.push({ type: 'ESModule', path: join(folder, name, `${name}.js`) });
-        const key = JSON.stringify(name);
-        components.push(`${key}: { instantiate: plugin${at}, modules: { ${cores} }, grants: ${JSON.stringify(grants)} }`);
+        const parts = `instantiate: plugin${at}, modules: { ${cores} }, grants: ${JSON.stringify(grants)}`;
+        components.push(`${JSON.stringify(name)}: { ${parts} }`);
     }
     const entry = join(folder, 'entry.mjs');
     const body = `export default worker(${JSON.stringify(resolve)}, { ${components} });\n`;
     await writeFile(entry, `${imports.join('\n')}\n${body}`);
-    const own = ['workerd/worker.mjs', 'workerd/stores.mjs', 'workerd/kv-d1.mjs', 'workerd/kv-namespace.mjs', 'workerd/sql.mjs'];
+    const own = ['worker', 'stores', 'kv-d1', 'kv-namespace', 'sql'].map((name) => `workerd/${name}.mjs`);
     const common = ['errors', 'hex', 'hook', 'kv', 'sql', 'wit'].map((name) => `common/${name}.mjs`);
-    const sources = [...own, ...common].map((name) => ({ type: 'ESModule', path: join(root, name) }));
-    return [{ type: 'ESModule', path: entry }, ...sources, ...files];
+    const sources = [...own, ...common].map((name) => join(root, name));
+    return [...[entry, ...sources].map((path) => ({ type: 'ESModule', path })), ...files];
 }
 
 function source(name) {
@@ -67,7 +67,8 @@ async function run(one) {
         await prepareCase(one.before, engines);
         const answers = await drive(one.steps, async (step) => {
             now = step.now_ms;
-            const response = await runtime.dispatchFetch('http://worker/', { method: 'POST', body: JSON.stringify(step) });
+            const request = { method: 'POST', body: JSON.stringify(step) };
+            const response = await runtime.dispatchFetch('http://worker/', request);
             if (!response.ok) throw new Error(`the worker answered ${response.status}: ${await response.text()}`);
             return response.json();
         });
