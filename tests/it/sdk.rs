@@ -21,6 +21,13 @@ fn the_google_sdk_generates_streams_calls_tools_counts_embeds_lists_and_meets_it
     run_script(&server, "gemini_client.py");
 }
 
+#[test]
+#[ignore = "sets up a virtual environment from the package index; .ci/run runs it"]
+fn the_anthropic_sdk_writes_messages_streams_calls_tools_counts_lists_and_meets_its_own_exceptions() {
+    let server = Setup::demo().start();
+    run_script(&server, "anthropic_client.py");
+}
+
 fn run_script(server: &Server, script: &str) {
     let free = server.key("free", &[]);
     let limited = server.key("limited", &["--rpm", "1"]);

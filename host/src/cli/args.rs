@@ -84,7 +84,8 @@ Examples:
 #[command(after_help = "\
 The first line on stdout is `listening on http://IP:PORT`; logs go to stderr (TOLLGATE_LOG=debug for more). The
 first start of a data directory prints an admin token and a client key, once. TOLLGATE_ADMIN_TOKEN sets the token.
-Without an [[account]] in the configuration a built-in demo upstream answers as account `demo`.
+Without an [[account]] in the configuration a built-in demo upstream answers as account `demo`, in every dialect.
+An account says with dialect = \"openai\", \"anthropic\" or \"gemini\" what its upstream speaks.
 
 Examples:
   tollgate serve

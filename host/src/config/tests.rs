@@ -297,7 +297,7 @@ fn other_values_name_what_is_possible() {
     );
     check(
         &format!("{ACCOUNT}dialect = \"vertex\""),
-        &["5: `dialect` in [[account]] cannot be `vertex`; possible: `gemini`, `openai`"],
+        &["5: `dialect` in [[account]] cannot be `vertex`; possible: `anthropic`, `gemini`, `openai`"],
     );
     check(
         "[kv.x]\nacknowledge = \"relax\"",

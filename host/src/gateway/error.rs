@@ -1,6 +1,6 @@
 //! Why a request is not served, before any dialect gives it its shape.
 //!
-//! This is the one place that gives failures an HTTP status.
+//! This is the one place that gives failures an HTTP status; a dialect that has another for one of them says so.
 
 use std::borrow::Cow;
 

@@ -3,6 +3,7 @@
 //! It repeats what it was told, and counts four bytes of text as a token, which stays below the gateway's estimate. It
 //! speaks every dialect, a file each.
 
+mod anthropic;
 mod gemini;
 mod openai;
 
@@ -76,6 +77,7 @@ async fn answer(request: Request<Body>) -> Response {
     match Dialect::of(&head) {
         (Dialect::OpenAi, target) => openai::answer(target, &body),
         (Dialect::Gemini, target) => gemini::answer(target, head.uri.query(), &body),
+        (Dialect::Anthropic, target) => anthropic::answer(target, &body),
     }
 }
 

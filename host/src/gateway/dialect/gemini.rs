@@ -9,15 +9,11 @@ mod usage;
 use std::borrow::Cow;
 
 use axum::response::Response;
-use http::{
-    HeaderName, HeaderValue, StatusCode,
-    header::{CONNECTION, RETRY_AFTER},
-    request::Parts,
-};
+use http::{HeaderName, HeaderValue, StatusCode, request::Parts};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
-use super::{Api, Dialect, Endpoint, Listing, Target, Uses, json, secret};
+use super::{Api, Dialect, Endpoint, Listing, Target, Uses, json, refusal, secret};
 use crate::gateway::{
     error::{Class, Problem},
     request::Outline,
@@ -189,24 +185,13 @@ fn refuse(problem: &Problem) -> Response {
     let wait = wait.map(|ms| Detail::Retry { retry_delay: format!("{}.{:03}s", ms / 1_000, ms % 1_000) });
     let key = (problem.class == Class::Key)
         .then_some(Detail::Info { reason: "API_KEY_INVALID", domain: "tollgate" });
-    let code = problem.status();
     let error = ErrorBody {
-        code: code.as_u16(),
+        code: problem.status().as_u16(),
         message: &problem.message,
         status: word(problem.class),
         details: wait.into_iter().chain(key).collect(),
     };
-    let mut response = json(&Envelope { error });
-    *response.status_mut() = code;
-    let headers = response.headers_mut();
-    if let Some(seconds) = problem.retry_after_seconds() {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    // The rest of the body may still be on its way and must not be taken for the next request.
-    if matches!(problem.class, Class::TooLarge | Class::Slow) {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
+    refusal(problem, &Envelope { error })
 }
 
 fn word(class: Class) -> &'static str {

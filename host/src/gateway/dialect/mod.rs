@@ -1,5 +1,6 @@
 //! What clients and upstreams speak. A dialect is one file, which implements [`Api`], and its lines in [`Dialect`].
 
+mod anthropic;
 mod gemini;
 mod openai;
 
@@ -11,31 +12,38 @@ use axum::{
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE},
+    header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
     request,
 };
 use serde::Serialize;
 
-use super::{error::Problem, request::Outline, usage::Seen};
+use super::{
+    error::{Class, Problem},
+    request::Outline,
+    usage::Seen,
+};
 
 /// An API style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// As OpenAI's API.
     OpenAi,
+    /// As Anthropic's API.
+    Anthropic,
     /// As Google's Gemini API.
     Gemini,
 }
 
 impl Dialect {
     /// Every dialect; where nothing tells which is meant, the first.
-    pub const ALL: [Dialect; 2] = [Dialect::OpenAi, Dialect::Gemini];
+    pub const ALL: [Dialect; 3] = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini];
 
     /// The name in configuration, metrics and policies.
     pub fn name(self) -> &'static str {
         match self {
             Dialect::OpenAi => "openai",
             Dialect::Gemini => "gemini",
+            Dialect::Anthropic => "anthropic",
         }
     }
 
@@ -44,6 +52,7 @@ impl Dialect {
         match self {
             Dialect::OpenAi => &openai::OpenAi,
             Dialect::Gemini => &gemini::Gemini,
+            Dialect::Anthropic => &anthropic::Anthropic,
         }
     }
 
@@ -219,6 +228,23 @@ fn secret(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+/// The answer to a request that is not served, with a body in the dialect's shape.
+fn refusal(problem: &Problem, body: &impl Serialize) -> Response {
+    let mut response = json(body);
+    *response.status_mut() = problem.status();
+    let headers = response.headers_mut();
+    if let Some(seconds) = problem.retry_after_seconds() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        let ms = problem.retry_after_ms.unwrap_or_default();
+        headers.insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(ms));
+    }
+    if matches!(problem.class, Class::TooLarge | Class::Slow) {
+        // The rest of the body may still be on its way and must not be taken for the next request.
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 fn json(body: &impl Serialize) -> Response {

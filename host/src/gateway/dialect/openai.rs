@@ -3,7 +3,7 @@
 use axum::response::Response;
 use http::{
     HeaderName, HeaderValue,
-    header::{AUTHORIZATION, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{AUTHORIZATION, WWW_AUTHENTICATE},
     request,
 };
 use serde::{
@@ -12,7 +12,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Api, Dialect, Endpoint, Listing, Target, Uses, bearer, json, secret};
+use super::{Api, Dialect, Endpoint, Listing, Target, Uses, bearer, json, refusal, secret};
 use crate::gateway::{
     error::{Class, Problem},
     limits::{BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS},
@@ -76,16 +76,11 @@ impl Api for OpenAi {
     }
 
     fn is_credential(&self, name: &HeaderName) -> bool {
-        // Some upstreams prefer one of the other keys to the account's; and an organization or project of the client's
-        // own does not exist for the account.
+        // Some upstreams prefer the second key to the account's; and an organization or project of the client's own
+        // does not exist for the account.
         matches!(
             name.as_str(),
-            "authorization"
-                | "api-key"
-                | "x-api-key"
-                | "x-goog-api-key"
-                | "openai-organization"
-                | "openai-project"
+            "authorization" | "api-key" | "x-goog-api-key" | "openai-organization" | "openai-project"
         )
     }
 
@@ -215,23 +210,9 @@ impl TextKey for PromptKey {
 fn refuse(problem: &Problem) -> Response {
     let (kind, code) = words(problem.class);
     let error = ErrorBody { message: &problem.message, kind, param: problem.param, code };
-    let mut response = json(&Envelope { error });
-    *response.status_mut() = problem.status();
-    let headers = response.headers_mut();
-    if let Some(seconds) = problem.retry_after_seconds() {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        let ms = problem.retry_after_ms.unwrap_or_default();
-        headers.insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(ms));
-    }
-    match problem.class {
-        Class::Key => {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        // The rest of the body may still be on its way and must not be taken for the next request.
-        Class::TooLarge | Class::Slow => {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        _ => {}
+    let mut response = refusal(problem, &Envelope { error });
+    if problem.class == Class::Key {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }
@@ -314,6 +295,7 @@ fn read_event(data: &[u8], seen: &mut Seen) {
     }
     if let Some(error) = event.error.or(inner_error) {
         seen.failure = Some(error.message.unwrap_or_else(|| "the upstream reported an error".to_owned()));
+        seen.done = true;
     }
 }
 

@@ -76,6 +76,36 @@ async fn it_completes_and_responds() {
 }
 
 #[tokio::test]
+async fn it_answers_messages_plainly_in_streams_and_with_tools() {
+    let world = world().await;
+    let mut body = json!({
+        "model": "demo-chat", "max_tokens": 100, "system": "Be brief.",
+        "messages": [{ "role": "user", "content": [{ "type": "text", "text": "one two three" }] }],
+    });
+    let plain = post(&world, "/v1/messages", body.clone()).await.json();
+    assert_eq!(plain["content"], json!([{ "type": "text", "text": "You said: one two three" }]));
+    assert_eq!(plain["stop_reason"], "end_turn");
+    let counted = post(&world, "/v1/messages/count_tokens", body.clone()).await.json();
+    assert_eq!(counted["input_tokens"], plain["usage"]["input_tokens"]);
+    body["stream"] = json!(true);
+    let events = events(&post(&world, "/v1/messages", body.clone()).await);
+    let text: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
+    assert_eq!(text, "You said: one two three");
+    body["tools"] = json!([{ "name": "weather", "input_schema": {
+        "type": "object", "properties": { "city": { "type": "string" } }, "required": ["city"] } }]);
+    body["stream"] = json!(false);
+    let called = post(&world, "/v1/messages", body).await.json();
+    assert_eq!(called["content"][0]["input"], json!({ "city": "one two three" }));
+    assert_eq!(called["stop_reason"], "tool_use");
+    let logged = world.events(4).await;
+    let used = |index: usize| (logged[index].input_tokens, logged[index].output_tokens);
+    let told = |name: &str| plain["usage"][name].as_u64().unwrap();
+    assert_eq!(used(0), (told("input_tokens"), told("output_tokens")));
+    assert_eq!((used(1), used(2)), ((0, 0), used(0)));
+    assert!(logged.iter().all(|event| event.client_type == "claude" && event.account_name == "demo"));
+}
+
+#[tokio::test]
 async fn its_models_are_listed() {
     let world = world().await;
     let listed = whole(world.send(Method::GET, "/v1/models", "").await).await.json();
