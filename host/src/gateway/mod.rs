@@ -8,6 +8,7 @@ mod begun;
 mod connection;
 pub mod demo;
 pub mod dialect;
+mod elements;
 mod error;
 mod flight;
 mod forward;

@@ -6,6 +6,7 @@
 
 use super::{
     dialect::{Dialect, Uses},
+    elements::{Elements, Piece},
     limits::{BYTES_PER_TOKEN, ENTRY_BYTES, ERROR_BYTES, ESTIMATE_MAX, LINE_BYTES},
 };
 
@@ -61,6 +62,8 @@ pub(super) struct UsageReader {
 
 enum Form {
     Events(Lines),
+    /// An array whose elements are what events are elsewhere.
+    Elements(Elements, Scanner),
     Json {
         scanner: Scanner,
         written: bool,
@@ -98,8 +101,20 @@ impl UsageReader {
 
     /// Reads the next piece.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
+        if let Form::Json { scanner, written: true } = &self.form
+            && scanner.is_unused()
+            && bytes.trim_ascii_start().starts_with(b"[")
+        {
+            self.form = Form::Elements(Elements::default(), Scanner::default());
+        }
         let (api, seen) = (self.dialect.api(), &mut self.seen);
         match &mut self.form {
+            Form::Elements(elements, scanner) => elements.feed(bytes, |piece| match piece {
+                Piece::Element(element) => api.read_event(element, seen),
+                Piece::OfLong(part) => {
+                    scanner.feed(api.entries(), part, |name, value| api.read_entry(name, value, seen));
+                }
+            }),
             Form::Events(lines) => lines.feed(bytes, |line| {
                 if let Some(data) = line.strip_prefix(b"data:") {
                     api.read_event(data.trim_ascii_start(), seen);
@@ -200,6 +215,11 @@ struct Scanner {
 const NAME_BYTES: usize = 32;
 
 impl Scanner {
+    /// Whether nothing but blanks has come.
+    fn is_unused(&self) -> bool {
+        self.level == 0 && !self.in_string
+    }
+
     /// Gives `take` the name and the text of each entry that is among `names`.
     fn feed(&mut self, names: &[&'static str], bytes: &[u8], mut take: impl FnMut(&str, &[u8])) {
         for &byte in bytes {

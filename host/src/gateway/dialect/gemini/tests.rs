@@ -1,5 +1,8 @@
 use super::{request::*, usage::*, *};
-use crate::gateway::{limits::ESTIMATE_MAX, usage::Reported};
+use crate::gateway::{
+    limits::{ESTIMATE_MAX, LINE_BYTES},
+    usage::{Reported, UsageReader},
+};
 
 const WHOLE: &str = ":generateContent";
 const STREAM: &str = ":streamGenerateContent";
@@ -275,6 +278,34 @@ fn an_error_in_mid_stream_is_noticed() {
     let mut element = Seen::default();
     read_entry("error", error.as_bytes(), &mut element);
     assert_eq!(element.failure.as_deref(), Some("overloaded"));
+}
+
+/// Input and output of an array that comes in pieces, for a prompt of an estimated 5 tokens; and the error in it.
+fn read_array(pieces: &[&str]) -> (u64, u64, Option<String>) {
+    let mut reader = UsageReader::json(Dialect::Gemini, Uses::Text);
+    pieces.iter().for_each(|piece| reader.feed(piece.as_bytes()));
+    let tokens = reader.tokens(5);
+    (tokens.input, tokens.output, reader.failure())
+}
+
+#[test]
+fn a_stream_without_events_is_an_array_whose_elements_are_read_as_they_come() {
+    let text = r#"{"candidates":[{"content":{"parts":[{"text":"abcdef"}]}}]}"#;
+    let usage = r#"{"usageMetadata":{"promptTokenCount":7,"candidatesTokenCount":3}}"#;
+    let error = r#"{"error":{"code":503,"message":"overloaded","status":"UNAVAILABLE"}}"#;
+    let failed = Some("overloaded".to_owned());
+    let long = format!(r#"{{"x":"{}",{}"#, "x".repeat(10 * LINE_BYTES), &usage[1..]);
+    assert_eq!(read_array(&["[", text, "\r\n,", text]), (5, 4, None));
+    assert_eq!(read_array(&["[", text, ",", &text[..text.len() - 1]]), (5, 2, None));
+    assert_eq!(read_array(&["\n", " [", text, ",", usage, "]"]), (7, 3, None));
+    assert_eq!(read_array(&["[", usage, ",", text, ",", error, "]"]), (7, 3, failed.clone()));
+    assert_eq!(read_array(&["[", error, "]"]), (5, 0, failed));
+    assert_eq!(
+        read_array(&["[", text, ",", &long[..LINE_BYTES * 2], &long[LINE_BYTES * 2..], "]"]),
+        (7, 3, None)
+    );
+    // A plain answer is no array.
+    assert_eq!(read_array(&[usage]), (7, 3, None));
 }
 
 #[test]
