@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Behaviour, Server, Setup, Upstream};
+use crate::support::{Behaviour, Server, Setup, Upstream, eventually};
 
 async fn started() -> (Upstream, Server, String) {
     let upstream = Upstream::start(Behaviour::Answer { input: 5, output: 2 }).await;
@@ -132,4 +132,35 @@ fn read_status(stream: &mut TcpStream) -> String {
     let mut start = [0; 12];
     stream.read_exact(&mut start).unwrap();
     String::from_utf8_lossy(&start[9..]).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_a_query_is_in_no_log() {
+    let server = Setup::demo().log("tollgate=trace,hyper=trace,hyper_util=trace,axum=trace,h2=trace").start();
+    let key = server.key("user", &["--rpm", "1"]);
+    // Nothing but the query identifies this client.
+    let client = server.client("");
+    let body = json!({ "contents": [{ "parts": [{ "text": "hi" }] }] });
+    for (target, status) in [
+        (format!("/v1beta/models/demo-chat:generateContent?key={key}"), 200),
+        (format!("/v1/models/demo-chat:streamGenerateContent?alt=sse&key={key}"), 429),
+        ("/v1beta/models/demo-chat:generateContent?key=tg-somebody-elses".to_owned(), 401),
+        (format!("/v1beta/models/demo-chat:foo?key={key}"), 404),
+        (format!("/v1beta/models/../demo-chat:countTokens?key={key}"), 404),
+        (format!("/no/such/path?key={key}"), 404),
+    ] {
+        let answer = client.post(&target, &body).await;
+        assert_eq!(answer.status, status, "{target}: {}", answer.text());
+        assert!(!answer.text().contains(&key), "{}", answer.text());
+    }
+    assert_eq!(client.get(&format!("/v1beta/models?key={key}")).await.status, 200);
+    eventually("the log has every request of the client", || async {
+        (server.count("SELECT count(*) FROM request_logs") == 4).then_some(())
+    })
+    .await;
+    let logs = [server.log(), server.cli_ok(&["sql", "gateway", "SELECT * FROM request_logs"])];
+    assert!(logs[0].contains("TRACE") && logs[1].contains("demo-chat"), "{logs:?}");
+    for log in logs {
+        assert!(!log.contains(&key[3..]) && !log.contains("somebody-elses"), "{log}");
+    }
 }

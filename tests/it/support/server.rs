@@ -14,6 +14,8 @@ pub const ADMIN_TOKEN: &str = "test-admin-token";
 #[derive(Default)]
 pub struct Setup {
     config: String,
+    /// What is logged, as in TOLLGATE_LOG; none: as the server does by itself.
+    log: Option<&'static str>,
 }
 
 impl Setup {
@@ -42,12 +44,18 @@ impl Setup {
         self
     }
 
+    /// Logs more, such as `debug`.
+    pub fn log(mut self, filter: &'static str) -> Setup {
+        self.log = Some(filter);
+        self
+    }
+
     /// Starts the server and waits until it listens.
     pub fn start(self) -> Server {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("tollgate.toml"), &self.config).unwrap();
-        let (child, url) = launch(home.path());
-        Server { home, child: Some(child), url }
+        let (child, url) = launch(home.path(), self.log);
+        Server { home, child: Some(child), url, log: self.log }
     }
 }
 
@@ -56,6 +64,7 @@ pub struct Server {
     home: tempfile::TempDir,
     child: Option<Child>,
     url: String,
+    log: Option<&'static str>,
 }
 
 impl Server {
@@ -139,7 +148,7 @@ impl Server {
     /// Ends the process as a power switch would, then starts it again on the same data.
     pub fn crash_and_restart(&mut self) {
         self.crash();
-        let (child, url) = launch(self.home.path());
+        let (child, url) = launch(self.home.path(), self.log);
         self.child = Some(child);
         self.url = url;
     }
@@ -182,7 +191,7 @@ impl Drop for Server {
     }
 }
 
-fn launch(home: &Path) -> (Child, String) {
+fn launch(home: &Path, filter: Option<&str>) -> (Child, String) {
     let log: PathBuf = home.join("server.log");
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
@@ -191,6 +200,7 @@ fn launch(home: &Path) -> (Child, String) {
         .arg("--data")
         .arg(home.join("data"))
         .env("TOLLGATE_ADMIN_TOKEN", ADMIN_TOKEN)
+        .envs(filter.map(|filter| ("TOLLGATE_LOG", filter)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)
