@@ -281,7 +281,7 @@ impl Flight {
             .for_each(|lease| lease.settle(usage()));
         let record = &mut open.record;
         record.response_time_ms = duration_ms;
-        record.status_code = end.status;
+        record.status_code = end.status.into();
         record.input_tokens = tokens.input;
         record.output_tokens = tokens.output;
         record.cache_read_tokens = tokens.cache_read;

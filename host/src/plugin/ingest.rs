@@ -17,37 +17,63 @@ use tollgate_store::sql::SqlError;
 use tollgate_store::{Clock, Database, Queue, QueueError, Store};
 
 pub(super) use self::driver::{Sink, SinkError};
+#[cfg(test)]
+pub(crate) use self::encoding::decode_record;
 use super::limits::MAX_EVENT_TEXT_BYTES;
 
 /// The record of a request that ended; `wit/policy/ingestion.wit` says what each field means. The queue adds the
-/// sequence.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// sequence. A field keeps its tag for ever: it is what tells fields apart on disk.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are those of the WIT record, documented there")]
 #[serde(default)]
 pub struct EventRecord {
+    #[prost(string, tag = 1)]
     pub request_id: String,
+    #[prost(uint64, tag = 2)]
     pub time_ms: u64,
+    #[prost(string, tag = 3)]
     pub client_type: String,
+    #[prost(string, tag = 4)]
     pub client_ip: String,
+    #[prost(string, tag = 5)]
     pub user_agent: String,
+    #[prost(string, tag = 6)]
     pub client_key_hash: String,
+    #[prost(string, tag = 7)]
     pub client_name: String,
+    #[prost(string, tag = 8)]
     pub api_key_hash: String,
+    #[prost(string, tag = 9)]
     pub account_name: String,
+    #[prost(string, tag = 10)]
     pub model: String,
+    #[prost(string, tag = 11)]
     pub original_model: String,
+    #[prost(string, tag = 12)]
     pub endpoint: String,
+    #[prost(uint64, tag = 13)]
     pub response_time_ms: u64,
-    pub status_code: u16,
+    #[prost(uint32, tag = 14)]
+    pub status_code: u32,
+    #[prost(uint64, tag = 15)]
     pub input_tokens: u64,
+    #[prost(uint64, tag = 16)]
     pub output_tokens: u64,
+    #[prost(uint64, tag = 22)]
     pub cache_read_tokens: u64,
+    #[prost(uint64, tag = 23)]
     pub cache_write_tokens: u64,
+    #[prost(uint64, tag = 24)]
     pub reasoning_tokens: u64,
+    #[prost(bool, tag = 17)]
     pub is_stream: bool,
+    #[prost(bool, tag = 18)]
     pub has_error: bool,
+    #[prost(string, optional, tag = 19)]
     pub error_message: Option<String>,
+    #[prost(uint64, tag = 20)]
     pub request_size: u64,
+    #[prost(uint64, tag = 21)]
     pub response_size: u64,
 }
 
@@ -83,8 +109,7 @@ impl EventQueue {
     /// Appends an event and returns its sequence; it is on disk within 50 ms. Overlong texts are cut.
     pub fn record(&self, mut event: EventRecord) -> Result<u64, RecordError> {
         event.cut_texts();
-        let bytes = encoding::encode(&event).map_err(|error| RecordError::Unavailable(error.to_string()))?;
-        let sequence = self.queue.append(bytes).map_err(|error| match error {
+        let sequence = self.queue.append(encoding::encode(&event)).map_err(|error| match error {
             QueueError::Full => RecordError::Full,
             other => RecordError::Unavailable(other.to_string()),
         })?;

@@ -54,12 +54,13 @@ impl ingestion::Guest for Ingestion {
     fn ingest(batch: Vec<Event>) -> Result<Receipt, String> {
         DATABASE.with(|database| {
             let last = last_sequence(database)?;
-            let events: Vec<&Event> = batch.iter().filter(|event| event.sequence > last).collect();
-            if !events.is_empty() {
-                database.batch(&statements(last, &events))?;
-            }
+            let all = batch.len() as u32;
+            let events: Vec<Event> = batch.into_iter().filter(|event| event.sequence > last).collect();
             let stored = events.len() as u32;
-            Ok(Receipt { stored, repeated: batch.len() as u32 - stored })
+            if !events.is_empty() {
+                database.batch(&statements(last, events))?;
+            }
+            Ok(Receipt { stored, repeated: all - stored })
         })
     }
 }
@@ -75,27 +76,29 @@ fn last_sequence(database: &Named) -> Result<u64, String> {
 }
 
 /// The transaction that stores events, all of them later than `last`.
-fn statements(last: u64, events: &[&Event]) -> Vec<Statement> {
-    let mut statements = vec![Statement { sql: GUARD.to_owned(), params: vec![integer(last)] }];
-    let mut chunks = events.chunks_exact(ROWS_PER_INSERT);
-    let several = insert(ROWS_PER_INSERT);
-    for chunk in &mut chunks {
-        let params = chunk.iter().copied().flat_map(row).collect();
-        statements.push(Statement { sql: several.clone(), params });
-    }
-    let single = insert(1);
-    for event in chunks.remainder() {
-        statements.push(Statement { sql: single.clone(), params: row(event).into() });
-    }
-    statements.extend(Totals::of(events).iter().map(|(key, totals)| totals.statement(key)));
+fn statements(last: u64, events: Vec<Event>) -> Vec<Statement> {
     let newest = events.iter().map(|event| event.sequence).max().unwrap_or(last);
+    let totals =
+        Totals::of(&events).into_iter().map(|(key, totals)| totals.statement(key)).collect::<Vec<_>>();
+    let mut statements = vec![Statement { sql: GUARD.to_owned(), params: vec![integer(last)] }];
+    let (several, single) = (insert(ROWS_PER_INSERT), insert(1));
+    let mut left = events.len();
+    let mut events = events.into_iter();
+    while left >= ROWS_PER_INSERT {
+        let params = events.by_ref().take(ROWS_PER_INSERT).flat_map(row).collect();
+        statements.push(Statement { sql: several.clone(), params });
+        left -= ROWS_PER_INSERT;
+    }
+    statements.extend(events.map(|event| Statement { sql: single.clone(), params: row(event).into() }));
+    statements.extend(totals);
     statements.push(Statement { sql: WRITE_STATE.to_owned(), params: vec![integer(newest)] });
     statements
 }
 
-/// An insert of so many rows.
+/// An insert of so many rows. A failure undoes the whole batch, and OR FAIL tells SQLite that it need not be able to
+/// undo the one statement: it would copy every page that each statement touches.
 fn insert(rows: usize) -> String {
-    let mut sql = format!("INSERT INTO request_logs ({}) VALUES ", COLUMNS.join(", "));
+    let mut sql = format!("INSERT OR FAIL INTO request_logs ({}) VALUES ", COLUMNS.join(", "));
     for row in 0..rows {
         sql.push_str(if row == 0 { "(" } else { ", (" });
         sql.push_str("?, ".repeat(COLUMNS.len() - 1).as_str());
@@ -104,21 +107,21 @@ fn insert(rows: usize) -> String {
     sql
 }
 
-fn row(event: &Event) -> [Value; COLUMNS.len()] {
+fn row(event: Event) -> [Value; COLUMNS.len()] {
     [
         integer(event.sequence),
-        text(&event.request_id),
+        Value::Text(event.request_id),
         integer(event.time_ms),
-        text(&event.client_type),
-        text(&event.client_ip),
-        text(&event.user_agent),
-        text(&event.client_key_hash),
-        text(&event.client_name),
-        text(&event.api_key_hash),
-        text(&event.account_name),
-        text(&event.model),
-        text(&event.original_model),
-        text(&event.endpoint),
+        Value::Text(event.client_type),
+        Value::Text(event.client_ip),
+        Value::Text(event.user_agent),
+        Value::Text(event.client_key_hash),
+        Value::Text(event.client_name),
+        Value::Text(event.api_key_hash),
+        Value::Text(event.account_name),
+        Value::Text(event.model),
+        Value::Text(event.original_model),
+        Value::Text(event.endpoint),
         integer(event.response_time_ms),
         Value::Integer(i64::from(event.status_code)),
         integer(event.input_tokens),
@@ -129,14 +132,10 @@ fn row(event: &Event) -> [Value; COLUMNS.len()] {
         integer(event.reasoning_tokens),
         Value::Integer(i64::from(event.is_stream)),
         Value::Integer(i64::from(event.has_error)),
-        event.error_message.as_deref().map_or(Value::Null, text),
+        event.error_message.map_or(Value::Null, Value::Text),
         integer(event.request_size),
         integer(event.response_size),
     ]
-}
-
-fn text(text: &str) -> Value {
-    Value::Text(text.to_owned())
 }
 
 /// SQLite's integers are signed; what does not fit is as large as possible.

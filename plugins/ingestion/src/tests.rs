@@ -33,7 +33,7 @@ impl Gateway {
     }
 
     fn ingest(&mut self, last: u64, events: &[Event]) -> rusqlite::Result<()> {
-        self.batch(&statements(last, &events.iter().collect::<Vec<_>>()))
+        self.batch(&statements(last, events.to_vec()))
     }
 
     /// Adds the columns that are missing, and returns how many they were.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use tollgate_guest::database::{Statement, Value};
 use tollgate_guest::ingestion::Event;
 
+use crate::integer;
 use crate::limits::UNHEALTHY_AFTER;
-use crate::{integer, text};
 
 /// The sum of one account's events in a batch.
 #[derive(Debug, Default, PartialEq)]
@@ -28,7 +28,7 @@ pub(crate) struct Totals {
 
 impl Totals {
     /// The totals of each account in a batch, which is in order of time as the requests ended.
-    pub(crate) fn of<'a>(events: &[&'a Event]) -> BTreeMap<&'a str, Totals> {
+    pub(crate) fn of(events: &[Event]) -> BTreeMap<&str, Totals> {
         let mut totals: BTreeMap<&str, Totals> = BTreeMap::new();
         for event in events.iter().filter(|event| !event.api_key_hash.is_empty()) {
             totals.entry(&event.api_key_hash).or_default().add(event);
@@ -61,7 +61,7 @@ impl Totals {
     pub(crate) fn statement(&self, api_key_hash: &str) -> Statement {
         let unhealthy = self.failures_in_a_row >= UNHEALTHY_AFTER.unsigned_abs();
         let params = vec![
-            text(api_key_hash),
+            Value::Text(api_key_hash.to_owned()),
             integer(self.requests),
             integer(self.successful),
             integer(self.requests - self.successful),

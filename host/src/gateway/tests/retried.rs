@@ -96,7 +96,7 @@ async fn when_all_fail_the_client_gets_the_last_error_in_its_own_shape() {
             assert_eq!(answer.headers["retry-after"], "7");
         }
         let event = world.event().await;
-        assert_eq!((event.status_code, event.has_error, event.input_tokens), (mapped, true, 0));
+        assert_eq!((event.status_code, event.has_error, event.input_tokens), (u32::from(mapped), true, 0));
         assert_eq!(event.account_name, "second");
     }
 }
@@ -120,7 +120,7 @@ async fn an_error_of_the_clients_own_making_passes_unchanged_and_is_not_retried(
         assert_eq!((answer.status.as_u16(), answer.body), (status, body.into()));
         assert_eq!(upstream.seen().len(), 1);
         let event = world.event().await;
-        assert_eq!((event.status_code, event.has_error, event.input_tokens), (status, true, 0));
+        assert_eq!((event.status_code, event.has_error, event.input_tokens), (u32::from(status), true, 0));
         assert_eq!(event.error_message.as_deref(), Some("bad temperature"));
     }
 }

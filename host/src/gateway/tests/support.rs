@@ -25,7 +25,7 @@ use tollgate_store::{Options, Queue, Store};
 use crate::{
     gateway::{Account, AccountSpec, Accounts, Dialect, Gateway, Parts, Settings, serve},
     keys::{Keys, NewKey},
-    plugin::{Admissions, EventQueue, EventRecord},
+    plugin::{Admissions, EventQueue, EventRecord, ingest::decode_record},
     secret::Secret,
 };
 
@@ -242,8 +242,7 @@ impl World {
         let events =
             tokio::time::timeout(Duration::from_secs(20), read).await.expect("the events are recorded");
         assert_eq!(events.len(), count, "too many events");
-        // A version byte stands before the JSON.
-        events.iter().map(|(_, bytes)| serde_json::from_slice(&bytes[1..]).unwrap()).collect()
+        events.iter().map(|(_, bytes)| decode_record(bytes).unwrap()).collect()
     }
 
     /// The only request in the log.

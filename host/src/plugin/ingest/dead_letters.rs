@@ -1,6 +1,6 @@
 //! Events that ingestion failed on again and again, kept for people.
 
-use super::encoding::json;
+use super::encoding::text;
 use tollgate_store::Clock;
 use tollgate_store::sql::{Database, SqlError, Statement, Value};
 
@@ -29,7 +29,7 @@ impl DeadLetters {
                 Value::Integer(sequence.cast_signed()),
                 Value::Integer((self.clock)().cast_signed()),
                 Value::Text(reason.to_owned()),
-                Value::Text(String::from_utf8_lossy(json(event).unwrap_or(event)).into_owned()),
+                Value::Text(text(event)),
             ],
         };
         self.database.execute(statement).await.map(drop)

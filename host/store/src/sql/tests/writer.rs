@@ -165,3 +165,17 @@ fn own_writes_are_read_at_once() {
         }
     });
 }
+
+/// OR FAIL leaves the rows that stood before the one that failed; the call they belong to does not.
+#[test]
+fn a_statement_that_fails_half_way_is_undone_with_its_call() {
+    block_on(async {
+        let (database, _) = database();
+        execute(&database, "CREATE TABLE t (id INTEGER PRIMARY KEY)").await;
+        execute(&database, "INSERT INTO t VALUES (3)").await;
+        let statements = ["INSERT INTO t VALUES (1)", "INSERT OR FAIL INTO t VALUES (2), (3), (4)"];
+        let failed = database.batch(statements.map(Statement::from).into()).await;
+        assert!(matches!(failed, Err(SqlError::Invalid(_) | SqlError::Conflict)), "{failed:?}");
+        assert_eq!(rows(&database, "SELECT id FROM t").await, "3");
+    });
+}
