@@ -51,15 +51,31 @@ impl Connection {
         host: &Arc<Host>,
     ) -> Result<Response<Received>, TrySendError<Sent>> {
         let mut answer = pin!(self.sender.try_send_request(request));
-        // The answer is looked for after each step of the work, so that it need not wake anybody.
-        let head = poll_fn(|cx| {
-            self.step(cx);
-            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-        });
+        let head = poll_fn(|cx| self.work_for(cx, |unwoken| answer.as_mut().poll(unwoken)));
         let (head, body) = head.await?.into_parts();
         let mut received = Received { body, over: Some((self, host.clone())) };
         received.let_go_at_end();
         Ok(Response::from_parts(head, received))
+    }
+
+    /// Goes on until there is what `look` looks for, or there is nothing to do.
+    ///
+    /// What a step brings is looked for right after it, so that nobody has to be woken for it; only when there is nothing
+    /// the step is done again with the waker that waits for the socket. Woken by hyper's own channels, the task would be
+    /// polled once more for nothing with each piece.
+    fn work_for<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut look: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let mut unwoken = Context::from_waker(Waker::noop());
+        self.step(&mut unwoken);
+        let mut found = look(&mut unwoken);
+        if found.is_pending() {
+            self.step(cx);
+            found = look(&mut unwoken);
+        }
+        found
     }
 
     fn step(&mut self, cx: &mut Context<'_>) {
@@ -115,12 +131,10 @@ impl Body for Received {
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let Received { body, over } = &mut *self;
         let Some((connection, _)) = over else { return Pin::new(body).poll_frame(cx) };
-        let unwoken = &mut Context::from_waker(Waker::noop());
-        // Asked first, since the connection reads no more than is asked for.
-        let mut polled = Pin::new(&mut *body).poll_frame(unwoken);
+        // Asked for first, since the connection reads no more than that.
+        let mut polled = Pin::new(&mut *body).poll_frame(&mut Context::from_waker(Waker::noop()));
         if polled.is_pending() {
-            connection.step(cx);
-            polled = Pin::new(body).poll_frame(unwoken);
+            polled = connection.work_for(cx, |unwoken| Pin::new(&mut *body).poll_frame(unwoken));
         }
         match &polled {
             Poll::Ready(Some(Ok(_))) => self.let_go_at_end(),

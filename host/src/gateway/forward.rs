@@ -11,10 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{
-        ACCEPT_ENCODING, ALT_SVC, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, RETRY_AFTER,
-        SET_COOKIE, STRICT_TRANSPORT_SECURITY, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-    },
+    header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, RETRY_AFTER},
     uri::Authority,
 };
 use http_body_util::{BodyExt, Full, Limited};
@@ -225,19 +222,19 @@ fn authorize(account: &Account, headers: &mut HeaderMap) {
 }
 
 /// The headers of an answer that the client may see.
-pub(super) fn answer_headers(dialect: Dialect, headers: &HeaderMap) -> HeaderMap {
-    let named = named_by_connection(headers);
-    let mut kept = HeaderMap::with_capacity(headers.len() + 1);
-    for (name, value) in headers {
-        let dropped = is_hop_by_hop(name)
+pub(super) fn answer_headers(dialect: Dialect, mut headers: HeaderMap) -> HeaderMap {
+    let named = named_by_connection(&headers);
+    let is_dropped = |name: &&HeaderName| {
+        is_hop_by_hop(name)
             || named.contains(name)
-            || [SET_COOKIE, ALT_SVC, STRICT_TRANSPORT_SECURITY].contains(name)
-            || dialect.api().tells_account(name);
-        if !dropped {
-            kept.append(name, value.clone());
-        }
+            || matches!(name.as_str(), "set-cookie" | "alt-svc" | "strict-transport-security")
+            || dialect.api().tells_account(name)
+    };
+    let dropped: Vec<HeaderName> = headers.keys().filter(is_dropped).cloned().collect();
+    for name in dropped {
+        headers.remove(name);
     }
-    kept
+    headers
 }
 
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -248,18 +245,35 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE].contains(name)
-        || matches!(
-            name.as_str(),
-            "keep-alive" | "proxy-connection" | "proxy-authenticate" | "proxy-authorization"
-        )
+    matches!(
+        name.as_str(),
+        "connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+    )
 }
 
 /// Headers about the way from the client to here, or for here.
 fn is_of_this_way_in(name: &HeaderName) -> bool {
-    [HOST, CONTENT_LENGTH, EXPECT, COOKIE, FORWARDED, ACCEPT_ENCODING].contains(name)
-        || name.as_str().starts_with("x-forwarded-")
-        || matches!(name.as_str(), "x-real-ip" | "x-request-id")
+    let name = name.as_str();
+    name.starts_with("x-forwarded-")
+        || matches!(
+            name,
+            "host"
+                | "content-length"
+                | "expect"
+                | "cookie"
+                | "forwarded"
+                | "accept-encoding"
+                | "x-real-ip"
+                | "x-request-id"
+        )
 }
 
 /// Whether a status tells of trouble with the account, not with the request.

@@ -348,7 +348,7 @@ fn answered(endpoint: &Endpoint, client: &Admitted, answer: http::Response<Begun
     client.flight.answering(body, reader, parts.status.as_u16());
     let mut response = Response::new(());
     *response.status_mut() = parts.status;
-    *response.headers_mut() = answer_headers(dialect, &parts.headers);
+    *response.headers_mut() = answer_headers(dialect, parts.headers);
     response
 }
 
