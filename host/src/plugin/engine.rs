@@ -88,7 +88,7 @@ fn config(instances: u32) -> Config {
         .total_memories(instances)
         .total_tables(parts)
         .total_stacks(instances)
-        .max_memories_per_component(1)
+        .max_memories_per_component(limits::MEMORIES_PER_COMPONENT)
         .max_memory_size(limits::MEMORY_BYTES_MAX)
         .table_elements(limits::TABLE_ELEMENTS)
         .max_unused_warm_slots(limits::WARM_SLOTS)

@@ -63,6 +63,10 @@ pub const ENGINE_INSTANCES: u32 = 1_024;
 /// Core instances, memories and tables for each component instance: a Rust component has three, one and two.
 pub const PARTS_PER_INSTANCE: u32 = 4;
 
+/// Linear memories of one component: its program's, and a small one of what other languages' tools put before it. An
+/// instance's limit counts them together.
+pub const MEMORIES_PER_COMPONENT: u32 = 2;
+
 /// Memory maps of one warm instance (4) and its stack (2), against `vm.max_map_count`.
 pub const MAPS_PER_INSTANCE: u32 = 6;
 

@@ -4,6 +4,7 @@
 //! The cases are data, in `tests/portability/cases/`; what a runtime made of them is a [`Transcript`].
 
 mod case;
+mod foreign;
 mod npm;
 mod tollgate;
 mod values;

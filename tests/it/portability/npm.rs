@@ -1,29 +1,64 @@
 //! The runtimes that come from the npm registry, with pinned versions and a lock file.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
 use super::case::{Case, Transcript, stamped};
 use crate::support::component::{contracts, shipped};
 
-/// Runs the cases by a script of `tests/portability/`.
+/// A copy of `tests/portability/` for one test, below the packages that its scripts need.
+pub struct Scripts {
+    node: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Scripts {
+    /// Installs the packages where they are not there yet; they are kept between runs.
+    pub fn new() -> Scripts {
+        let project = Path::new(env!("CARGO_TARGET_TMPDIR")).join("portability");
+        install(&project);
+        let folder = tempfile::tempdir_in(&project).unwrap();
+        for part in ["common", "guest", "node", "workerd"] {
+            copy(&sources().join(part), &folder.path().join(part));
+        }
+        Scripts { node: project.join("node_modules/.bin/node"), folder }
+    }
+
+    /// A path below the copy.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs a script to its good end; what it printed.
+    pub fn node(&self, arguments: &[&OsStr]) -> Vec<u8> {
+        let mut command = Command::new(&self.node);
+        command.arg("--no-warnings").args(arguments).current_dir(&self.folder);
+        let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+}
+
+/// Runs the cases by a script.
 pub fn run(script: &str, cases: &[Case]) -> Transcript {
-    let project = project();
-    let folder = tempfile::tempdir_in(&project).unwrap();
+    let scripts = Scripts::new();
     let plugins: Map<String, Value> = stamped(cases)
         .into_keys()
-        .map(|name| (name.clone(), json!({ "path": absolute(&shipped(&name)), "grants": grants(&name) })))
+        .map(|name| {
+            let path = shipped(&name).canonicalize().unwrap();
+            (name.clone(), json!({ "path": path, "grants": grants(&name) }))
+        })
         .collect();
     let cases: Vec<Value> = cases.iter().map(Case::for_scripts).collect();
-    let input = json!({ "wit": contracts(), "plugins": plugins, "cases": cases, "folder": folder.path() });
-    let file = folder.path().join("input.json");
+    let folder = scripts.path("components");
+    let input = json!({ "wit": contracts(), "plugins": plugins, "cases": cases, "folder": folder });
+    let file = scripts.path("input.json");
     std::fs::write(&file, serde_json::to_vec(&input).unwrap()).unwrap();
-    let node = project.join("node_modules/.bin/node");
-    let output =
-        run_to_end(Command::new(node).arg("--no-warnings").arg(script).arg(file).current_dir(&project));
-    serde_json::from_slice(&output.stdout).unwrap()
+    serde_json::from_slice(&scripts.node(&[script.as_ref(), file.as_ref()])).unwrap()
 }
 
 /// The stores that a plugin's manifest grants.
@@ -33,41 +68,41 @@ fn grants(plugin: &str) -> Value {
     manifest["grants"].clone()
 }
 
-fn sources() -> PathBuf {
+/// `tests/portability/` itself.
+pub fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/portability")
 }
 
-fn absolute(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap()
-}
-
-/// A copy of the scripts beside the packages that they need; the packages are kept between runs.
-pub fn project() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("portability");
-    for part in ["common", "node", "workerd"] {
-        let _ = std::fs::remove_dir_all(folder.join(part));
-        std::fs::create_dir_all(folder.join(part)).unwrap();
-        for file in std::fs::read_dir(sources().join(part)).unwrap() {
-            let file = file.unwrap();
-            std::fs::copy(file.path(), folder.join(part).join(file.file_name())).unwrap();
+/// Copies a folder with everything in it.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
         }
     }
-    for file in ["package.json", "package-lock.json"] {
-        std::fs::copy(sources().join(file), folder.join(file)).unwrap();
-    }
-    let wanted = std::fs::read(folder.join("package-lock.json")).unwrap();
-    let note = folder.join("installed");
-    if !std::fs::read(&note).is_ok_and(|installed| installed == wanted) {
-        install(&folder);
-        std::fs::write(note, wanted).unwrap();
-    }
-    folder
 }
 
-fn install(folder: &Path) {
+/// Installs the packages of the lock file, one test at a time.
+fn install(project: &Path) {
+    std::fs::create_dir_all(project).unwrap();
+    let turn = File::create(project.join("turn")).unwrap();
+    turn.lock().unwrap();
+    let wanted = std::fs::read(sources().join("package-lock.json")).unwrap();
+    let note = project.join("installed");
+    if std::fs::read(&note).is_ok_and(|installed| installed == wanted) {
+        return;
+    }
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(sources().join(file), project.join(file)).unwrap();
+    }
     // Not `npm ci`: it asks for packages of other platforms, some of which were never published.
     let arguments = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
-    let output = match Command::new("npm").args(arguments).current_dir(folder).output() {
+    let output = match Command::new("npm").args(arguments).current_dir(project).output() {
         Ok(output) => output,
         Err(error) => panic!("this needs npm, which does not start: {error}"),
     };
@@ -76,10 +111,5 @@ fn install(folder: &Path) {
         "npm cannot install the runtimes; is the npm registry reachable?\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-}
-
-pub fn run_to_end(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-    assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
-    output
+    std::fs::write(note, wanted).unwrap();
 }
