@@ -92,7 +92,7 @@ pub struct Account {
 impl Account {
     /// An account from its configuration.
     pub fn new(spec: AccountSpec) -> Result<Account, AccountError> {
-        let base = parse_base(&spec.base_url, spec.dialect.api().version())
+        let base = parse_base(&spec.base_url, spec.dialect.api().versions())
             .map_err(|reason| AccountError::BaseUrl { name: spec.name.clone(), reason })?;
         let authorization = match spec.api_key.expose() {
             "" => None,
@@ -188,9 +188,9 @@ impl fmt::Debug for Account {
     }
 }
 
-fn parse_base(text: &str, version: &str) -> Result<Uri, String> {
+fn parse_base(text: &str, versions: &[&str]) -> Result<Uri, String> {
     let text = text.trim_end_matches('/');
-    let text = text.strip_suffix(version).unwrap_or(text);
+    let text = versions.iter().find_map(|version| text.strip_suffix(version)).unwrap_or(text);
     let uri: Uri = text.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
     match (uri.scheme_str(), uri.authority()) {
         (Some("http" | "https"), Some(_)) if uri.query().is_none() => Ok(uri),
@@ -409,12 +409,13 @@ mod tests {
         for (text, base) in [
             ("https://api.example.com/v1", "https://api.example.com/"),
             ("https://api.example.com/v1/", "https://api.example.com/"),
+            ("https://api.example.com/v1beta", "https://api.example.com/"),
             ("http://h:8080/proxy/openai", "http://h:8080/proxy/openai"),
         ] {
-            assert_eq!(parse_base(text, "/v1").unwrap().to_string(), base);
+            assert_eq!(parse_base(text, &["/v1beta", "/v1"]).unwrap().to_string(), base);
         }
         for bad in ["ftp://x", "example.com", "", "http://", "https://a/?q=1"] {
-            assert!(parse_base(bad, "/v1").is_err(), "{bad}");
+            assert!(parse_base(bad, &["/v1"]).is_err(), "{bad}");
         }
     }
 

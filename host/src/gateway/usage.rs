@@ -112,6 +112,8 @@ impl UsageReader {
             Form::Elements(elements, scanner) => elements.feed(bytes, |piece| match piece {
                 Piece::Element(element) => api.read_event(element, seen),
                 Piece::OfLong(part) => {
+                    // Upwards, as a plain answer.
+                    seen.text_bytes += part.len() as u64;
                     scanner.feed(api.entries(), part, |name, value| api.read_entry(name, value, seen));
                 }
             }),

@@ -47,8 +47,8 @@ impl Api for Anthropic {
         "claude"
     }
 
-    fn version(&self) -> &'static str {
-        "/v1"
+    fn versions(&self) -> &'static [&'static str] {
+        &["/v1"]
     }
 
     fn endpoints(&self) -> &'static [Endpoint] {

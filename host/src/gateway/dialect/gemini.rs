@@ -46,7 +46,8 @@ const fn endpoint(
     Endpoint { dialect: Dialect::Gemini, path, outline, uses }
 }
 
-const VERSION: &str = "/v1beta";
+/// The version of the API that only this dialect has.
+const BETA: &str = "/v1beta";
 const MODELS: [&str; 2] = ["/v1beta/models", "/v1/models"];
 
 /// The header that carries a key, from clients and to upstreams.
@@ -57,8 +58,8 @@ impl Api for Gemini {
         "gemini"
     }
 
-    fn version(&self) -> &'static str {
-        VERSION
+    fn versions(&self) -> &'static [&'static str] {
+        &[BETA, "/v1"]
     }
 
     fn endpoints(&self) -> &'static [Endpoint] {
@@ -79,7 +80,7 @@ impl Api for Gemini {
 
     fn is_meant(&self, head: &Parts) -> bool {
         let path = head.uri.path();
-        path.strip_prefix(VERSION).is_some_and(|rest| rest.starts_with('/'))
+        path.strip_prefix(BETA).is_some_and(|rest| rest.starts_with('/'))
             || forwarded(path).is_some()
             || self.credentials(head).is_some()
     }

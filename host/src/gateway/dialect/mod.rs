@@ -130,8 +130,8 @@ pub(super) trait Api: Sync {
     /// The client's type in the log.
     fn client_type(&self) -> &'static str;
 
-    /// The version that paths begin with, and that an account's base URL may end in: `/v1`.
-    fn version(&self) -> &'static str;
+    /// The versions that paths begin with, and that an account's base URL may end in: `/v1`.
+    fn versions(&self) -> &'static [&'static str];
 
     /// The paths that are forwarded.
     fn endpoints(&self) -> &'static [Endpoint];

@@ -44,8 +44,8 @@ impl Api for OpenAi {
         "openai"
     }
 
-    fn version(&self) -> &'static str {
-        "/v1"
+    fn versions(&self) -> &'static [&'static str] {
+        &["/v1"]
     }
 
     fn endpoints(&self) -> &'static [Endpoint] {
