@@ -11,7 +11,6 @@ use tollgate_guest::database::{Named, Statement, Value};
 use tollgate_guest::ingestion::{Event, Receipt};
 use tollgate_guest::{ingestion, lifecycle};
 
-use crate::limits::ROWS_PER_INSERT;
 use crate::schema::{COLUMNS, PRESENT, TABLES, additions};
 use crate::totals::Totals;
 
@@ -81,30 +80,19 @@ fn statements(last: u64, events: Vec<Event>) -> Vec<Statement> {
     let totals =
         Totals::of(&events).into_iter().map(|(key, totals)| totals.statement(key)).collect::<Vec<_>>();
     let mut statements = vec![Statement { sql: GUARD.to_owned(), params: vec![integer(last)] }];
-    let (several, single) = (insert(ROWS_PER_INSERT), insert(1));
-    let mut left = events.len();
-    let mut events = events.into_iter();
-    while left >= ROWS_PER_INSERT {
-        let params = events.by_ref().take(ROWS_PER_INSERT).flat_map(row).collect();
-        statements.push(Statement { sql: several.clone(), params });
-        left -= ROWS_PER_INSERT;
-    }
-    statements.extend(events.map(|event| Statement { sql: single.clone(), params: row(event).into() }));
+    let sql = insert();
+    statements
+        .extend(events.into_iter().map(|event| Statement { sql: sql.clone(), params: row(event).into() }));
     statements.extend(totals);
     statements.push(Statement { sql: WRITE_STATE.to_owned(), params: vec![integer(newest)] });
     statements
 }
 
-/// An insert of so many rows. A failure undoes the whole batch, and OR FAIL tells SQLite that it need not be able to
-/// undo the one statement: it would copy every page that each statement touches.
-fn insert(rows: usize) -> String {
-    let mut sql = format!("INSERT OR FAIL INTO request_logs ({}) VALUES ", COLUMNS.join(", "));
-    for row in 0..rows {
-        sql.push_str(if row == 0 { "(" } else { ", (" });
-        sql.push_str("?, ".repeat(COLUMNS.len() - 1).as_str());
-        sql.push_str("?)");
-    }
-    sql
+/// An insert of one row. For one of several rows SQLite would first copy every page that the statement touches, to be
+/// able to undo it alone; and some hosts bind no more than 100 parameters.
+fn insert() -> String {
+    let places = "?, ".repeat(COLUMNS.len() - 1);
+    format!("INSERT INTO request_logs ({}) VALUES ({places}?)", COLUMNS.join(", "))
 }
 
 fn row(event: Event) -> [Value; COLUMNS.len()] {
