@@ -1,19 +1,41 @@
-//! Components for tests, made on the spot from the WIT: each function of theirs traps.
+//! Components for tests, made on the spot from the WIT, without a toolchain.
 
 use std::path::{Path, PathBuf};
 
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
-use wit_parser::{ManglingAndAbi, Resolve};
+use wit_parser::{ManglingAndAbi, Resolve, WorldId};
 
-/// A component whose world has these lines, such as `export tollgate:policy/admission@0.1.0;`.
+/// As much of WASI as a guest needs to write to its log.
+const WASI: &str = r#"
+    package wasi:io@0.2.0 {
+        interface error { resource error; }
+        interface streams {
+            use error.{error};
+            variant stream-error { last-operation-failed(error), closed }
+            resource output-stream {
+                blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>;
+            }
+        }
+    }
+    package wasi:cli@0.2.0 {
+        interface stdout {
+            use wasi:io/streams@0.2.0.{output-stream};
+            get-stdout: func() -> output-stream;
+        }
+    }
+"#;
+
+/// A component each of whose functions traps. Its world has these lines, such as
+/// `export tollgate:policy/admission@0.1.0;`.
 pub fn trapping(world: &str) -> Vec<u8> {
-    let mut resolve = contracts();
-    let source = format!("package test:component;\nworld trapping {{\n{world}\n}}\n");
-    let package = resolve.push_str("test.wit", &source).unwrap();
-    let world = resolve.select_world(&[package], Some("trapping")).unwrap();
-    let mut module = dummy_module(&resolve, world, ManglingAndAbi::Standard32);
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
+    let (resolve, world) = resolve(world);
+    encode(dummy_module(&resolve, world, ManglingAndAbi::Standard32), &resolve, world)
+}
+
+/// A component of a core module in text, for a world with these lines.
+pub fn of_text(module: &str, world: &str) -> Vec<u8> {
+    let (resolve, world) = resolve(world);
+    encode(wat::parse_str(module).unwrap(), &resolve, world)
 }
 
 /// A component of the product, as committed.
@@ -28,4 +50,17 @@ pub fn contracts() -> Resolve {
         resolve.push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit").join(package)).unwrap();
     }
     resolve
+}
+
+fn resolve(world: &str) -> (Resolve, WorldId) {
+    let mut resolve = contracts();
+    let source = format!("package test:component;\nworld guest {{\n{world}\n}}\n{WASI}");
+    let package = resolve.push_str("test.wit", &source).unwrap();
+    let world = resolve.select_world(&[package], Some("guest")).unwrap();
+    (resolve, world)
+}
+
+fn encode(mut module: Vec<u8>, resolve: &Resolve, world: WorldId) -> Vec<u8> {
+    embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8).unwrap();
+    ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
 }

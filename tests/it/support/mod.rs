@@ -2,11 +2,13 @@
 
 pub mod client;
 pub mod component;
+pub mod guest;
 pub mod server;
 pub mod upstream;
 pub mod wait;
 
 pub use client::Client;
+pub use guest::Guest;
 pub use server::{Server, Setup};
 pub use upstream::{Behaviour, Upstream};
 pub use wait::eventually;

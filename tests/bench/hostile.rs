@@ -1,0 +1,210 @@
+//! What a hostile policy does to its neighbour: the time from a request's arrival to the neighbour's answer, alone and
+//! while the hostile one runs as often as it may.
+//!
+//! `cargo bench --bench hostile [-- NAME]`. The neighbour is what ships: blacklist and quota over the real kv. Requests
+//! arrive at fixed times, so that one that has to wait for a worker counts its waiting.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark stops where it stands")]
+#![allow(unreachable_pub, missing_docs, reason = "a benchmark has no API")]
+
+#[path = "../it/support/component.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+mod component;
+#[path = "../it/support/guest.rs"]
+#[allow(dead_code, reason = "the tests use the rest")]
+mod guest;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use parking_lot::Mutex;
+use tokio_util::task::AbortOnDropHandle;
+use tollgate::capability::Stores;
+use tollgate::plugin::admission::{Ending, Limits, Request, Subject, SubjectKind, Usage};
+use tollgate::plugin::{ActivePlugin, Admissions, Engine, Generation, Identity, Manifest, Verdict};
+use tollgate_store::{Acknowledge, Kv, KvOptions, Options, SetOptions, Store};
+
+use guest::{ALLOW, Guest};
+
+/// The product's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Time between two requests: far from what the machine can do, so that only the hostile one makes them wait.
+const PACE: Duration = Duration::from_micros(500);
+
+/// How long one round lasts.
+const ROUND: Duration = Duration::from_millis(1_500);
+
+/// Rounds of each kind, a quiet and a hostile one in turn.
+const ROUNDS: usize = 3;
+
+/// Requests that the hostile policy is asked about at once.
+const AT_ONCE: usize = 16;
+
+struct Bench {
+    engine: Engine,
+    stores: Stores,
+    neighbour: Admissions,
+}
+
+fn main() -> Result<()> {
+    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let directory = tempfile::tempdir()?;
+    let store = Store::open(&directory.path().join("store.redb"), Options::default())?;
+    let bench = runtime.block_on(Bench::new(&store))?;
+    println!("{:28} {:>10} {:>10} {:>12} {:>12} {:>8}", "µs", "quiet p50", "quiet p99", "hostile p50", "hostile p99", "ratio");
+    for (name, guest) in hostile().into_iter().filter(|(name, _)| name.contains(&only)) {
+        let (mut quiet, mut loud) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            quiet.extend(bench.round(&runtime)?);
+            let _running = bench.attack(&runtime, &guest)?;
+            loud.extend(bench.round(&runtime)?);
+        }
+        let [quiet, loud] = [&mut quiet, &mut loud].map(|times| [percentile(times, 50), percentile(times, 99)]);
+        println!(
+            "{name:28} {:>10} {:>10} {:>12} {:>12} {:>8.2}",
+            quiet[0], quiet[1], loud[0], loud[1], loud[1] as f64 / quiet[1] as f64
+        );
+    }
+    runtime.block_on(store.close())?;
+    Ok(())
+}
+
+/// What the hostile policy does in each `admit`.
+fn hostile() -> Vec<(&'static str, Vec<u8>)> {
+    let many = "(call $get_many (call $store) (i32.const 1536) (i32.const 8) (i32.const 800))";
+    let get = "(call $get (call $store) (i32.const 1600) (i32.const 1) (i32.const 800))";
+    // Eight keys of one byte, for the values of 1 MiB that `Bench::new` writes.
+    let keys: String = (0..8).map(|_| "\\40\\06\\00\\00\\01\\00\\00\\00").collect();
+    let keys = format!("(data (i32.const 1536) \"{keys}\") (data (i32.const 1600) \"v\")");
+    let print = "(call $print (i32.const 1600) (i32.const 64))";
+    let kv = || Guest::new().kv("hostile").define(&keys);
+    vec![
+        ("nothing", Guest::new().build()),
+        ("an endless loop", Guest::new().admit("(loop $on (br $on)) unreachable").build()),
+        ("a loop in host calls", kv().admit(&format!("(loop $on {get} (br $on)) unreachable")).build()),
+        ("answers of 8 MiB", kv().admit(&format!("(loop $on {many} (br $on)) unreachable")).build()),
+        ("a memory bomb", Guest::new().admit("(loop $on (memory.fill (i32.const 0) (i32.const 0) (i32.mul (memory.size) (i32.const 65536))) (br_if $on (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable").build()),
+        ("a trap on every call", Guest::new().admit("unreachable").build()),
+        ("a log flood", Guest::new().stdout().admit(&format!("(loop $on {print} (br $on)) unreachable")).build()),
+        ("a good policy", kv().admit(&format!("{get} {ALLOW}")).build()),
+    ]
+}
+
+impl Bench {
+    async fn new(store: &Store) -> Result<Bench> {
+        let relaxed = KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: None };
+        let mut kv = BTreeMap::<String, Kv>::new();
+        for name in ["blacklist", "quota", "hostile"] {
+            kv.insert(name.to_owned(), store.kv(name, relaxed)?);
+        }
+        let large = kv.get("hostile").context("no store")?;
+        large.set("v", vec![7; 1 << 20], SetOptions::default()).await?;
+        let (engine, stores) = (Engine::new()?, Stores::new(kv, BTreeMap::new()));
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+        let shipped = ["blacklist", "quota"].map(|name| -> Result<Arc<ActivePlugin>> {
+            let wasm = std::fs::read(root.join(format!("prebuilt/{name}.wasm")))?;
+            load(&engine, &stores, &wasm, &std::fs::read_to_string(root.join(name).join("plugin.toml"))?)
+        });
+        let neighbour = Admissions::new(Arc::new(now_ms));
+        neighbour.install(shipped.into_iter().collect::<Result<_>>()?);
+        Ok(Bench { engine, stores, neighbour })
+    }
+
+    /// Asks the hostile policy until the handles are dropped.
+    fn attack(&self, runtime: &tokio::runtime::Runtime, wasm: &[u8]) -> Result<Vec<AbortOnDropHandle<()>>> {
+        let _inside = runtime.enter();
+        let manifest = "name = \"hostile\"\non-error = \"allow\"\n[grants.kv]\nhostile = \"read-write\"";
+        let chain = Admissions::new(Arc::new(now_ms));
+        chain.install(vec![load(&self.engine, &self.stores, wasm, manifest)?]);
+        let ask = |number| {
+            let chain = chain.clone();
+            AbortOnDropHandle::new(runtime.spawn(async move {
+                loop {
+                    let verdicts = chain.admit(request(number), subjects()).await;
+                    drop(verdicts);
+                    tokio::task::yield_now().await;
+                }
+            }))
+        };
+        Ok((0..AT_ONCE as u64).map(ask).collect())
+    }
+
+    /// Times from arrival to the neighbour's answer.
+    fn round(&self, runtime: &tokio::runtime::Runtime) -> Result<Vec<Duration>> {
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let subjects = subjects();
+        let (start, mut number, mut tasks) = (Instant::now(), 0_u32, Vec::new());
+        while start.elapsed() < ROUND {
+            let arrival = start + PACE * number;
+            std::thread::sleep(arrival.saturating_duration_since(Instant::now()));
+            number += 1;
+            let (neighbour, subjects, times) = (self.neighbour.clone(), subjects.clone(), times.clone());
+            let arrival = Instant::now();
+            tasks.push(runtime.spawn(async move {
+                for verdict in neighbour.admit(request(number.into()), subjects).await {
+                    let Verdict::Allowed(lease) = verdict else { panic!("the neighbour refused: {verdict:?}") };
+                    lease.settle(usage());
+                }
+                times.lock().push(arrival.elapsed());
+            }));
+        }
+        for task in tasks {
+            runtime.block_on(task)?;
+        }
+        Ok(std::mem::take(&mut times.lock()))
+    }
+}
+
+fn load(engine: &Engine, stores: &Stores, wasm: &[u8], manifest: &str) -> Result<Arc<ActivePlugin>> {
+    let identity = Identity { digest: "bench".to_owned(), number: 1 };
+    let component = engine.compile(wasm)?;
+    let generation = Generation::new(engine, &component, Manifest::parse(manifest)?, identity, stores)?;
+    Ok(ActivePlugin::new(Arc::new(generation)))
+}
+
+fn request(number: u64) -> Arc<Request> {
+    Arc::new(Request {
+        id: format!("request-{number}"),
+        now_ms: now_ms(),
+        dialect: "openai".to_owned(),
+        endpoint: "/v1/chat/completions".to_owned(),
+        model: "gpt-5-mini".to_owned(),
+        estimated_tokens: 2_000,
+        streaming: false,
+    })
+}
+
+fn subjects() -> Vec<Arc<Subject>> {
+    let subject = |kind, id: &str| {
+        let limits = Limits { rpm: Some(1 << 40), tpm: Some(1 << 40), rpd: Some(1 << 40) };
+        Arc::new(Subject { kind, name: id.to_owned(), id: id.to_owned(), limits })
+    };
+    vec![subject(SubjectKind::Client, "client"), subject(SubjectKind::Account, "account")]
+}
+
+fn usage() -> Usage {
+    Usage {
+        ending: Ending::Completed,
+        status: Some(200),
+        input_tokens: 700,
+        output_tokens: 300,
+        duration_ms: 900,
+        retry_after_ms: None,
+    }
+}
+
+fn percentile(times: &mut [Duration], percent: usize) -> u128 {
+    times.sort();
+    times.get((times.len() * percent / 100).min(times.len().saturating_sub(1))).map_or(0, Duration::as_micros)
+}
+
+fn now_ms() -> u64 {
+    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,154 @@
+//! Guests for tests, written by hand in WebAssembly's text form: what they do wrong no compiler would.
+
+use std::fmt::Write;
+
+use super::component::of_text;
+
+/// A guest with the admission hook. What is not set does as a good guest does.
+#[derive(Default)]
+pub struct Guest {
+    world: String,
+    imports: String,
+    definitions: String,
+    admit: Option<String>,
+    settle: Option<String>,
+}
+
+/// Admits every subject; for the end of an `admit`.
+pub const ALLOW: &str = "(call $allow (local.get 12))";
+
+/// Settles; for the end of a `settle`, an `init` or an `ingest`.
+pub const DONE: &str = "(call $done)";
+
+/// Memory of four pages, whose first 4 KiB are the guest's own, and a ring of an allocator behind them. Results lie at 512
+/// (`admit`), 544 (the others); decisions at 1024, all zero: allowed without a ticket.
+const BASE: &str = r#"
+    (memory (export "memory") 4)
+    (global $top (mut i32) (i32.const 4096))
+    (func $realloc (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+        (local $at i32)
+        (if (i32.gt_u (i32.add (global.get $top) (local.get 3)) (i32.const 200000))
+            (then (global.set $top (i32.const 4096))))
+        (local.set $at (global.get $top))
+        (global.set $top
+            (i32.and (i32.add (i32.add (local.get $at) (local.get 3)) (i32.const 7)) (i32.const -8)))
+        (local.get $at))
+    (func $allow (param $decisions i32) (result i32)
+        (i32.store8 (i32.const 512) (i32.const 0))
+        (i32.store (i32.const 516) (i32.const 1024))
+        (i32.store (i32.const 520) (local.get $decisions))
+        i32.const 512)
+    (func $done (result i32) (i32.store8 (i32.const 544) (i32.const 0)) i32.const 544)
+    (func $failed (param $at i32) (param $length i32) (result i32)
+        (i32.store8 (i32.const 544) (i32.const 1))
+        (i32.store (i32.const 548) (local.get $at))
+        (i32.store (i32.const 552) (local.get $length))
+        i32.const 544)"#;
+
+/// The kv functions that tests use, `$store` as what they open it by, and the answer of each at 800.
+const KV: &str = r#"
+    (import "tollgate:storage/kv@0.1.0" "[static]store.open" (func $open (param i32 i32 i32)))
+    (import "tollgate:storage/kv@0.1.0" "[method]store.get" (func $get (param i32 i32 i32 i32)))
+    (import "tollgate:storage/kv@0.1.0" "[method]store.get-many" (func $get_many (param i32 i32 i32 i32)))
+    (import "tollgate:storage/kv@0.1.0" "[method]store.set"
+        (func $set (param i32 i32 i32 i32 i32 i32 i64 i32 i32)))"#;
+
+impl Guest {
+    /// Allows everything and settles it.
+    pub fn new() -> Guest {
+        Guest::default()
+    }
+
+    /// The body of `admit`: parameter 12 is the number of subjects; [`ALLOW`] is a good end.
+    pub fn admit(mut self, body: &str) -> Guest {
+        self.admit = Some(body.to_owned());
+        self
+    }
+
+    /// The body of `settle`; [`DONE`] is a good end.
+    pub fn settle(mut self, body: &str) -> Guest {
+        self.settle = Some(body.to_owned());
+        self
+    }
+
+    /// Adds the lifecycle hook with this body of `init`.
+    pub fn init(self, body: &str) -> Guest {
+        let hook = format!(
+            "(func (export \"tollgate:policy/lifecycle@0.1.0#init\") (result i32) {body})"
+        );
+        self.exports("tollgate:policy/lifecycle@0.1.0").define(&hook)
+    }
+
+    /// Adds the jobs hook with one job, `work`, once an hour, with this body of `run`. Its parameters are the name's address
+    /// and length, the time and the deadline.
+    pub fn job(self, body: &str) -> Guest {
+        // One job of 32 bytes at 3072: name, and a timing of case 0 with its milliseconds.
+        let hook = format!(
+            r#"(data (i32.const 600) "work")
+            (func (export "tollgate:policy/jobs@0.1.0#schedule") (result i32)
+                (i32.store (i32.const 3072) (i32.const 600)) (i32.store (i32.const 3076) (i32.const 4))
+                (i32.store8 (i32.const 3080) (i32.const 0)) (i64.store (i32.const 3088) (i64.const 3600000))
+                (i32.store (i32.const 560) (i32.const 3072)) (i32.store (i32.const 564) (i32.const 1))
+                i32.const 560)
+            (func (export "tollgate:policy/jobs@0.1.0#run") (param i32 i32 i64 i64) (result i32) {body})"#
+        );
+        self.exports("tollgate:policy/jobs@0.1.0").define(&hook)
+    }
+
+    /// Imports kv and opens the store `name` at its first use; `$store` is its handle, or -1 with the error's case at 804.
+    pub fn kv(mut self, name: &str) -> Guest {
+        self.world.push_str("import tollgate:storage/kv@0.1.0;\n");
+        self.imports.push_str(KV);
+        let length = name.len();
+        self.define(&format!(
+            r#"(data (i32.const 640) "{name}")
+            (global $handle (mut i32) (i32.const -1))
+            (func $store (result i32)
+                (if (i32.eq (global.get $handle) (i32.const -1)) (then
+                    (call $open (i32.const 640) (i32.const {length}) (i32.const 800))
+                    (if (i32.eqz (i32.load8_u (i32.const 800))) (then
+                        (global.set $handle (i32.load (i32.const 804)))))))
+                (global.get $handle))"#
+        ))
+    }
+
+    /// Imports stdout, as far as `$print` of an address and a length needs it.
+    pub fn stdout(mut self) -> Guest {
+        self.world.push_str("import wasi:cli/stdout@0.2.0;\n");
+        self.imports.push_str(
+            r#"(import "wasi:cli/stdout@0.2.0" "get-stdout" (func $stdout (result i32)))
+            (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-and-flush"
+                (func $write (param i32 i32 i32 i32)))"#,
+        );
+        self.define(
+            r#"(global $stream (mut i32) (i32.const -1))
+            (func $print (param $at i32) (param $length i32)
+                (if (i32.eq (global.get $stream) (i32.const -1)) (then (global.set $stream (call $stdout))))
+                (call $write (global.get $stream) (local.get $at) (local.get $length) (i32.const 900)))"#,
+        )
+    }
+
+    /// Further functions, globals and data. Tests may use the memory from 1,536 to 3,072, which starts as zeros.
+    pub fn define(mut self, definitions: &str) -> Guest {
+        self.definitions.push_str(definitions);
+        self
+    }
+
+    fn exports(mut self, interface: &str) -> Guest {
+        writeln!(self.world, "export {interface};").unwrap();
+        self
+    }
+
+    /// The component.
+    pub fn build(&self) -> Vec<u8> {
+        let Guest { world, imports, definitions, admit, settle } = self;
+        let (admit, settle) = (admit.as_deref().unwrap_or(ALLOW), settle.as_deref().unwrap_or(DONE));
+        let module = format!(
+            r#"(module {imports} {BASE} {definitions}
+                (func (export "tollgate:policy/admission@0.1.0#admit")
+                    (param i32 i32 i64 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32) (result i32) {admit})
+                (func (export "tollgate:policy/admission@0.1.0#settle") (param i32 i32) (result i32) {settle}))"#
+        );
+        of_text(&module, &format!("{world}export tollgate:policy/admission@0.1.0;"))
+    }
+}
