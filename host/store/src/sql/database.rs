@@ -33,6 +33,7 @@ pub struct Database {
     inner: Arc<Inner>,
     rules: Arc<Rules>,
     deadline: Duration,
+    turn: Duration,
 }
 
 /// What the handles of one database share.
@@ -68,6 +69,12 @@ impl Database {
         Self { deadline, ..self.clone() }
     }
 
+    /// A handle of the same database whose calls may run this long once it is their turn: the writer is one for all.
+    #[must_use]
+    pub fn with_turn(&self, turn: Duration) -> Self {
+        Self { turn, ..self.clone() }
+    }
+
     /// The name it was opened by.
     pub fn name(&self) -> &str {
         &self.inner.name
@@ -76,7 +83,7 @@ impl Database {
     /// Runs one statement that only reads, on a snapshot.
     pub async fn query(&self, statement: Statement) -> Result<Outcome, SqlError> {
         check_bytes(std::slice::from_ref(&statement))?;
-        self.inner.readers.run(self.rules.clone(), statement, self.ends()).await
+        self.inner.readers.run(self.rules.clone(), statement, self.ends(), self.turn).await
     }
 
     /// Runs one statement that may write, as a transaction of its own; on disk when it returns.
@@ -114,7 +121,7 @@ impl Database {
         let deadline = self.ends();
         let writer = self.inner.writer.lock().clone().ok_or_else(SqlError::closing)?;
         let (reply, answer) = oneshot::channel();
-        let job = Job { rules: self.rules.clone(), statements, kv, deadline, reply };
+        let job = Job { rules: self.rules.clone(), statements, kv, deadline, turn: self.turn, reply };
         let sent = tokio::time::timeout_at(deadline.into(), writer.send(job)).await;
         sent.map_err(|_| SqlError::deadline())?.map_err(|_| SqlError::closing())?;
         answer.await.unwrap_or_else(|_| Err(SqlError::closing()))
@@ -153,7 +160,12 @@ impl Inner {
 
     /// A handle with full access.
     pub(super) fn handle(self: &Arc<Self>) -> Database {
-        Database { inner: self.clone(), rules: self.accesses.rules(Access::Full), deadline: DEADLINE }
+        Database {
+            inner: self.clone(),
+            rules: self.accesses.rules(Access::Full),
+            deadline: DEADLINE,
+            turn: Duration::MAX,
+        }
     }
 
     /// Lets the writer finish what waits, and ends it.

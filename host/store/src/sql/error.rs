@@ -1,5 +1,7 @@
 //! Why an SQL call failed.
 
+use std::time::{Duration, Instant};
+
 use rusqlite::{Error, ErrorCode};
 use thiserror::Error;
 
@@ -26,6 +28,8 @@ pub enum SqlError {
     Unavailable(String),
 }
 
+const OVERLONG: &str = "the call ran longer than its turn";
+
 impl SqlError {
     pub(super) fn closing() -> Self {
         Self::Unavailable("the store is closing".to_owned())
@@ -33,6 +37,19 @@ impl SqlError {
 
     pub(super) fn deadline() -> Self {
         Self::Unavailable("the deadline has passed".to_owned())
+    }
+
+    /// The error of a call that was ended before its deadline is that its turn was over.
+    pub(super) fn within(self, deadline: Instant, turn: Duration) -> Self {
+        if self != Self::deadline() || Instant::now() >= deadline {
+            return self;
+        }
+        Self::Unavailable(format!("{OVERLONG} of {} ms", turn.as_millis()))
+    }
+
+    /// Whether the call was ended since it ran longer than its turn.
+    pub fn is_overlong(&self) -> bool {
+        matches!(self, Self::Unavailable(text) if text.starts_with(OVERLONG))
     }
 }
 

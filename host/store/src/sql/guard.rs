@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -27,6 +27,11 @@ pub(super) struct Until {
     pub(super) deadline: Instant,
     /// Set when nobody waits for the result any more.
     pub(super) abandoned: Arc<AtomicBool>,
+}
+
+/// The end of a call whose turn begins now.
+pub(super) fn ends(deadline: Instant, turn: Duration) -> Instant {
+    Instant::now().checked_add(turn).map_or(deadline, |end| end.min(deadline))
 }
 
 /// The state that a connection's callbacks look at. Without a call (BEGIN, COMMIT and the like) everything is open.

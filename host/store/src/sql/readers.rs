@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use super::{
     Outcome, SqlError, Statement,
     access::Rules,
     connection::{Connection, Room},
-    guard::Until,
+    guard::{Until, ends},
     limits::READERS,
     vfs::Vfs,
 };
@@ -41,16 +41,18 @@ impl Readers {
         rules: Arc<Rules>,
         statement: Statement,
         deadline: Instant,
+        turn: Duration,
     ) -> Result<Outcome, SqlError> {
         let place = timeout_at(deadline.into(), self.places.clone().acquire_owned()).await;
         let place = place.map_err(|_| SqlError::deadline())?.map_err(|_| SqlError::closing())?;
         let abandon = Abandon(Arc::default());
-        let until = Until { deadline, abandoned: abandon.0.clone() };
+        let until = Until { deadline: ends(deadline, turn), abandoned: abandon.0.clone() };
         let readers = self.clone();
         let read = spawn_blocking(move || {
             let _place = place;
             let connection = readers.take()?;
             let result = connection.run(&rules, &statement, false, &until, &mut Room::new());
+            let result = result.map_err(|error| error.within(deadline, turn));
             readers.idle.lock().push(connection);
             result
         });

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot};
@@ -11,7 +11,7 @@ use super::{
     Outcome, SqlError, Statement,
     access::Rules,
     connection::{Connection, Room, runs_alone},
-    guard::Until,
+    guard::{Until, ends},
     limits::{GROUP_BYTES, GROUP_CALLS, GROUP_TIME},
 };
 use crate::kv::KvWrite;
@@ -23,6 +23,8 @@ pub(super) struct Job {
     /// Made durable in the same commit.
     pub(super) kv: Vec<KvWrite>,
     pub(super) deadline: Instant,
+    /// How long it may run, the commit apart.
+    pub(super) turn: Duration,
     pub(super) reply: oneshot::Sender<Result<Vec<Outcome>, SqlError>>,
 }
 
@@ -56,7 +58,7 @@ impl Job {
     }
 
     fn until(&self) -> Until {
-        Until { deadline: self.deadline, abandoned: Arc::new(AtomicBool::new(false)) }
+        Until { deadline: ends(self.deadline, self.turn), abandoned: Arc::new(AtomicBool::new(false)) }
     }
 
     fn answer(self, result: Result<Vec<Outcome>, SqlError>) {
@@ -232,7 +234,8 @@ impl Writer {
     fn statements(&self, job: &Job, room: &mut Room) -> Result<Vec<Outcome>, SqlError> {
         let until = job.until();
         let run = |statement| self.connection.run(&job.rules, statement, true, &until, room);
-        job.statements.iter().map(run).collect()
+        let outcomes: Result<_, SqlError> = job.statements.iter().map(run).collect();
+        outcomes.map_err(|error| error.within(job.deadline, job.turn))
     }
 
     fn roll_back(&self) {

@@ -34,6 +34,24 @@ fn calls_that_wait_together_share_commits_and_fail_apart() {
     });
 }
 
+/// A job with a deadline of an hour once kept every other writer out for that hour.
+#[test]
+fn a_call_that_takes_longer_than_its_turn_ends_and_the_next_one_writes() {
+    block_on(async {
+        let (database, _) = database();
+        execute(&database, "CREATE TABLE t (id INTEGER PRIMARY KEY)").await;
+        let greedy = database.with_deadline(Duration::from_secs(3_600)).with_turn(Duration::from_millis(50));
+        let (held, next) =
+            tokio::join!(greedy.execute(SLOW.into()), database.execute("INSERT INTO t VALUES (1)".into()));
+        let error = held.unwrap_err();
+        assert!(error.is_overlong(), "{error}");
+        assert!(error.to_string().contains("50 ms"), "{error}");
+        next.unwrap();
+        assert!(greedy.query(SLOW.into()).await.unwrap_err().is_overlong());
+        assert_eq!(rows(&database, "SELECT id FROM t").await, "1");
+    });
+}
+
 #[test]
 fn a_call_that_fails_at_the_commit_or_loses_the_transaction_takes_nobody_along() {
     block_on(async {
