@@ -4,11 +4,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use http::Method;
+
 use crate::support::component::{shipped, trapping};
+use crate::support::server::ADMIN_TOKEN;
 use crate::support::{Behaviour, Client, Server, Setup, Upstream, eventually};
 
 /// Swaps under load.
 const SWAPS: u64 = 50;
+
+/// Pushes in the default run; `TOLLGATE_PUSHES` sets another number for the long one.
+const PUSHES: usize = 60;
+
+/// Pushes before what the server holds is looked at.
+const PUSHES_BEFORE: usize = 15;
 
 /// Requests a minute of the key whose count must carry on over all swaps.
 const COUNTED: u64 = 100;
@@ -52,6 +61,62 @@ async fn fifty_swaps_of_quota_at_full_load_fail_no_request_and_forget_no_count()
     assert_eq!((free.refused, free.failed), (0, 0));
     assert_eq!((counted.admitted, counted.failed), (COUNTED, 0));
     assert!(grown < SLACK_KIB, "forty swaps grew the server by {grown} KiB");
+}
+
+/// What a process holds.
+#[derive(Debug)]
+struct Held {
+    resident_kib: u64,
+    threads: u64,
+    maps: usize,
+    handles: usize,
+}
+
+impl Held {
+    fn by(server: &Server) -> Held {
+        let (resident_kib, threads) = (server.resident_kib(), server.threads());
+        Held { resident_kib, threads, maps: server.maps(), handles: server.handles() }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_leave_memory_threads_maps_and_handles_where_they_were() {
+    let pushes = std::env::var("TOLLGATE_PUSHES").ok().and_then(|n| n.parse().ok()).unwrap_or(PUSHES);
+    let upstream = Upstream::start(Behaviour::Answer { input: 5, output: 2 }).await;
+    let caches = "[storage]\npage_cache_bytes = 1048576\nkv_cache_bytes = 1048576";
+    let server = Setup::with(&upstream).config(caches).start();
+    let client = server.client(&server.key("user", &["--rpm", "1000000"]));
+    let admin = server.client(ADMIN_TOKEN);
+    let shipped = std::fs::read(shipped("quota")).unwrap();
+    let other = [shipped.as_slice(), b"\0\x05\x04test"].concat();
+    let push = async |number: usize| {
+        let wasm = if number.is_multiple_of(2) { &other } else { &shipped };
+        let pushed = admin.send(Method::PUT, "/admin/v1/plugins/quota", wasm.clone().into()).await;
+        assert_eq!(pushed.status(), 200);
+        assert_eq!(client.chat("gpt-test").await.status, 200);
+    };
+    // What is kept for the next time is there after these: compiled code, caches, threads for blocking work.
+    for number in 0..PUSHES_BEFORE {
+        push(number).await;
+    }
+    let before = Held::by(&server);
+    for number in 0..pushes {
+        push(number).await;
+    }
+    // Threads and generations go a moment after their last use; what is there for each push never does.
+    eventually("the server holds what it held before", || async {
+        let now = Held::by(&server);
+        let (grown, most) = (now.resident_kib.saturating_sub(before.resident_kib), pushes / 4);
+        let back = grown < SLACK_KIB
+            && now.threads <= before.threads + most as u64
+            && now.maps <= before.maps + most
+            && now.handles <= before.handles + most;
+        if !back {
+            eprintln!("before {before:?}, after {pushes} pushes {now:?}");
+        }
+        back.then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

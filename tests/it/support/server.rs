@@ -135,6 +135,14 @@ impl Server {
         values.iter().sum()
     }
 
+    /// The sum of a metric over its rows that have all of these labels, each as it stands there; 0 when there is none.
+    pub async fn metric_with(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.get("/metrics").await.text();
+        let rows = text.lines().filter(|row| row.split(['{', ' ']).next() == Some(name));
+        let rows = rows.filter(|row| labels.iter().all(|label| row.contains(label)));
+        rows.filter_map(|row| row.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
     /// A request without a body as the administrator.
     pub async fn get(&self, path: &str) -> Answer {
         Client::new(&self.url, ADMIN_TOKEN).get(path).await
@@ -176,8 +184,32 @@ impl Server {
 
     /// Resident memory in KiB.
     pub fn resident_kib(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most that resident memory has been, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// Threads of the process.
+    pub fn threads(&self) -> u64 {
+        self.status("Threads:")
+    }
+
+    /// Memory maps of the process.
+    pub fn maps(&self) -> usize {
+        std::fs::read_to_string(format!("/proc/{}/maps", self.pid())).unwrap().lines().count()
+    }
+
+    /// Open file handles of the process.
+    pub fn handles(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    fn status(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }
