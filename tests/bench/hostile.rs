@@ -4,7 +4,12 @@
 //! `cargo bench --bench hostile [-- NAME]`. The neighbour is what ships: blacklist and quota over the real kv. Requests
 //! arrive at fixed times, so that one that has to wait for a worker counts its waiting.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark stops where it stands")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark stops where it stands"
+)]
 #![allow(unreachable_pub, missing_docs, reason = "a benchmark has no API")]
 
 #[path = "../it/support/component.rs"]
@@ -21,6 +26,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 use tollgate::capability::Stores;
 use tollgate::plugin::admission::{Ending, Limits, Request, Subject, SubjectKind, Usage};
@@ -37,13 +44,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PACE: Duration = Duration::from_micros(500);
 
 /// How long one round lasts.
-const ROUND: Duration = Duration::from_millis(1_500);
+const ROUND: Duration = Duration::from_secs(1);
 
 /// Rounds of each kind, a quiet and a hostile one in turn.
 const ROUNDS: usize = 3;
 
-/// Requests that the hostile policy is asked about at once.
-const AT_ONCE: usize = 16;
+/// Requests that the hostile policy is asked about at once, at most; it is asked at the same pace.
+const AT_ONCE: usize = 64;
 
 struct Bench {
     engine: Engine,
@@ -57,7 +64,10 @@ fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let store = Store::open(&directory.path().join("store.redb"), Options::default())?;
     let bench = runtime.block_on(Bench::new(&store))?;
-    println!("{:28} {:>10} {:>10} {:>12} {:>12} {:>8}", "µs", "quiet p50", "quiet p99", "hostile p50", "hostile p99", "ratio");
+    println!(
+        "{:28} {:>10} {:>10} {:>12} {:>12} {:>8}",
+        "µs", "quiet p50", "quiet p99", "hostile p50", "hostile p99", "ratio"
+    );
     for (name, guest) in hostile().into_iter().filter(|(name, _)| name.contains(&only)) {
         let (mut quiet, mut loud) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -65,10 +75,15 @@ fn main() -> Result<()> {
             let _running = bench.attack(&runtime, &guest)?;
             loud.extend(bench.round(&runtime)?);
         }
-        let [quiet, loud] = [&mut quiet, &mut loud].map(|times| [percentile(times, 50), percentile(times, 99)]);
+        let [quiet, loud] =
+            [&mut quiet, &mut loud].map(|times| [percentile(times, 50), percentile(times, 99)]);
         println!(
             "{name:28} {:>10} {:>10} {:>12} {:>12} {:>8.2}",
-            quiet[0], quiet[1], loud[0], loud[1], loud[1] as f64 / quiet[1] as f64
+            quiet[0],
+            quiet[1],
+            loud[0],
+            loud[1],
+            loud[1] as f64 / quiet[1] as f64
         );
     }
     runtime.block_on(store.close())?;
@@ -116,23 +131,30 @@ impl Bench {
         Ok(Bench { engine, stores, neighbour })
     }
 
-    /// Asks the hostile policy until the handles are dropped.
-    fn attack(&self, runtime: &tokio::runtime::Runtime, wasm: &[u8]) -> Result<Vec<AbortOnDropHandle<()>>> {
+    /// Asks the hostile policy until the handle is dropped.
+    fn attack(&self, runtime: &tokio::runtime::Runtime, wasm: &[u8]) -> Result<AbortOnDropHandle<()>> {
         let _inside = runtime.enter();
         let manifest = "name = \"hostile\"\non-error = \"allow\"\n[grants.kv]\nhostile = \"read-write\"";
         let chain = Admissions::new(Arc::new(now_ms));
         chain.install(vec![load(&self.engine, &self.stores, wasm, manifest)?]);
-        let ask = |number| {
-            let chain = chain.clone();
-            AbortOnDropHandle::new(runtime.spawn(async move {
-                loop {
-                    let verdicts = chain.admit(request(number), subjects()).await;
-                    drop(verdicts);
-                    tokio::task::yield_now().await;
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let attack = runtime.spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(1));
+            let mut asked = JoinSet::new();
+            loop {
+                ticks.tick().await;
+                for _ in 0..(Duration::from_millis(1).as_micros() / PACE.as_micros()) {
+                    let Ok(place) = places.clone().try_acquire_owned() else { break };
+                    let chain = chain.clone();
+                    asked.spawn(async move {
+                        drop(chain.admit(request(0), subjects()).await);
+                        drop(place);
+                    });
                 }
-            }))
-        };
-        Ok((0..AT_ONCE as u64).map(ask).collect())
+                while asked.try_join_next().is_some() {}
+            }
+        });
+        Ok(AbortOnDropHandle::new(attack))
     }
 
     /// Times from arrival to the neighbour's answer.
@@ -147,11 +169,15 @@ impl Bench {
             let (neighbour, subjects, times) = (self.neighbour.clone(), subjects.clone(), times.clone());
             let arrival = Instant::now();
             tasks.push(runtime.spawn(async move {
-                for verdict in neighbour.admit(request(number.into()), subjects).await {
-                    let Verdict::Allowed(lease) = verdict else { panic!("the neighbour refused: {verdict:?}") };
-                    lease.settle(usage());
+                let verdicts = neighbour.admit(request(number.into()), subjects).await;
+                let took = arrival.elapsed();
+                let allowed = verdicts.iter().all(|verdict| matches!(verdict, Verdict::Allowed(_)));
+                for verdict in verdicts {
+                    if let Verdict::Allowed(lease) = verdict {
+                        lease.settle(usage());
+                    }
                 }
-                times.lock().push(arrival.elapsed());
+                times.lock().push(if allowed { took } else { Duration::MAX });
             }));
         }
         for task in tasks {

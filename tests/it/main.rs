@@ -17,6 +17,7 @@ mod cli;
 mod crash;
 mod drain;
 mod migration;
+mod hostile;
 mod pool;
 mod portability;
 mod prebuilt;

@@ -1,21 +1,64 @@
 //! What one call of a guest may have the host do.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::plugin::limits;
+use crate::plugin::{Limit, Tally};
 
 /// What is left for one call of a guest.
-#[derive(Debug)]
 pub(crate) struct Budget {
+    tally: Arc<Tally>,
     deadline: Instant,
+    most: Allowance,
     calls: u32,
     bytes: usize,
 }
 
+/// What the host does for one call of a hook at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Allowance {
+    /// Host calls.
+    pub(crate) calls: u32,
+    /// Bytes that they move in all.
+    pub(crate) bytes: usize,
+    /// How long one SQL call may hold the writer of its database, or a reader.
+    pub(crate) sql: Duration,
+}
+
+impl Allowance {
+    /// For a call on the way of a request.
+    pub(crate) const POLICY: Allowance = Allowance {
+        calls: limits::POLICY_HOST_CALLS,
+        bytes: limits::POLICY_HOST_BYTES,
+        sql: limits::SQL_TURN,
+    };
+    /// For a call off it.
+    pub(crate) const WORK: Allowance =
+        Allowance { calls: limits::HOST_CALLS, bytes: limits::HOST_BYTES, sql: limits::SQL_TURN };
+    /// For `init`, which an operator waits for.
+    pub(crate) const INIT: Allowance = Allowance { sql: limits::INIT_SQL_TURN, ..Allowance::WORK };
+}
+
 impl Budget {
     /// A full budget until the deadline.
-    pub(crate) fn until(deadline: Instant) -> Budget {
-        Budget { deadline, calls: limits::HOST_CALLS, bytes: limits::HOST_BYTES }
+    pub(crate) fn new(tally: Arc<Tally>, most: Allowance, deadline: Instant) -> Budget {
+        Budget { tally, deadline, most, calls: most.calls, bytes: most.bytes }
+    }
+
+    /// Counts what was used, and fills it up for the next call.
+    pub(crate) fn refill(&mut self, most: Allowance, deadline: Instant) {
+        self.count();
+        (self.most, self.calls, self.bytes, self.deadline) = (most, most.calls, most.bytes, deadline);
+    }
+
+    /// Brings what was used to the metrics.
+    pub(crate) fn count(&mut self) {
+        let (calls, bytes) = (self.most.calls - self.calls, self.most.bytes - self.bytes);
+        if calls > 0 {
+            self.tally.used(calls, bytes);
+        }
+        self.most = Allowance { calls: self.calls, bytes: self.bytes, ..self.most };
     }
 
     pub(crate) fn deadline(&self) -> Instant {
@@ -27,10 +70,21 @@ impl Budget {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
+    /// How long one SQL call may run, waiting for its turn apart.
+    pub(crate) fn sql_turn(&self) -> Duration {
+        self.most.sql
+    }
+
+    /// Takes note of a limit that the guest has run into.
+    pub(crate) fn hit(&self, limit: Limit) {
+        self.tally.hit(limit);
+    }
+
     /// Takes one host call with so many bytes from the guest; the error says which limit is over.
     pub(crate) fn call(&mut self, bytes: usize) -> Result<(), String> {
         let Some(calls) = self.calls.checked_sub(1) else {
-            return Err(format!("one call may make {} host calls", limits::HOST_CALLS));
+            self.tally.hit(Limit::HostCalls);
+            return Err("the call has made all the host calls that it may make".to_owned());
         };
         self.calls = calls;
         self.answer(bytes)
@@ -39,10 +93,17 @@ impl Budget {
     /// Takes bytes that the host is about to answer.
     pub(crate) fn answer(&mut self, bytes: usize) -> Result<(), String> {
         let Some(left) = self.bytes.checked_sub(bytes) else {
-            return Err(format!("one call may move {} bytes through host calls", limits::HOST_BYTES));
+            self.tally.hit(Limit::HostBytes);
+            return Err("the call has moved all the bytes through host calls that it may move".to_owned());
         };
         self.bytes = left;
         Ok(())
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        self.count();
     }
 }
 
@@ -52,13 +113,14 @@ mod tests {
 
     #[test]
     fn a_budget_ends_by_calls_and_by_bytes() {
-        let mut budget = Budget::until(Instant::now());
-        assert!(budget.call(limits::HOST_BYTES).is_ok());
+        let two = Allowance { calls: 2, bytes: 10, sql: Duration::ZERO };
+        let mut budget = Budget::new(Arc::new(Tally::new("budget")), two, Instant::now());
+        assert!(budget.call(10).is_ok());
         assert!(budget.answer(1).unwrap_err().contains("bytes"));
-        budget.calls = 1;
-        budget.bytes = 1;
         assert!(budget.call(0).is_ok());
         assert!(budget.call(0).unwrap_err().contains("host calls"));
         assert_eq!(budget.time_left(), Duration::ZERO);
+        budget.refill(two, Instant::now());
+        assert!(budget.call(10).is_ok());
     }
 }

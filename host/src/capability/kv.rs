@@ -6,10 +6,10 @@ use tollgate_store::{Entry, Kv, KvError, SetOptions, Swapped};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use super::{Budget, Host};
-use crate::plugin::Access;
 use crate::plugin::bindings::imports::tollgate::storage::kv as wit;
 use crate::plugin::bindings::imports::tollgate::storage::types::Error;
-use crate::plugin::limits::LIST_ITEMS;
+use crate::plugin::limits::{HANDLES, LIST_ITEMS};
+use crate::plugin::{Access, Limit};
 
 /// The stores that one plugin may open.
 pub(crate) struct KvCtx {
@@ -45,9 +45,12 @@ pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result
     })
 }
 
-fn convert_error(error: KvError) -> Error {
+fn convert_error(budget: &Budget, error: KvError) -> Error {
     match error {
-        KvError::TooLarge(text) => Error::TooLarge(text),
+        KvError::TooLarge(text) => {
+            budget.hit(Limit::Size);
+            Error::TooLarge(text)
+        }
         KvError::Conflict => Error::Conflict,
         KvError::Invalid(text) => Error::Invalid(text),
         KvError::Unavailable(text) => Error::Unavailable(text),
@@ -73,18 +76,31 @@ impl KvCtx {
 
 impl KvView<'_> {
     /// The store behind a handle, for a call that brings so many bytes.
-    fn reading(&mut self, handle: &Resource<OpenStore>, bytes: usize) -> Result<&Kv, Error> {
-        self.store(handle, bytes).map(|store| &store.kv)
+    fn reading(&mut self, handle: &Resource<OpenStore>, bytes: usize) -> Result<(&Kv, &Budget), Error> {
+        self.store(handle, bytes).map(|(store, budget)| (&store.kv, budget))
     }
 
-    fn writing(&mut self, handle: &Resource<OpenStore>, bytes: usize) -> Result<&Kv, Error> {
-        let store = self.store(handle, bytes)?;
-        if store.write { Ok(&store.kv) } else { Err(Error::AccessDenied) }
+    fn writing(&mut self, handle: &Resource<OpenStore>, bytes: usize) -> Result<(&Kv, &Budget), Error> {
+        let (store, budget) = self.store(handle, bytes)?;
+        if store.write {
+            return Ok((&store.kv, budget));
+        }
+        budget.hit(Limit::Grant);
+        Err(Error::AccessDenied)
     }
 
-    fn store(&mut self, handle: &Resource<OpenStore>, bytes: usize) -> Result<&OpenStore, Error> {
+    fn store(&mut self, handle: &Resource<OpenStore>, bytes: usize) -> Result<(&OpenStore, &Budget), Error> {
         self.budget.call(bytes).map_err(Error::TooLarge)?;
-        self.table.get(handle).map_err(|error| Error::Invalid(error.to_string()))
+        let store = self.table.get(handle).map_err(|error| Error::Invalid(error.to_string()))?;
+        Ok((store, self.budget))
+    }
+
+    fn check_items(&self, items: usize) -> Result<(), Error> {
+        if items <= LIST_ITEMS {
+            return Ok(());
+        }
+        self.budget.hit(Limit::Size);
+        Err(Error::TooLarge(format!("a list may have {LIST_ITEMS} items")))
     }
 
     fn answer(&mut self, bytes: usize) -> Result<(), Error> {
@@ -110,17 +126,22 @@ impl wit::HostStore for KvView<'_> {
     async fn open(&mut self, name: String) -> Result<Resource<OpenStore>, Error> {
         self.budget.call(name.len()).map_err(Error::TooLarge)?;
         let Some(store) = self.ctx.granted.get(&name) else {
+            self.budget.hit(Limit::Grant);
             return Err(if self.ctx.known.contains(&name) {
                 Error::AccessDenied
             } else {
                 Error::NoSuchStore
             });
         };
-        self.table.push(store.clone()).map_err(|_| Error::TooLarge("too many open handles".to_owned()))
+        self.table.push(store.clone()).map_err(|_| {
+            self.budget.hit(Limit::Handles);
+            Error::TooLarge(format!("an instance may have {HANDLES} handles open"))
+        })
     }
 
     async fn get(&mut self, handle: Resource<OpenStore>, key: String) -> Result<Option<Vec<u8>>, Error> {
-        let entry = self.reading(&handle, key.len())?.get(&key).await.map_err(convert_error)?;
+        let (kv, budget) = self.reading(&handle, key.len())?;
+        let entry = kv.get(&key).await.map_err(|error| convert_error(budget, error))?;
         self.value(entry)
     }
 
@@ -129,9 +150,9 @@ impl wit::HostStore for KvView<'_> {
         handle: Resource<OpenStore>,
         keys: Vec<String>,
     ) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        check_items(keys.len())?;
-        let kv = self.reading(&handle, bytes_of(&keys))?;
-        let entries = kv.get_many(&keys).await.map_err(convert_error)?;
+        self.check_items(keys.len())?;
+        let (kv, budget) = self.reading(&handle, bytes_of(&keys))?;
+        let entries = kv.get_many(&keys).await.map_err(|error| convert_error(budget, error))?;
         entries.into_iter().map(|entry| self.value(entry)).collect()
     }
 
@@ -143,8 +164,8 @@ impl wit::HostStore for KvView<'_> {
         options: wit::SetOptions,
     ) -> Result<bool, Error> {
         let options = SetOptions { ttl_ms: options.ttl_ms, if_absent: options.if_absent };
-        let kv = self.writing(&handle, key.len() + value.len())?;
-        kv.set(&key, value, options).await.map_err(convert_error)
+        let (kv, budget) = self.writing(&handle, key.len() + value.len())?;
+        kv.set(&key, value, options).await.map_err(|error| convert_error(budget, error))
     }
 
     async fn set_many(
@@ -153,22 +174,26 @@ impl wit::HostStore for KvView<'_> {
         entries: Vec<(String, Vec<u8>)>,
         ttl_ms: Option<u64>,
     ) -> Result<(), Error> {
-        check_items(entries.len())?;
+        self.check_items(entries.len())?;
         let bytes = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
-        self.writing(&handle, bytes)?.set_many(entries, ttl_ms).await.map_err(convert_error)
+        let (kv, budget) = self.writing(&handle, bytes)?;
+        kv.set_many(entries, ttl_ms).await.map_err(|error| convert_error(budget, error))
     }
 
     async fn delete(&mut self, handle: Resource<OpenStore>, key: String) -> Result<(), Error> {
-        self.writing(&handle, key.len())?.delete(&key).await.map_err(convert_error)
+        let (kv, budget) = self.writing(&handle, key.len())?;
+        kv.delete(&key).await.map_err(|error| convert_error(budget, error))
     }
 
     async fn delete_many(&mut self, handle: Resource<OpenStore>, keys: Vec<String>) -> Result<(), Error> {
-        check_items(keys.len())?;
-        self.writing(&handle, bytes_of(&keys))?.delete_many(&keys).await.map_err(convert_error)
+        self.check_items(keys.len())?;
+        let (kv, budget) = self.writing(&handle, bytes_of(&keys))?;
+        kv.delete_many(&keys).await.map_err(|error| convert_error(budget, error))
     }
 
     async fn exists(&mut self, handle: Resource<OpenStore>, key: String) -> Result<bool, Error> {
-        self.reading(&handle, key.len())?.exists(&key).await.map_err(convert_error)
+        let (kv, budget) = self.reading(&handle, key.len())?;
+        kv.exists(&key).await.map_err(|error| convert_error(budget, error))
     }
 
     async fn list_keys(
@@ -180,8 +205,11 @@ impl wit::HostStore for KvView<'_> {
     ) -> Result<wit::Page, Error> {
         let bytes = prefix.as_ref().map_or(0, String::len) + cursor.as_ref().map_or(0, String::len);
         let limit = limit.clamp(1, LIST_ITEMS as u32);
-        let kv = self.reading(&handle, bytes)?;
-        let page = kv.list_keys(prefix.as_deref(), cursor.as_deref(), limit).await.map_err(convert_error)?;
+        let (kv, budget) = self.reading(&handle, bytes)?;
+        let page = kv
+            .list_keys(prefix.as_deref(), cursor.as_deref(), limit)
+            .await
+            .map_err(|error| convert_error(budget, error))?;
         self.answer(bytes_of(&page.keys))?;
         Ok(wit::Page { keys: page.keys, cursor: page.cursor })
     }
@@ -193,11 +221,13 @@ impl wit::HostStore for KvView<'_> {
         delta: i64,
         ttl_ms: Option<u64>,
     ) -> Result<i64, Error> {
-        self.writing(&handle, key.len())?.increment(&key, delta, ttl_ms).await.map_err(convert_error)
+        let (kv, budget) = self.writing(&handle, key.len())?;
+        kv.increment(&key, delta, ttl_ms).await.map_err(|error| convert_error(budget, error))
     }
 
     async fn read(&mut self, handle: Resource<OpenStore>, key: String) -> Result<Option<wit::Entry>, Error> {
-        let entry = self.reading(&handle, key.len())?.get(&key).await.map_err(convert_error)?;
+        let (kv, budget) = self.reading(&handle, key.len())?;
+        let entry = kv.get(&key).await.map_err(|error| convert_error(budget, error))?;
         self.entry(entry)
     }
 
@@ -209,8 +239,8 @@ impl wit::HostStore for KvView<'_> {
         value: Vec<u8>,
         ttl_ms: Option<u64>,
     ) -> Result<wit::Swapped, Error> {
-        let kv = self.writing(&handle, key.len() + value.len())?;
-        match kv.swap(&key, expected, value, ttl_ms).await.map_err(convert_error)? {
+        let (kv, budget) = self.writing(&handle, key.len() + value.len())?;
+        match kv.swap(&key, expected, value, ttl_ms).await.map_err(|error| convert_error(budget, error))? {
             Swapped::Swapped(version) => Ok(wit::Swapped::Swapped(version)),
             Swapped::Stale(entry) => Ok(wit::Swapped::Stale(self.entry(entry)?)),
         }
@@ -220,13 +250,6 @@ impl wit::HostStore for KvView<'_> {
         self.table.delete(handle)?;
         Ok(())
     }
-}
-
-fn check_items(items: usize) -> Result<(), Error> {
-    if items <= LIST_ITEMS {
-        return Ok(());
-    }
-    Err(Error::TooLarge(format!("a list may have {LIST_ITEMS} items")))
 }
 
 fn bytes_of(keys: &[String]) -> usize {

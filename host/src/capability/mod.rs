@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tollgate_store::{Database, Kv};
 use wasmtime::component::{Linker, ResourceTable};
 
-pub(crate) use budget::Budget;
+pub(crate) use budget::{Allowance, Budget};
 
 use crate::plugin::{ComponentError, Grants};
 

@@ -1,15 +1,18 @@
 //! `tollgate:storage/sql`: SQL databases.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout_at;
 use tollgate_store::{Access as SqlAccess, Database, Outcome, SqlError, Statement, TableGrant, Value};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use super::{Budget, Host};
 use crate::plugin::bindings::imports::tollgate::storage::sql as wit;
 use crate::plugin::bindings::imports::tollgate::storage::types::Error;
-use crate::plugin::limits::BATCH_STATEMENTS;
-use crate::plugin::{Access, SqlGrant};
+use crate::plugin::limits::{BATCH_STATEMENTS, HANDLES, SQL_CALLS_AT_ONCE};
+use crate::plugin::{Access, Limit, SqlGrant};
 
 /// The databases that one plugin may open.
 pub(crate) struct SqlCtx {
@@ -21,6 +24,8 @@ pub(crate) struct SqlCtx {
 #[derive(Clone)]
 pub struct OpenDatabase {
     database: Database,
+    /// Of the plugin, in all its instances.
+    calls: Arc<Semaphore>,
 }
 
 /// The host's side of one call.
@@ -44,16 +49,26 @@ pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result
     })
 }
 
-fn convert_error(error: SqlError) -> Error {
+fn convert_error(budget: &Budget, error: SqlError) -> Error {
+    let overlong = error.is_overlong();
     match error {
         SqlError::AccessDenied(text) => {
+            budget.hit(Limit::Grant);
             tracing::debug!(reason = text, "a plugin's statement was denied");
             Error::AccessDenied
         }
-        SqlError::TooLarge(text) => Error::TooLarge(text),
+        SqlError::TooLarge(text) => {
+            budget.hit(Limit::Size);
+            Error::TooLarge(text)
+        }
         SqlError::Conflict => Error::Conflict,
         SqlError::Invalid(text) => Error::Invalid(text),
-        SqlError::Unavailable(text) => Error::Unavailable(text),
+        SqlError::Unavailable(text) => {
+            if overlong {
+                budget.hit(Limit::SqlTurn);
+            }
+            Error::Unavailable(text)
+        }
     }
 }
 
@@ -65,7 +80,8 @@ impl SqlCtx {
     ) -> Result<SqlCtx, String> {
         let open = |(name, grant): (&String, &SqlGrant)| {
             let database = databases.get(name).ok_or_else(|| name.clone())?;
-            Ok((name.clone(), OpenDatabase { database: database.with_access(access(grant)) }))
+            let calls = Arc::new(Semaphore::new(SQL_CALLS_AT_ONCE));
+            Ok((name.clone(), OpenDatabase { database: database.with_access(access(grant)), calls }))
         };
         Ok(SqlCtx {
             granted: grants.iter().map(open).collect::<Result<_, String>>()?,
@@ -90,11 +106,23 @@ fn table_grant((table, access): (&String, &Access)) -> TableGrant {
 }
 
 impl SqlView<'_> {
-    /// The database behind a handle, for a call that brings so many bytes; its work ends with the guest's deadline.
-    fn database(&mut self, handle: &Resource<OpenDatabase>, bytes: usize) -> Result<Database, Error> {
+    /// The database behind a handle, for a call that brings so many bytes, with the right to make it. Its work ends with the
+    /// guest's deadline, or after its turn.
+    async fn database(
+        &mut self,
+        handle: &Resource<OpenDatabase>,
+        bytes: usize,
+    ) -> Result<(Database, OwnedSemaphorePermit), Error> {
         self.budget.call(bytes).map_err(Error::TooLarge)?;
         let open = self.table.get(handle).map_err(|error| Error::Invalid(error.to_string()))?;
-        Ok(open.database.with_deadline(self.budget.time_left()))
+        let (database, calls) = (open.database.clone(), open.calls.clone());
+        let call = timeout_at(self.budget.deadline().into(), calls.acquire_owned()).await;
+        let call = call
+            .ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| Error::Unavailable("other calls of the plugin took all the time".to_owned()))?;
+        let database = database.with_deadline(self.budget.time_left()).with_turn(self.budget.sql_turn());
+        Ok((database, call))
     }
 
     fn outcome(&mut self, outcome: Outcome) -> Result<wit::Outcome, Error> {
@@ -115,13 +143,17 @@ impl wit::HostDatabase for SqlView<'_> {
     async fn open(&mut self, name: String) -> Result<Resource<OpenDatabase>, Error> {
         self.budget.call(name.len()).map_err(Error::TooLarge)?;
         let Some(database) = self.ctx.granted.get(&name) else {
+            self.budget.hit(Limit::Grant);
             return Err(if self.ctx.known.contains(&name) {
                 Error::AccessDenied
             } else {
                 Error::NoSuchStore
             });
         };
-        self.table.push(database.clone()).map_err(|_| Error::TooLarge("too many open handles".to_owned()))
+        self.table.push(database.clone()).map_err(|_| {
+            self.budget.hit(Limit::Handles);
+            Error::TooLarge(format!("an instance may have {HANDLES} handles open"))
+        })
     }
 
     async fn query(
@@ -129,8 +161,9 @@ impl wit::HostDatabase for SqlView<'_> {
         handle: Resource<OpenDatabase>,
         statement: wit::Statement,
     ) -> Result<wit::Outcome, Error> {
-        let database = self.database(&handle, bytes_of(&statement))?;
-        let outcome = database.query(from_guest(statement)).await.map_err(convert_error)?;
+        let (database, _call) = self.database(&handle, bytes_of(&statement)).await?;
+        let outcome =
+            database.query(from_guest(statement)).await.map_err(|error| convert_error(self.budget, error))?;
         self.outcome(outcome)
     }
 
@@ -139,8 +172,11 @@ impl wit::HostDatabase for SqlView<'_> {
         handle: Resource<OpenDatabase>,
         statement: wit::Statement,
     ) -> Result<wit::Outcome, Error> {
-        let database = self.database(&handle, bytes_of(&statement))?;
-        let outcome = database.execute(from_guest(statement)).await.map_err(convert_error)?;
+        let (database, _call) = self.database(&handle, bytes_of(&statement)).await?;
+        let outcome = database
+            .execute(from_guest(statement))
+            .await
+            .map_err(|error| convert_error(self.budget, error))?;
         self.outcome(outcome)
     }
 
@@ -150,11 +186,12 @@ impl wit::HostDatabase for SqlView<'_> {
         statements: Vec<wit::Statement>,
     ) -> Result<Vec<wit::Outcome>, Error> {
         if statements.len() > BATCH_STATEMENTS {
+            self.budget.hit(Limit::Size);
             return Err(Error::TooLarge(format!("a batch may have {BATCH_STATEMENTS} statements")));
         }
-        let database = self.database(&handle, statements.iter().map(bytes_of).sum())?;
+        let (database, _call) = self.database(&handle, statements.iter().map(bytes_of).sum()).await?;
         let statements = statements.into_iter().map(from_guest).collect();
-        let outcomes = database.batch(statements).await.map_err(convert_error)?;
+        let outcomes = database.batch(statements).await.map_err(|error| convert_error(self.budget, error))?;
         outcomes.into_iter().map(|outcome| self.outcome(outcome)).collect()
     }
 

@@ -1,6 +1,7 @@
 //! Looks into a component: which hooks it exports, what it imports, and whether the manifest grants that.
 
 use thiserror::Error;
+use wasmparser::Payload;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
@@ -21,6 +22,14 @@ pub enum ComponentError {
     /// Not a component, or not a valid one.
     #[error("not a valid component: {0}")]
     Invalid(String),
+    /// Components and modules in it, one within another or side by side, are too many.
+    #[error("the component holds {what}; at most {most} are allowed")]
+    TooManyParts {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many are allowed.
+        most: usize,
+    },
     /// It exports none of the hooks.
     #[error("exports no hook; known hooks are {}", hook_names())]
     NoHook,
@@ -96,11 +105,36 @@ pub fn check_bytes(wasm: &[u8]) -> Result<(), ComponentError> {
         return Err(ComponentError::TooLarge { bytes: wasm.len(), most: limits::COMPONENT_BYTES });
     }
     if wasm.starts_with(HEAD) {
-        return Ok(());
+        return check_parts(wasm);
     }
     let what =
         if wasm.starts_with(b"\0asm") { "a core module, or of another version" } else { "no WebAssembly" };
     Err(ComponentError::Invalid(format!("it is {what}")))
+}
+
+/// The engine compiles a component within a component by calling itself, so that deep ones would end the process; and the
+/// time it takes grows with the square of their depth. What is no good component otherwise it says itself.
+fn check_parts(wasm: &[u8]) -> Result<(), ComponentError> {
+    let (mut depth, mut parts) = (0_usize, 0);
+    for payload in wasmparser::Parser::new(0).parse_all(wasm) {
+        match payload {
+            Ok(Payload::ComponentSection { .. } | Payload::ModuleSection { .. }) => {
+                (depth, parts) = (depth + 1, parts + 1);
+            }
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(_) => {}
+            Err(_) => return Ok(()),
+        }
+        if depth > limits::COMPONENT_DEPTH {
+            let what = "components within each other";
+            return Err(ComponentError::TooManyParts { what, most: limits::COMPONENT_DEPTH });
+        }
+        if parts > limits::COMPONENT_PARTS {
+            let what = "components and modules";
+            return Err(ComponentError::TooManyParts { what, most: limits::COMPONENT_PARTS });
+        }
+    }
+    Ok(())
 }
 
 impl Inspection {

@@ -9,6 +9,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::instance::HostState;
+use super::lane::Lane;
 use super::{component, limits};
 use crate::capability;
 
@@ -17,6 +18,7 @@ use crate::capability;
 pub struct Engine {
     wasm: wasmtime::Engine,
     linker: Arc<Linker<HostState>>,
+    lane: Arc<Lane>,
     _ticker: Arc<Ticker>,
 }
 
@@ -29,7 +31,8 @@ impl Engine {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         capability::add_to_linker(&mut linker)?;
         let ticker = Ticker::start(wasm.clone()).context("cannot start the engine's ticker")?;
-        Ok(Engine { wasm, linker: Arc::new(linker), _ticker: Arc::new(ticker) })
+        let lane = Lane::start().context("cannot start the threads for slow guests")?;
+        Ok(Engine { wasm, linker: Arc::new(linker), lane: Arc::new(lane), _ticker: Arc::new(ticker) })
     }
 
     /// Compiles a component. Takes up to a second for each MiB on the calling thread: not for a worker of the runtime.
@@ -42,6 +45,11 @@ impl Engine {
     /// For the loader of compiled code.
     pub fn wasm(&self) -> &wasmtime::Engine {
         &self.wasm
+    }
+
+    /// Where guests run that take long.
+    pub(crate) fn lane(&self) -> &Lane {
+        &self.lane
     }
 
     pub(crate) fn linker(&self) -> &Linker<HostState> {
@@ -101,6 +109,8 @@ fn config(instances: u32) -> Config {
         .epoch_interruption(true)
         // Left on it doubles the cost of a call; no policy needs it.
         .concurrency_support(false)
+        .max_wasm_stack(limits::STACK_BYTES)
+        .async_stack_size(4 * limits::STACK_BYTES)
         .memory_init_cow(true)
         .parallel_compilation(true)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(limits::BACKTRACE_FRAMES));

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::{Notify, SemaphorePermit};
-use tokio::time::error::Elapsed;
+use tokio::sync::Notify;
 use tokio::time::timeout_at;
 use wasmtime::component::Component;
 
@@ -14,13 +13,13 @@ use super::component::{ComponentError, Hooks, Inspection};
 use super::ingestion::{Event, Receipt};
 use super::instance::{Blueprint, CallTime, Instance, Overrun, no_hook};
 use super::job::{Budget, Job, Report};
-use super::log::PluginLog;
+use super::lane::{Pace, Start, Turns};
 use super::manifest::Manifest;
-use super::meter::{Counters, Meter};
+use super::meter::{Counters, Limit, Meter, Tally};
 use super::pool::Pool;
 use super::settle::Settlement;
 use super::{Engine, cut, limits};
-use crate::capability::Stores;
+use crate::capability::{Allowance, Stores};
 
 /// Which version a generation is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,21 +73,23 @@ pub struct Generation {
     identity: Identity,
     manifest: Manifest,
     hooks: Hooks,
-    blueprint: Blueprint,
+    blueprint: Arc<Blueprint>,
     pool: Pool,
+    paces: Paces,
+    turns: Turns,
     meter: Meter,
     failure: Notify,
 }
 
-/// A call under way: dropped with it, by a caller that gave up, the instance is gone.
-struct Running<'a> {
-    instance: Instance,
-    time: CallTime,
-    _slot: SemaphorePermit<'a>,
+/// How the calls on requests' way went lately.
+#[derive(Default)]
+struct Paces {
+    admit: Pace,
+    settle: Pace,
 }
 
-/// What came of a call: in time or not, trapped or not, an answer or the guest's own error.
-type Outcome<T> = Result<wasmtime::Result<Result<T, String>>, Elapsed>;
+/// What came of a call: a trap, the guest's own error, or an answer.
+type Answer<T> = wasmtime::Result<Result<T, String>>;
 
 impl Generation {
     /// Checks a component against its manifest and the stores there are, and prepares its instances; starts none.
@@ -103,14 +104,15 @@ impl Generation {
         inspection.check_grants(&manifest.grants)?;
         let granted = stores.granted(&manifest.grants)?;
         let name: Arc<str> = Arc::from(manifest.name.as_str());
-        let log = PluginLog::new(name.clone());
-        let memory = manifest.limits.memory_bytes;
-        let blueprint = Blueprint::new(engine, component, inspection.hooks, granted, log, memory)?;
+        let tally = Arc::new(Tally::new(&name));
+        let blueprint = Blueprint::new(engine, component, inspection.hooks, granted, tally, &manifest)?;
         Ok(Generation {
             identity,
             hooks: inspection.hooks,
-            blueprint,
+            blueprint: Arc::new(blueprint),
             pool: Pool::new(manifest.limits.instances),
+            paces: Paces::default(),
+            turns: Turns::default(),
             meter: Meter::new(&name),
             failure: Notify::new(),
             name,
@@ -151,9 +153,8 @@ impl Generation {
 
     /// Starts one instance and keeps it, as a last check before the generation serves.
     pub async fn warm(&self) -> Result<(), CallError> {
-        let running = self.begin(Hook::Init, self.manifest.limits.init_deadline).await?;
-        self.pool.put(running.instance);
-        Ok(())
+        let limit = self.manifest.limits.init_deadline;
+        self.call(Hook::Init, limit, |instance| async { (instance, Ok(Ok(()))) }).await
     }
 
     /// Asks for one decision for each subject.
@@ -162,51 +163,59 @@ impl Generation {
         request: Arc<Request>,
         subjects: Arc<[Arc<Subject>]>,
     ) -> Result<Vec<Decision>, CallError> {
-        let mut running = self.begin(Hook::Admit, self.manifest.limits.admit_deadline).await?;
-        let outcome = timeout_at(running.time.until.into(), running.instance.admit(request, subjects)).await;
-        self.finish(Hook::Admit, running, outcome)
+        let call = |mut instance: Instance| async move {
+            let answer = instance.admit(request, subjects).await;
+            (instance, answer)
+        };
+        self.call(Hook::Admit, self.manifest.limits.admit_deadline, call).await
     }
 
     /// Settles allows.
     pub async fn settle(&self, settlements: Arc<Vec<Settlement>>) -> Result<(), CallError> {
-        let mut running = self.begin(Hook::Settle, self.manifest.limits.settle_deadline).await?;
-        let outcome = timeout_at(running.time.until.into(), running.instance.settle(settlements)).await;
-        self.finish(Hook::Settle, running, outcome)
+        let call = |mut instance: Instance| async move {
+            let answer = instance.settle(settlements).await;
+            (instance, answer)
+        };
+        self.call(Hook::Settle, self.manifest.limits.settle_deadline, call).await
     }
 
     /// Stores a batch of events.
-    pub async fn ingest(&self, events: &[Event]) -> Result<Receipt, CallError> {
-        let mut running = self.begin(Hook::Ingest, self.manifest.limits.ingest_deadline).await?;
-        let call = async |instance: &mut Instance| {
-            let Some(hook) = instance.ingestion.clone() else { return Err(no_hook()) };
-            hook.call_ingest(instance.store(), events).await
+    pub async fn ingest(&self, events: Arc<[Event]>) -> Result<Receipt, CallError> {
+        let call = |mut instance: Instance| async move {
+            let answer = match instance.ingestion.clone() {
+                Some(hook) => hook.call_ingest(instance.store(), &events).await,
+                None => Err(no_hook()),
+            };
+            (instance, answer)
         };
-        let outcome = timeout_at(running.time.until.into(), call(&mut running.instance)).await;
-        self.finish(Hook::Ingest, running, outcome)
+        self.call(Hook::Ingest, self.manifest.limits.ingest_deadline, call).await
     }
 
     /// The jobs there are.
     pub async fn schedule(&self) -> Result<Vec<Job>, CallError> {
-        let mut running = self.begin(Hook::Schedule, limits::SCHEDULE_DEADLINE).await?;
-        let call = async |instance: &mut Instance| {
-            let Some(hook) = instance.jobs.clone() else { return Err(no_hook()) };
-            hook.call_schedule(instance.store()).await.map(Ok)
+        let call = |mut instance: Instance| async move {
+            let answer = match instance.jobs.clone() {
+                Some(hook) => hook.call_schedule(instance.store()).await.map(Ok),
+                None => Err(no_hook()),
+            };
+            (instance, answer)
         };
-        let outcome = timeout_at(running.time.until.into(), call(&mut running.instance)).await;
-        self.finish(Hook::Schedule, running, outcome)
+        self.call(Hook::Schedule, limits::SCHEDULE_DEADLINE, call).await
     }
 
     /// Runs a job within the manifest's deadline for jobs.
     pub async fn run_job(&self, name: &str, now_ms: u64) -> Result<Report, CallError> {
         let limit = self.manifest.limits.job_deadline;
-        let mut running = self.begin(Hook::Run, limit).await?;
         let deadline_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let call = async |instance: &mut Instance| {
-            let Some(hook) = instance.jobs.clone() else { return Err(no_hook()) };
-            hook.call_run(instance.store(), name, Budget { now_ms, deadline_ms }).await
+        let name = name.to_owned();
+        let call = move |mut instance: Instance| async move {
+            let answer = match instance.jobs.clone() {
+                Some(hook) => hook.call_run(instance.store(), &name, Budget { now_ms, deadline_ms }).await,
+                None => Err(no_hook()),
+            };
+            (instance, answer)
         };
-        let outcome = timeout_at(running.time.until.into(), call(&mut running.instance)).await;
-        self.finish(Hook::Run, running, outcome)
+        self.call(Hook::Run, limit, call).await
     }
 
     /// Prepares the version; nothing to do where the component has no such hook.
@@ -214,61 +223,116 @@ impl Generation {
         if !self.hooks.lifecycle {
             return Ok(());
         }
-        let mut running = self.begin(Hook::Init, self.manifest.limits.init_deadline).await?;
-        let call = async |instance: &mut Instance| {
-            let Some(hook) = instance.lifecycle.clone() else { return Err(no_hook()) };
-            hook.call_init(instance.store()).await
+        let call = |mut instance: Instance| async move {
+            let answer = match instance.lifecycle.clone() {
+                Some(hook) => hook.call_init(instance.store()).await,
+                None => Err(no_hook()),
+            };
+            (instance, answer)
         };
-        let outcome = timeout_at(running.time.until.into(), call(&mut running.instance)).await;
-        self.finish(Hook::Init, running, outcome)
+        self.call(Hook::Init, self.manifest.limits.init_deadline, call).await
     }
 
-    async fn begin(&self, hook: Hook, limit: Duration) -> Result<Running<'_>, CallError> {
+    /// Makes one call with an instance that is warm or started for it. Dropped before its end, the instance is gone.
+    async fn call<T, F, C>(&self, hook: Hook, limit: Duration, call: C) -> Result<T, CallError>
+    where
+        T: Send + 'static,
+        F: Future<Output = (Instance, Answer<T>)> + Send,
+        C: FnOnce(Instance) -> F + Send + 'static,
+    {
         if !hook.is_among(self.hooks) {
             return Err(CallError::NoHook(hook));
         }
-        let time = CallTime::starting_now(limit);
+        let time = CallTime::starting_now(limit, hook.allowance());
         // Half of the time is left for the call itself.
         let slot = self.pool.slot(time.began + (limit + limits::WAITING) / 2).await;
-        let slot = slot.ok_or_else(|| self.failed_with(hook, CallError::Busy))?;
+        let _slot = slot.ok_or_else(|| self.failed_with(hook, CallError::Busy))?;
         self.meter.started(hook);
-        let mut instance = match self.pool.take() {
-            Some(instance) => instance,
-            None => self.start(hook, time).await?,
+        let (warm, blueprint) = (self.pool.take(), self.blueprint.clone());
+        let call = async move {
+            let mut instance = match warm {
+                Some(instance) => instance,
+                None => blueprint.start(time).await?,
+            };
+            instance.begin(time);
+            Ok(call(instance).await)
         };
-        instance.begin(time);
-        Ok(Running { instance, time, _slot: slot })
-    }
-
-    async fn start(&self, hook: Hook, time: CallTime) -> Result<Instance, CallError> {
-        let error = match timeout_at(time.until.into(), self.blueprint.start(time)).await {
-            Ok(Ok(instance)) => return Ok(instance),
-            Ok(Err(error)) if error.is::<wasmtime::PoolConcurrencyLimitError>() => CallError::Busy,
-            Ok(Err(error)) => trap(&error, None, time.limit),
-            Err(_) => CallError::Deadline(time.limit),
+        let (admit, settle) = (&self.paces.admit, &self.paces.settle);
+        let (start, pace) = match hook {
+            Hook::Admit => (Start::Here(admit), Some(admit)),
+            Hook::Settle => (Start::Here(settle), Some(settle)),
+            Hook::Ingest => (Start::Stay, None),
+            Hook::Schedule | Hook::Run | Hook::Init => (Start::Lane, None),
         };
-        Err(self.failed_with(hook, error))
+        let lane = self.blueprint.engine().lane();
+        let ran = timeout_at(time.until.into(), lane.run(start, &self.turns, Box::pin(call))).await;
+        self.meter.ended(hook, time.began.elapsed());
+        let (instance, answer) = match ran {
+            Ok(Ok(Ok(ended))) => ended,
+            Ok(Ok(Err(error))) => return Err(self.failed_with(hook, self.trap(&error, None, time))),
+            Ok(Err(error)) => return Err(self.failed_with(hook, CallError::Trap(error.to_string()))),
+            Err(_) => {
+                self.hit(Limit::Waiting);
+                return Err(self.failed_with(hook, CallError::Deadline(limit)));
+            }
+        };
+        if let Some(pace) = pace {
+            pace.ran(instance.ticks_used(time));
+        }
+        self.finish(hook, instance, answer, time)
     }
 
     /// Gives the instance back, unless the call left it in an unknown state.
-    fn finish<T>(&self, hook: Hook, running: Running<'_>, outcome: Outcome<T>) -> Result<T, CallError> {
-        let CallTime { began, limit, .. } = running.time;
-        self.meter.ended(hook, began.elapsed());
-        let answer = match outcome {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                let memory = running.instance.exhausted_memory();
-                return Err(self.failed_with(hook, trap(&error, memory, limit)));
-            }
-            Err(_) => return Err(self.failed_with(hook, CallError::Deadline(limit))),
-        };
-        self.pool.put(running.instance);
+    fn finish<T>(
+        &self,
+        hook: Hook,
+        mut instance: Instance,
+        answer: Answer<T>,
+        time: CallTime,
+    ) -> Result<T, CallError> {
+        instance.end();
+        let answer =
+            answer.map_err(|error| self.failed_with(hook, self.trap(&error, Some(&instance), time)))?;
+        self.pool.put(instance);
         answer.map_err(|text| self.failed_with(hook, CallError::Guest(cut(text, limits::TEXT_BYTES))))
+    }
+
+    /// What ended a guest, or kept it from starting: its own trap, the engine's, or a limit.
+    fn trap(&self, error: &wasmtime::Error, instance: Option<&Instance>, time: CallTime) -> CallError {
+        if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+            return CallError::Busy;
+        }
+        if let Some(overrun) = error.downcast_ref::<Overrun>() {
+            self.hit(if overrun.waiting { Limit::Waiting } else { Limit::Deadline });
+            return CallError::Deadline(time.limit);
+        }
+        let text = format!("{}", error.root_cause());
+        tracing::debug!(error = format!("{error:?}"), "a guest ended in a trap");
+        if let Some((_, outgrown)) = instance.and_then(Instance::outgrown) {
+            return CallError::Trap(format!("{outgrown} ({text})"));
+        }
+        if error.downcast_ref() == Some(&wasmtime::Trap::StackOverflow) {
+            self.hit(Limit::Stack);
+            return CallError::Trap(format!("out of its {} bytes of stack", limits::STACK_BYTES));
+        }
+        // The engine has no type for it that is public.
+        if text.contains("fuel allocated for hostcalls") {
+            self.hit(Limit::CallBytes);
+            let most = time.call_bytes();
+            return CallError::Trap(format!("it passes more than {most} bytes to the host at once"));
+        }
+        CallError::Trap(cut(text, limits::TEXT_BYTES))
+    }
+
+    /// Takes note of a limit that the plugin has run into.
+    pub(crate) fn hit(&self, limit: Limit) {
+        self.blueprint.tally.hit(limit);
     }
 
     fn failed_with(&self, hook: Hook, error: CallError) -> CallError {
         self.meter.failed(hook, &error);
         if error == CallError::Busy {
+            self.hit(Limit::Instances);
             return error;
         }
         self.failure.notify_one();
@@ -282,19 +346,6 @@ impl Generation {
     #[cfg(test)]
     pub(crate) fn idle(&self) -> usize {
         self.pool.idle()
-    }
-}
-
-/// What ended a guest: its own trap, the engine's, or a limit.
-fn trap(error: &wasmtime::Error, exhausted_memory: Option<usize>, limit: Duration) -> CallError {
-    if error.is::<Overrun>() {
-        return CallError::Deadline(limit);
-    }
-    let text = format!("{}", error.root_cause());
-    tracing::debug!(error = format!("{error:?}"), "a guest ended in a trap");
-    match exhausted_memory {
-        Some(bytes) => CallError::Trap(format!("out of its {bytes} bytes of memory ({text})")),
-        None => CallError::Trap(cut(text, limits::TEXT_BYTES)),
     }
 }
 
@@ -312,6 +363,14 @@ impl Hook {
             Hook::Schedule => "schedule",
             Hook::Run => "run",
             Hook::Init => "init",
+        }
+    }
+
+    fn allowance(self) -> Allowance {
+        match self {
+            Hook::Admit | Hook::Settle | Hook::Schedule => Allowance::POLICY,
+            Hook::Ingest | Hook::Run => Allowance::WORK,
+            Hook::Init => Allowance::INIT,
         }
     }
 

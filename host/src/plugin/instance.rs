@@ -12,9 +12,11 @@ use super::admission::{Decision, Request, Subject};
 use super::bindings::{ingestion, jobs, lifecycle};
 use super::component::{ADMISSION, ComponentError, Hooks};
 use super::log::{PluginLog, Stream};
+use super::manifest::Manifest;
+use super::meter::{Limit, Tally};
 use super::settle::Settlement;
-use super::{Engine, limits};
-use crate::capability::{Budget, Granted, Host};
+use super::{Engine, lane, limits};
+use crate::capability::{Allowance, Budget, Granted, Host};
 
 use ingestion::exports::tollgate::policy::ingestion as ingest_hook;
 use jobs::exports::tollgate::policy::jobs as jobs_hook;
@@ -26,9 +28,12 @@ type Settle = TypedFunc<(Arc<Vec<Settlement>>,), (Result<(), String>,)>;
 /// The deadline of the running call is over.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("the call ran over its deadline")]
-pub(crate) struct Overrun;
+pub(crate) struct Overrun {
+    /// By the time that it waited, and not by its own running.
+    pub(crate) waiting: bool,
+}
 
-/// The time of one call.
+/// The time of one call, and what the host does for it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallTime {
     /// When it began to wait for an instance.
@@ -37,12 +42,19 @@ pub(crate) struct CallTime {
     pub(crate) limit: Duration,
     /// When it ends in any case, waiting included.
     pub(crate) until: Instant,
+    /// What the host does for it.
+    pub(crate) allowance: Allowance,
 }
 
 impl CallTime {
-    pub(crate) fn starting_now(limit: Duration) -> CallTime {
+    pub(crate) fn starting_now(limit: Duration, allowance: Allowance) -> CallTime {
         let began = Instant::now();
-        CallTime { began, limit, until: began + limit + limits::WAITING }
+        CallTime { began, limit, until: began + limit + limits::WAITING, allowance }
+    }
+
+    /// Bytes that the guest may pass to the host at once.
+    pub(crate) fn call_bytes(self) -> usize {
+        limits::HOST_CALL_BYTES.min(self.allowance.bytes)
     }
 
     /// One more than fit into the limit, since the first may come at once.
@@ -82,7 +94,9 @@ pub(crate) struct Blueprint {
     exports: Exports,
     granted: Arc<Granted>,
     pub(crate) log: Arc<PluginLog>,
+    pub(crate) tally: Arc<Tally>,
     memory_bytes: usize,
+    total_memory_bytes: usize,
 }
 
 /// Where the hooks are in the component; looked up by name once.
@@ -110,8 +124,8 @@ impl Blueprint {
         component: &Component,
         hooks: Hooks,
         granted: Granted,
-        log: PluginLog,
-        memory_bytes: usize,
+        tally: Arc<Tally>,
+        manifest: &Manifest,
     ) -> Result<Blueprint, ComponentError> {
         let unfit = |error: wasmtime::Error| ComponentError::Unfit(format!("{error:#}"));
         let instances = engine.linker().instantiate_pre(component).map_err(unfit)?;
@@ -121,16 +135,22 @@ impl Blueprint {
             instances,
             exports,
             granted: Arc::new(granted),
-            log: Arc::new(log),
-            memory_bytes,
+            log: Arc::new(PluginLog::new(Arc::from(manifest.name.as_str()), tally.clone())),
+            tally,
+            memory_bytes: manifest.limits.memory_bytes,
+            total_memory_bytes: manifest.limits.total_memory_bytes,
         })
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// Starts an instance. What the component does when it starts must end by the deadline too.
     pub(crate) async fn start(&self, time: CallTime) -> wasmtime::Result<Instance> {
         let mut store = Store::new(self.engine.wasm(), self.state(time));
         store.limiter(|state| &mut state.memory);
-        store.set_hostcall_fuel(limits::HOST_CALL_BYTES);
+        store.set_hostcall_fuel(time.call_bytes());
         store.epoch_deadline_callback(end_or_yield);
         store.set_epoch_deadline(1);
         let instance = self.instances.instantiate_async(&mut store).await?;
@@ -159,10 +179,16 @@ impl Blueprint {
         HostState {
             granted: self.granted.clone(),
             table,
-            budget: Budget::until(time.until),
+            budget: Budget::new(self.tally.clone(), time.allowance, time.until),
             ticks: time.ticks(),
             wasi,
-            memory: MemoryLimit { left: self.memory_bytes, limit: self.memory_bytes, refused: false },
+            memory: MemoryLimit {
+                tally: self.tally.clone(),
+                used: 0,
+                most: self.memory_bytes,
+                most_together: self.total_memory_bytes,
+                refused: None,
+            },
         }
     }
 }
@@ -187,9 +213,15 @@ impl Instance {
     pub(crate) fn begin(&mut self, time: CallTime) {
         self.calls = self.calls.saturating_add(1);
         let state = self.store.data_mut();
-        state.budget = Budget::until(time.until);
+        state.budget.refill(time.allowance, time.until);
         state.ticks = time.ticks();
+        self.store.set_hostcall_fuel(time.call_bytes());
         self.store.set_epoch_deadline(1);
+    }
+
+    /// Ends a call, after which the instance may be kept.
+    pub(crate) fn end(&mut self) {
+        self.store.data_mut().budget.count();
     }
 
     pub(crate) fn store(&mut self) -> &mut Store<HostState> {
@@ -213,10 +245,22 @@ impl Instance {
         Ok(settle.call_async(&mut self.store, (settlements,)).await?.0)
     }
 
-    /// The memory limit, if the instance has run into it.
-    pub(crate) fn exhausted_memory(&self) -> Option<usize> {
+    /// Ticks in which the guest ran since `begin` with that time.
+    pub(crate) fn ticks_used(&self, time: CallTime) -> u64 {
+        time.ticks().saturating_sub(self.store.data().ticks)
+    }
+
+    /// The limit on growing that the instance has run into, if it has, with a sentence about it.
+    pub(crate) fn outgrown(&self) -> Option<(Limit, String)> {
         let memory = &self.store.data().memory;
-        memory.refused.then_some(memory.limit)
+        let text = match memory.refused? {
+            Limit::Table => format!("out of its {} elements of a table", limits::TABLE_ELEMENTS),
+            Limit::TotalMemory => {
+                format!("its instances are out of their {} bytes of memory together", memory.most_together)
+            }
+            _ => format!("out of its {} bytes of memory", memory.most),
+        };
+        memory.refused.map(|limit| (limit, text))
     }
 }
 
@@ -224,21 +268,37 @@ pub(crate) fn no_hook() -> wasmtime::Error {
     wasmtime::format_err!("the component has no such hook")
 }
 
-/// Called at each tick in which the guest still runs: other tasks get their turn, until the deadline.
+/// Called at each tick in which the guest still runs, until the deadline.
 fn end_or_yield(mut store: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
     let state = store.data_mut();
     state.ticks = state.ticks.saturating_sub(1);
-    if state.ticks == 0 || Instant::now() >= state.budget.deadline() {
-        return Err(Overrun.into());
+    if state.ticks == 0 {
+        return Err(Overrun { waiting: false }.into());
     }
-    Ok(UpdateDeadline::Yield(1))
+    if Instant::now() >= state.budget.deadline() {
+        return Err(Overrun { waiting: true }.into());
+    }
+    Ok(lane::at_tick())
 }
 
-/// Linear memory of an instance; a refused growth is remembered, to tell why the guest gave up.
+/// What an instance may grow to; a refused growth is remembered, to tell why the guest gave up.
 struct MemoryLimit {
-    left: usize,
-    limit: usize,
-    refused: bool,
+    tally: Arc<Tally>,
+    used: usize,
+    most: usize,
+    most_together: usize,
+    refused: Option<Limit>,
+}
+
+impl MemoryLimit {
+    fn refuse(&mut self, limit: Limit) -> wasmtime::Result<bool> {
+        // Counted once: a guest may ask again and again.
+        if self.refused != Some(limit) {
+            self.tally.hit(limit);
+        }
+        self.refused = Some(limit);
+        Ok(false)
+    }
 }
 
 impl ResourceLimiter for MemoryLimit {
@@ -248,11 +308,14 @@ impl ResourceLimiter for MemoryLimit {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let Some(left) = self.left.checked_sub(desired.saturating_sub(current)) else {
-            self.refused = true;
-            return Ok(false);
-        };
-        self.left = left;
+        let more = desired.saturating_sub(current);
+        if self.used.saturating_add(more) > self.most {
+            return self.refuse(Limit::Memory);
+        }
+        if !self.tally.take_memory(more, self.most_together) {
+            return self.refuse(Limit::TotalMemory);
+        }
+        self.used += more;
         Ok(true)
     }
 
@@ -262,6 +325,15 @@ impl ResourceLimiter for MemoryLimit {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(desired <= limits::TABLE_ELEMENTS)
+        if desired > limits::TABLE_ELEMENTS {
+            return self.refuse(Limit::Table);
+        }
+        Ok(true)
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        self.tally.give_memory(self.used);
     }
 }

@@ -7,6 +7,12 @@ use std::time::Duration;
 /// Bytes of a component. The largest policy we know, with regex and JSON, has 1 MiB; compiling is about 1 s a MiB.
 pub const COMPONENT_BYTES: usize = 16 << 20;
 
+/// Components within components: compilers nest two or three deep, and composing tools a few more.
+pub const COMPONENT_DEPTH: usize = 16;
+
+/// Components and modules in a component; a large composition has some dozens.
+pub const COMPONENT_PARTS: usize = 1_000;
+
 /// Bytes of a manifest; a generous one has 2 KiB.
 pub const MANIFEST_BYTES: usize = 64 << 10;
 
@@ -21,6 +27,16 @@ pub const MEMORY_BYTES: usize = 16 << 20;
 
 /// The most linear memory that a manifest may ask for; the pooling allocator's slots are this large.
 pub const MEMORY_BYTES_MAX: usize = 64 << 20;
+
+/// Linear memory of all instances of a plugin together unless the manifest says otherwise: the default instances with four
+/// times what a policy uses. Every instance may grow to its own limit, but not all of them at once.
+pub const TOTAL_MEMORY_BYTES: usize = 256 << 20;
+
+/// The most of it that a manifest may ask for.
+pub const TOTAL_MEMORY_BYTES_MAX: usize = 1 << 30;
+
+/// Stack of a guest; a deeper recursion is a trap. The engine's own stack of a call is four times this, for host calls.
+pub const STACK_BYTES: usize = 512 << 10;
 
 /// Elements of one table of an instance, that is, functions called through pointers; a Rust policy has a few hundred.
 pub const TABLE_ELEMENTS: usize = 20_000;
@@ -81,11 +97,31 @@ pub const CALLS_PER_INSTANCE: u32 = 10_000;
 /// about twice the room here.
 pub const HOST_CALL_BYTES: usize = 32 << 20;
 
-/// Host calls within one call of a guest. At 0.3 µs each this is beyond any policy's deadline; it bounds jobs.
+/// Host calls within one call off a request's way (`ingest`, `run`, `init`). At 0.3 µs each this bounds what a job does
+/// within its deadline.
 pub const HOST_CALLS: u32 = 1_000_000;
 
-/// Bytes that one guest call may have the host read, write or answer in all; a job that needs more goes in several runs.
-pub const HOST_BYTES: usize = 256 << 20;
+/// Host calls within one `admit`, `settle` or `schedule`: a batch of settlements makes two for each of 64.
+pub const POLICY_HOST_CALLS: u32 = 20_000;
+
+/// Bytes that one call off a request's way may have the host read, write or answer in all: as much as the memory that a
+/// manifest may ask for. A job that needs more goes in several runs.
+pub const HOST_BYTES: usize = MEMORY_BYTES_MAX;
+
+/// The same for `admit`, `settle` and `schedule`. The host's copying is not the guest's running time, so that the deadline
+/// does not bound it: this much takes about ten milliseconds. A full batch of quota's settlements moves 400 KiB.
+pub const POLICY_HOST_BYTES: usize = 16 << 20;
+
+/// How long one SQL call of a plugin may hold the one writer of its database, or a reader. A batch of 1,024 events takes 50
+/// ms; ingestion's deadline of 5 s must leave room for waiting behind another plugin's call.
+pub const SQL_TURN: Duration = Duration::from_secs(2);
+
+/// The same for `init`, which may build an index over many rows while an operator waits.
+pub const INIT_SQL_TURN: Duration = INIT_DEADLINE;
+
+/// SQL calls of one plugin on one database at the same time: half of the readers, so that looking up a client's key never
+/// waits for a plugin's long query. More wait within the time of their call.
+pub const SQL_CALLS_AT_ONCE: usize = 2;
 
 /// Items in a list argument of a kv call, and keys in a page; `wit/storage/kv.wit` promises it.
 pub const LIST_ITEMS: usize = 1_000;
@@ -141,6 +177,24 @@ pub const LOG_LINE_BYTES: usize = 4 << 10;
 
 /// Length of the engine's tick, which bounds how late a deadline interrupts a guest.
 pub const TICK: Duration = Duration::from_millis(1);
+
+/// Processor time after which a call leaves the worker of its request, counted from its first tick. A policy takes
+/// microseconds; two of these and a tick are the longest that a request may wait behind a hostile one.
+pub const QUICK_CALL: Duration = Duration::from_millis(1);
+
+/// Ticks that a call in the slow lane may see and count as quick: it may begin and lose its processor around them.
+pub const QUICK_TICKS: u64 = 2;
+
+/// Calls of a hook that start in the slow lane after one that was slow: a hostile guest spends a tick of a worker on one in
+/// so many, and one that was slow by accident is back within moments.
+pub const SUSPECT_CALLS: u32 = 64;
+
+/// Threads of the slow lane: so that the long calls of two plugins do not wait for each other. They run when a processor has
+/// nothing else to do (`SCHED_IDLE`): with a niceness of 19 a neighbour's p99 was still three times its quiet value.
+pub const LANE_THREADS: usize = 2;
+
+/// Calls of one plugin that run in the slow lane at the same time; more take turns of a tick.
+pub const LANE_TURNS: usize = 1;
 
 /// Memory of a freed slot that is cleared and kept rather than given back to the system: what a policy has touched.
 pub const KEEP_RESIDENT_BYTES: usize = 256 << 10;

@@ -11,10 +11,12 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use super::limits;
+use super::meter::Tally;
 
 /// The log of one generation; all its instances share the number of lines.
 pub(crate) struct PluginLog {
     plugin: Arc<str>,
+    tally: Arc<Tally>,
     second: Mutex<Second>,
 }
 
@@ -34,14 +36,17 @@ pub(crate) struct Stream {
 }
 
 impl PluginLog {
-    pub(crate) fn new(plugin: Arc<str>) -> PluginLog {
+    pub(crate) fn new(plugin: Arc<str>, tally: Arc<Tally>) -> PluginLog {
         let second = Second { began: Instant::now(), lines: 0, dropped: 0 };
-        PluginLog { plugin, second: Mutex::new(second) }
+        PluginLog { plugin, tally, second: Mutex::new(second) }
     }
 
     /// Whether one more line about the plugin may go to the log; its failures count too, since it can make many.
     pub(crate) fn admits(&self) -> bool {
         let (admitted, dropped) = self.second.lock().take();
+        if !admitted {
+            self.tally.line_dropped();
+        }
         if dropped > 0 {
             tracing::warn!(plugin = &*self.plugin, dropped, "lines of a plugin were dropped");
         }
@@ -134,9 +139,13 @@ impl Pollable for Stream {
 mod tests {
     use super::*;
 
+    fn log(plugin: &str) -> PluginLog {
+        PluginLog::new(Arc::from(plugin), Arc::new(Tally::new(plugin)))
+    }
+
     #[test]
     fn a_second_has_so_many_lines_and_no_more() {
-        let log = PluginLog::new(Arc::from("noisy"));
+        let log = log("noisy");
         let mut second = log.second.lock();
         let admitted = (0..limits::LOG_LINES_PER_SECOND * 2).filter(|_| second.take().0).count();
         assert_eq!(admitted, limits::LOG_LINES_PER_SECOND as usize);
@@ -145,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_broken_rather_than_kept() {
-        let stream = Stream::new(Arc::new(PluginLog::new(Arc::from("endless"))), "stdout");
+        let stream = Stream::new(Arc::new(log("endless")), "stdout");
         stream.push(&vec![b'x'; limits::LOG_LINE_BYTES * 3 + 1]);
         assert_eq!(stream.line.lock().len(), 1);
     }

@@ -70,6 +70,8 @@ pub enum SqlGrant {
 pub struct Limits {
     /// Linear memory of an instance.
     pub memory_bytes: usize,
+    /// Linear memory of all instances together.
+    pub total_memory_bytes: usize,
     /// How instances are kept.
     pub instances: Instances,
     /// Running time of an admit call.
@@ -142,6 +144,7 @@ struct RawGrants {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawLimits {
     memory_bytes: Option<u64>,
+    total_memory_bytes: Option<u64>,
     instances: Option<RawInstances>,
     admit_deadline_ms: Option<u64>,
     settle_deadline_ms: Option<u64>,
@@ -220,8 +223,11 @@ impl RawLimits {
     fn validate(self) -> Result<Limits, ManifestError> {
         let memory = self.memory_bytes.unwrap_or(limits::MEMORY_BYTES as u64);
         within("limits.memory-bytes", memory, 1, limits::MEMORY_BYTES_MAX as u64)?;
+        let total = self.total_memory_bytes.unwrap_or(limits::TOTAL_MEMORY_BYTES as u64);
+        within("limits.total-memory-bytes", total, memory, limits::TOTAL_MEMORY_BYTES_MAX as u64)?;
         Ok(Limits {
             memory_bytes: usize::try_from(memory).unwrap_or(limits::MEMORY_BYTES_MAX),
+            total_memory_bytes: usize::try_from(total).unwrap_or(limits::TOTAL_MEMORY_BYTES_MAX),
             instances: instances(self.instances)?,
             admit_deadline: deadline(
                 "limits.admit-deadline-ms",
@@ -322,6 +328,8 @@ mod tests {
         assert!(refusal("name = \"Quota\"").contains("a-z"));
         assert!(refusal("name = \"a\"\non-error = \"ignore\"").contains("allow"));
         assert!(refusal("name = \"a\"\n[limits]\nmemory-bytes = 1000000000").contains("67108864"));
+        let total = "name = \"a\"\n[limits]\nmemory-bytes = 2000000\ntotal-memory-bytes = 1000000";
+        assert!(refusal(total).contains("limits.total-memory-bytes = 1000000: 2000000 to"));
         assert!(refusal("name = \"a\"\n[limits]\ninstances = \"many\"").contains("per-call"));
         assert!(refusal("name = \"a\"\n[limits]\nadmit-deadline-ms = 0").contains("admit-deadline-ms"));
         assert!(refusal("name = \"a\"\n[grants.kv]\nquota = \"write\"").contains("read-write"));

@@ -1,9 +1,9 @@
 //! What a generation has done, for the rollout that watches it and for the metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use metrics::{Counter, Histogram, counter, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 use super::generation::{CallError, Hook};
 
@@ -23,6 +23,151 @@ pub(super) struct Meter {
     traps: AtomicU64,
     errors: AtomicU64,
     hooks: [HookMeter; Hook::ALL.len()],
+}
+
+/// A limit that guests run into; its name is the label `limit` of `tollgate_plugin_limit_hits_total`. What each is
+/// stands in [`limits`](super::limits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// Linear memory of one instance.
+    Memory,
+    /// Linear memory of all instances of the plugin.
+    TotalMemory,
+    /// Elements of a table.
+    Table,
+    /// The stack, by recursion.
+    Stack,
+    /// Running time of a call.
+    Deadline,
+    /// Time of a call with its waiting.
+    Waiting,
+    /// Calls at once.
+    Instances,
+    /// Host calls in one call.
+    HostCalls,
+    /// Bytes through host calls in one call.
+    HostBytes,
+    /// Bytes from the guest in one host call, or in its answer.
+    CallBytes,
+    /// Open handles.
+    Handles,
+    /// A key, value, list or statement of a store.
+    Size,
+    /// Time of one SQL call.
+    SqlTurn,
+    /// A store or table that was not granted.
+    Grant,
+    /// Lines of log in one second.
+    LogLines,
+    /// Bytes of a ticket.
+    Ticket,
+}
+
+impl Limit {
+    const ALL: [Limit; 16] = [
+        Limit::Memory,
+        Limit::TotalMemory,
+        Limit::Table,
+        Limit::Stack,
+        Limit::Deadline,
+        Limit::Waiting,
+        Limit::Instances,
+        Limit::HostCalls,
+        Limit::HostBytes,
+        Limit::CallBytes,
+        Limit::Handles,
+        Limit::Size,
+        Limit::SqlTurn,
+        Limit::Grant,
+        Limit::LogLines,
+        Limit::Ticket,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Limit::Memory => "memory",
+            Limit::TotalMemory => "total-memory",
+            Limit::Table => "table",
+            Limit::Stack => "stack",
+            Limit::Deadline => "deadline",
+            Limit::Waiting => "waiting",
+            Limit::Instances => "instances",
+            Limit::HostCalls => "host-calls",
+            Limit::HostBytes => "host-bytes",
+            Limit::CallBytes => "call-bytes",
+            Limit::Handles => "handles",
+            Limit::Size => "size",
+            Limit::SqlTurn => "sql-turn",
+            Limit::Grant => "grant",
+            Limit::LogLines => "log-lines",
+            Limit::Ticket => "ticket",
+        }
+    }
+}
+
+/// What the instances of one generation use and run into, all of them together.
+pub(crate) struct Tally {
+    hits: [Counter; Limit::ALL.len()],
+    host_calls: Counter,
+    host_bytes: Counter,
+    lines_dropped: Counter,
+    memory: AtomicUsize,
+    most_memory: AtomicUsize,
+    most_memory_shown: Gauge,
+}
+
+impl Tally {
+    pub(crate) fn new(plugin: &str) -> Tally {
+        let label = [("plugin", plugin.to_owned())];
+        let hits = |limit: Limit| {
+            let labels = [("plugin", plugin.to_owned()), ("limit", limit.name().to_owned())];
+            counter!("tollgate_plugin_limit_hits_total", &labels)
+        };
+        Tally {
+            hits: Limit::ALL.map(hits),
+            host_calls: counter!("tollgate_plugin_host_calls_total", &label),
+            host_bytes: counter!("tollgate_plugin_host_bytes_total", &label),
+            lines_dropped: counter!("tollgate_plugin_log_lines_dropped_total", &label),
+            memory: AtomicUsize::new(0),
+            most_memory: AtomicUsize::new(0),
+            most_memory_shown: gauge!("tollgate_plugin_memory_bytes_max", &label),
+        }
+    }
+
+    pub(crate) fn hit(&self, limit: Limit) {
+        if let Some(counter) = self.hits.get(limit as usize) {
+            counter.increment(1);
+        }
+    }
+
+    /// Counts what one call had the host do.
+    pub(crate) fn used(&self, host_calls: u32, host_bytes: usize) {
+        self.host_calls.increment(host_calls.into());
+        self.host_bytes.increment(host_bytes as u64);
+    }
+
+    pub(crate) fn line_dropped(&self) {
+        self.hit(Limit::LogLines);
+        self.lines_dropped.increment(1);
+    }
+
+    /// Takes linear memory, unless all instances have so much together.
+    pub(crate) fn take_memory(&self, bytes: usize, most: usize) -> bool {
+        let add = |now: usize| now.checked_add(bytes).filter(|sum| *sum <= most);
+        let Ok(before) = self.memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add) else {
+            return false;
+        };
+        let now = before + bytes;
+        if self.most_memory.fetch_max(now, Ordering::Relaxed) < now {
+            #[expect(clippy::cast_precision_loss, reason = "a metric is a float")]
+            self.most_memory_shown.set(now as f64);
+        }
+        true
+    }
+
+    pub(crate) fn give_memory(&self, bytes: usize) {
+        self.memory.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 /// Handles of the metrics of one hook, looked up once.

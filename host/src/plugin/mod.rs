@@ -14,6 +14,7 @@ pub mod generation;
 pub mod ingest;
 mod instance;
 pub mod jobs;
+mod lane;
 pub mod limits;
 mod log;
 pub mod manifest;
@@ -35,6 +36,7 @@ pub use ingest::{EventQueue, EventRecord};
 pub use jobs::{JobError, Report as JobReport};
 pub use manifest::{Access, Grants, Instances, Manifest, ManifestError, OnError, SqlGrant};
 pub use meter::Counters;
+pub(crate) use meter::{Limit, Tally};
 pub use registry::{PluginInfo, Pushed, Refusal, Registry};
 
 /// The types of `wit/policy/admission.wit`.

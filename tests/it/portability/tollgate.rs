@@ -177,7 +177,7 @@ async fn call(plugin: &Generation, step: &Step, arguments: &[Value]) -> Value {
         }
         ("ingest", [batch]) => {
             let batch: Vec<_> = items(batch).iter().map(values::event).collect();
-            plugin.ingest(&batch).await.map(values::receipt)
+            plugin.ingest(batch.into()).await.map(values::receipt)
         }
         ("schedule", []) => {
             let jobs = plugin.schedule().await.unwrap();

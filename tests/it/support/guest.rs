@@ -73,9 +73,7 @@ impl Guest {
 
     /// Adds the lifecycle hook with this body of `init`.
     pub fn init(self, body: &str) -> Guest {
-        let hook = format!(
-            "(func (export \"tollgate:policy/lifecycle@0.1.0#init\") (result i32) {body})"
-        );
+        let hook = format!("(func (export \"tollgate:policy/lifecycle@0.1.0#init\") (result i32) {body})");
         self.exports("tollgate:policy/lifecycle@0.1.0").define(&hook)
     }
 

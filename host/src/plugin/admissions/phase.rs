@@ -7,7 +7,7 @@ use super::lease::{Common, Lease, Open};
 use super::{CallError, Shared, Verdict, limits};
 use crate::plugin::admission::{Decision, Denial, Request, Subject, Ticket};
 use crate::plugin::settle::Allow;
-use crate::plugin::{OnError, cut};
+use crate::plugin::{Limit, OnError, cut};
 
 /// The subjects that are asked about, each with its place in the settle queue.
 pub(super) struct Phase {
@@ -96,7 +96,9 @@ impl Asked {
     fn decide(&mut self, plugin: &Arc<ActivePlugin>, decision: Decision, on_error: OnError) {
         match decision {
             Decision::Allow(Some(ticket)) if ticket.len() > limits::TICKET_BYTES => {
-                let reason = format!("gave a ticket of {} bytes", ticket.len());
+                let most = limits::TICKET_BYTES;
+                let reason = format!("gave a ticket of {} bytes, more than {most}", ticket.len());
+                plugin.current().hit(Limit::Ticket);
                 tracing::warn!(plugin = &**plugin.name(), reason, "a plugin failed");
                 // It has allowed, so it is told the end, though without its ticket.
                 self.allow(plugin, None);

@@ -1,5 +1,6 @@
 //! Takes durable events from the queue to the ingestion hook, in order.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use super::encoding::decode;
 /// Where events go: the plugin with the ingestion hook, or a test's stand-in.
 pub(in crate::plugin) trait Sink: Send + Sync + 'static {
     /// Hands over a batch.
-    fn ingest(&self, batch: &[Event]) -> impl Future<Output = Result<Receipt, SinkError>> + Send;
+    fn ingest(&self, batch: &Arc<[Event]>) -> impl Future<Output = Result<Receipt, SinkError>> + Send;
 }
 
 /// Why a batch was not taken.
@@ -80,7 +81,7 @@ impl<S: Sink> Driver<S> {
                 Err(error) => self.bury(*sequence, bytes, &error.to_string()).await,
             }
         }
-        if !events.is_empty() && self.attempt(&events, INGEST_BATCH_ATTEMPTS).await.is_err() {
+        if !events.is_empty() && self.attempt(&events.into(), INGEST_BATCH_ATTEMPTS).await.is_err() {
             self.take_singly(&batch).await;
         }
         self.done(last);
@@ -90,7 +91,7 @@ impl<S: Sink> Driver<S> {
     async fn take_singly(&self, batch: &[(u64, Vec<u8>)]) {
         for (sequence, bytes) in batch {
             let Ok(event) = decode(*sequence, bytes) else { continue };
-            if let Err(reason) = self.attempt(&[event], INGEST_EVENT_ATTEMPTS).await {
+            if let Err(reason) = self.attempt(&Arc::from([event]), INGEST_EVENT_ATTEMPTS).await {
                 self.bury(*sequence, bytes, &reason).await;
             }
             self.done(*sequence);
@@ -99,7 +100,7 @@ impl<S: Sink> Driver<S> {
 
     /// Tries a batch until it is taken, has failed `attempts` times by its own fault, or is one of several events and has
     /// waited long enough.
-    async fn attempt(&self, events: &[Event], attempts: u32) -> Result<(), String> {
+    async fn attempt(&self, events: &Arc<[Event]>, attempts: u32) -> Result<(), String> {
         let mut pause = Pause::default();
         let (mut failures, mut waits) = (0, 0);
         loop {

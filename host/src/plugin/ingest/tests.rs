@@ -23,7 +23,7 @@ struct Inner {
 }
 
 impl Sink for Kept {
-    async fn ingest(&self, batch: &[Event]) -> Result<Receipt, SinkError> {
+    async fn ingest(&self, batch: &Arc<[Event]>) -> Result<Receipt, SinkError> {
         let mut kept = self.0.lock();
         if kept.closed || kept.slow && batch.len() > 1 {
             kept.refused += 1;
@@ -143,7 +143,7 @@ struct Blocking {
 }
 
 impl Sink for Blocking {
-    async fn ingest(&self, batch: &[Event]) -> Result<Receipt, SinkError> {
+    async fn ingest(&self, batch: &Arc<[Event]>) -> Result<Receipt, SinkError> {
         self.entered.send(()).unwrap();
         self.go.lock().recv().unwrap();
         Ok(Receipt { stored: u32::try_from(batch.len()).unwrap(), repeated: 0 })

@@ -53,12 +53,12 @@ impl Plugins {
 }
 
 impl Sink for Arc<Plugins> {
-    async fn ingest(&self, batch: &[Event]) -> Result<Receipt, SinkError> {
+    async fn ingest(&self, batch: &Arc<[Event]>) -> Result<Receipt, SinkError> {
         self.complete.cancelled().await;
         let Some(generation) = self.ingesting() else {
             return Err(SinkError::Unavailable("no plugin has the ingestion hook".to_owned()));
         };
-        generation.ingest(batch).await.map_err(|error| match error {
+        generation.ingest(batch.clone()).await.map_err(|error| match error {
             CallError::Busy | CallError::NoHook(_) => SinkError::Unavailable(error.to_string()),
             CallError::Guest(text) if is_unavailable(&text) => SinkError::Unavailable(text),
             CallError::Trap(_) | CallError::Deadline(_) | CallError::Guest(_) => {
