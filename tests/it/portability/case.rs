@@ -3,8 +3,8 @@
 //! WIT values are written as JSON: records and enums by the WIT's names, a variant as `{"case": payload}`, a result as
 //! `{"ok": …}` or `{"err": …}`, an absent option as `null`, bytes in hexadecimal, a number beyond 2^53 as text.
 //! `"$now"` is the step's time, `"$name"` what `let` says, and `{"like": "$name", …}` that with changes. A name that
-//! `let` does not know stands for opaque bytes, such as a ticket: a step's answer gives it its value, and a later step
-//! hands them back. At the end of a case it stands for a value that is the same in all runtimes, whatever it is.
+//! `let` does not know stands for something opaque, such as a ticket: a step's answer gives it its value, which a later
+//! step hands back or answers again. In the stores at the end it is a value that is the same in all runtimes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -73,7 +73,7 @@ struct Raw {
 struct RawStep {
     /// Milliseconds since the start.
     at: u64,
-    /// `plugin.function`
+    /// `plugin.function`, or `kv.function` for one of a store itself
     call: String,
     #[serde(default)]
     with: Vec<Value>,
@@ -92,7 +92,7 @@ pub struct Transcript {
 /// What a runtime made of one case.
 #[derive(Deserialize)]
 pub struct Outcome {
-    /// The answer of each step, with opaque bytes under their names.
+    /// The answer of each step, with what is opaque under its names.
     pub answers: Vec<Value>,
     /// The values of all keys of a store, in hexadecimal.
     pub kv: BTreeMap<String, BTreeMap<String, String>>,
@@ -185,10 +185,17 @@ impl Case {
     }
 }
 
+/// What a step names in place of a plugin to call a function of a kv store itself; the store's name comes first.
+pub const KV: &str = "kv";
+
 /// The plugins that the cases call, with the digests of their components as their stamps say.
 pub fn stamped(cases: &[Case]) -> BTreeMap<String, String> {
-    let plugins: BTreeSet<&String> =
-        cases.iter().flat_map(|case| &case.steps).map(|step| &step.plugin).collect();
+    let plugins: BTreeSet<&String> = cases
+        .iter()
+        .flat_map(|case| &case.steps)
+        .map(|step| &step.plugin)
+        .filter(|plugin| *plugin != KV)
+        .collect();
     let digest = |plugin: &str| {
         let stamp = std::fs::read_to_string(shipped(plugin).with_extension("stamp")).unwrap();
         let stamp: toml::Table = stamp.parse().unwrap();
@@ -197,7 +204,7 @@ pub fn stamped(cases: &[Case]) -> BTreeMap<String, String> {
     plugins.into_iter().map(|plugin| (plugin.clone(), digest(plugin))).collect()
 }
 
-/// Whether this stands for opaque bytes.
+/// Whether this stands for something opaque.
 pub fn is_name(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.starts_with('$'))
 }
@@ -234,7 +241,9 @@ fn readable(bytes: &str, expected: Option<&Value>) -> Value {
     }
     let decoded = hex::decode(bytes).unwrap();
     serde_json::from_slice(&decoded).unwrap_or_else(|_| match String::from_utf8(decoded) {
-        Ok(text) if !text.contains('\0') => json!({ "text": text }),
+        Ok(text) if text.chars().all(|letter| letter == '\n' || !letter.is_control()) => {
+            json!({ "text": text })
+        }
         _ => json!({ "bytes": bytes }),
     })
 }

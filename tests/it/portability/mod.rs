@@ -6,6 +6,7 @@
 mod case;
 mod foreign;
 mod npm;
+mod stores;
 mod tollgate;
 mod values;
 

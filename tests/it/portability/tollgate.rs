@@ -12,8 +12,8 @@ use tollgate::capability::Stores;
 use tollgate::plugin::{CallError, Engine, Generation, Identity, Manifest, SqlGrant};
 use tollgate_store::{Acknowledge, Database, Kv, KvOptions, Options, SetOptions, Statement, Store};
 
-use super::case::{Case, Outcome, Step, Transcript, is_name, stamped};
-use super::values;
+use super::case::{Case, KV, Outcome, Step, Transcript, is_name, stamped};
+use super::{stores, values};
 use crate::support::component::shipped;
 
 /// A plugin ready to be started over any stores.
@@ -125,10 +125,10 @@ fn cell(value: tollgate_store::Value) -> Value {
 
 async fn run_case(engine: &Engine, plugins: &BTreeMap<String, Plugin>, case: &Case) -> Outcome {
     let home = Home::new(plugins.values().map(|plugin| &plugin.manifest));
-    let stores = Stores::new(home.kv.clone(), home.sql.clone());
+    let granted = Stores::new(home.kv.clone(), home.sql.clone());
     let start = |plugin: &Plugin| {
         let Plugin { component, manifest, identity } = plugin;
-        Generation::new(engine, component, manifest.clone(), identity.clone(), &stores).unwrap()
+        Generation::new(engine, component, manifest.clone(), identity.clone(), &granted).unwrap()
     };
     let started: BTreeMap<&String, Generation> =
         plugins.iter().map(|(name, plugin)| (name, start(plugin))).collect();
@@ -139,12 +139,15 @@ async fn run_case(engine: &Engine, plugins: &BTreeMap<String, Plugin>, case: &Ca
     for step in &case.steps {
         home.now_ms.store(step.now_ms, Ordering::Relaxed);
         let arguments = step.arguments.iter().map(|value| hand_back(value, &opaque)).collect::<Vec<_>>();
-        let plugin = &started[&step.plugin];
-        answers.push(match step.together {
-            Some(times) => {
-                tally(&step.answer, join_all((0..times).map(|_| call(plugin, step, &arguments))).await)
+        let call = async || match arguments.split_first() {
+            Some((Value::String(store), arguments)) if step.plugin == KV => {
+                stores::call(&home.kv[store], &step.function, arguments).await
             }
-            None => name_opaque(&step.answer, call(plugin, step, &arguments).await, &mut opaque),
+            _ => call(&started[&step.plugin], step, &arguments).await,
+        };
+        answers.push(match step.together {
+            Some(times) => tally(&step.answer, join_all((0..times).map(|_| call())).await),
+            None => name_opaque(&step.answer, call().await, &mut opaque),
         });
     }
     let mut outcome = Outcome { answers, kv: BTreeMap::new(), sql: BTreeMap::new() };
@@ -210,7 +213,7 @@ fn tally(expected: &Value, mut answers: Vec<Value>) -> Value {
     Value::Array(tallied)
 }
 
-/// Puts opaque bytes in the places of their names.
+/// Puts what is opaque in the places of its names.
 fn hand_back(value: &Value, opaque: &BTreeMap<String, Value>) -> Value {
     match value {
         Value::String(name) if is_name(value) => opaque[name].clone(),
@@ -222,12 +225,15 @@ fn hand_back(value: &Value, opaque: &BTreeMap<String, Value>) -> Value {
     }
 }
 
-/// Takes opaque bytes under the names that are expected in their places.
+/// Takes what is opaque under the names that are expected in its places; another value than before keeps its own.
 fn name_opaque(expected: &Value, found: Value, opaque: &mut BTreeMap<String, Value>) -> Value {
     match (expected, found) {
-        (Value::String(name), Value::String(bytes)) if is_name(expected) => {
-            opaque.insert(name.clone(), Value::String(bytes));
-            expected.clone()
+        (Value::String(name), found) if is_name(expected) && (found.is_string() || found.is_u64()) => {
+            if *opaque.entry(name.clone()).or_insert_with(|| found.clone()) == found {
+                expected.clone()
+            } else {
+                found
+            }
         }
         (Value::Array(expected), Value::Array(found)) => {
             let expected = expected.iter().chain(std::iter::repeat(&Value::Null));

@@ -2,7 +2,7 @@
 
 import { isDeepStrictEqual } from 'node:util';
 
-/** The answers of all steps, with opaque bytes under their names. `call` makes one call of a plugin. */
+/** The answers of all steps, with what is opaque under its names. `call` makes one call of a plugin. */
 export async function drive(steps, call) {
     const opaque = new Map();
     const answers = [];
@@ -30,18 +30,18 @@ function tally(expected, answers) {
     return [...tallied, ...left];
 }
 
-/** Puts opaque bytes in the places of their names. */
+/** Puts what is opaque in the places of its names. */
 function handBack(value, opaque) {
     if (isName(value)) return opaque.get(value) ?? value;
     if (Array.isArray(value)) return value.map((item) => handBack(item, opaque));
     return mapFields(value, (item) => handBack(item, opaque));
 }
 
-/** Takes opaque bytes under the names that are expected in their places. */
+/** Takes what is opaque under the names that are expected in its places; another value than before keeps its own. */
 function nameOpaque(expected, found, opaque) {
-    if (isName(expected) && typeof found === 'string') {
-        opaque.set(expected, found);
-        return expected;
+    if (isName(expected) && (typeof found === 'string' || typeof found === 'number')) {
+        if (!opaque.has(expected)) opaque.set(expected, found);
+        return opaque.get(expected) === found ? expected : found;
     }
     if (Array.isArray(found)) return found.map((item, at) => nameOpaque(expected?.[at], item, opaque));
     return mapFields(found, (item, key) => nameOpaque(expected?.[key], item, opaque));

@@ -1,11 +1,28 @@
-// Calls the hooks of a component, in whatever runtime this is.
+// Calls the functions of the contracts, in whatever runtime this is.
 
-/** One call of a started component: its answer as a case writes it. */
-export async function callHook(wit, component, { function: name, arguments: values }) {
-    const { id, params, result: type } = wit.find('tollgate:policy', name);
+import { camel } from './wit.mjs';
+
+/** One call of a hook of a started component: its answer as a case writes it. */
+export function callHook(wit, component, { function: name, arguments: values }) {
+    const { id, params, result } = wit.find('tollgate:policy', name);
+    return answer(wit, result, () => component[id][name](...passed(wit, params, values)));
+}
+
+/** One call of a function of a store itself. `Store`: the class that components are given. */
+export function callStore(wit, Store, { function: name, arguments: [store, ...values] }) {
+    const { params, result } = wit.find('tollgate:storage', `[method]store.${name}`);
+    const [, ...own] = params;
+    return answer(wit, result, async () => (await Store.open(store))[camel(name)](...passed(wit, own, values)));
+}
+
+function passed(wit, params, values) {
+    return params.map(({ type }, at) => wit.toGuest(type, values[at]));
+}
+
+async function answer(wit, type, call) {
     const types = wit.result(type);
     try {
-        const value = await component[id][name](...params.map((param, at) => wit.toGuest(param.type, values[at])));
+        const value = await call();
         return types ? { ok: wit.fromGuest(types.ok, value) } : wit.fromGuest(type, value);
     } catch (error) {
         if (!types || !(error instanceof Object && 'payload' in error)) return { failed: String(error?.stack ?? error) };

@@ -89,6 +89,11 @@ export function kv(engines, grants) {
     };
 }
 
+/** A grant of every store there is. */
+export function everything(engines) {
+    return Object.fromEntries([...engines.keys()].map((name) => [name, 'read-write']));
+}
+
 /** Milliseconds since 1970 at which something ends; it is absent from that one on. */
 export function expiry(now, ttlMs) {
     return ttlMs === undefined ? null : Math.min(now + Number(ttlMs), Number.MAX_SAFE_INTEGER);

@@ -50,6 +50,8 @@ export class Wit {
             case 'list':
                 if (body === 'u8') return fromHex(value);
                 return value.map((item) => this.toGuest(body, item));
+            case 'tuple':
+                return body.types.map((type, at) => this.toGuest(type, value[at]));
             case 'record':
                 return Object.fromEntries(
                     body.fields.map((field) => {
@@ -84,7 +86,7 @@ export class Wit {
                 );
             case 'variant': {
                 const { type } = body.cases.find(({ name }) => name === value.tag);
-                return { [value.tag]: this.fromGuest(type, value.val) };
+                return type === null ? value.tag : { [value.tag]: this.fromGuest(type, value.val) };
             }
             default:
                 throw new Error(`no result of kind ${kind} is known`);
@@ -108,6 +110,6 @@ export function wide(value) {
     return value <= 2n ** 53n && value >= -(2n ** 53n) ? Number(value) : String(value);
 }
 
-function camel(name) {
+export function camel(name) {
     return name.replace(/-(.)/g, (_, letter) => letter.toUpperCase());
 }

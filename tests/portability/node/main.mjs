@@ -8,8 +8,8 @@ import { pathToFileURL } from 'node:url';
 
 import { drive } from '../common/cases.mjs';
 import { outcomeOf, prepareCase } from '../common/contents.mjs';
-import { callHook } from '../common/hook.mjs';
-import { kv } from '../common/kv.mjs';
+import { callHook, callStore } from '../common/hook.mjs';
+import { everything, kv } from '../common/kv.mjs';
 import { sql } from '../common/sql.mjs';
 import { prepare } from '../common/transpile.mjs';
 import { Wit } from '../common/wit.mjs';
@@ -41,11 +41,13 @@ async function run(one) {
         kv: enginesFor('kv', () => new MapEngine(() => now)),
         sql: enginesFor('sql', () => new SqliteEngine(':memory:')),
     };
+    const { Store } = kv(engines.kv, everything(engines.kv));
     await prepareCase(one.before, engines);
     // An instance serves one call after another, as in Tollgate; calls at once have one each.
     const started = {};
     const answers = await drive(one.steps, async (step) => {
         now = step.now_ms;
+        if (step.plugin === 'kv') return callStore(wit, Store, step);
         if (step.together) return callHook(wit, await components[step.plugin](engines), step);
         started[step.plugin] ??= await components[step.plugin](engines);
         return callHook(wit, started[step.plugin], step);
