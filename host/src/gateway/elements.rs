@@ -1,6 +1,6 @@
 //! The elements of a JSON array as it arrives: the form of a stream where the client did not ask for events.
 
-use super::limits::LINE_BYTES;
+use super::{limits::LINE_BYTES, lines::Piece};
 
 /// Splits an array into its elements, as far as these are objects or arrays.
 #[derive(Default)]
@@ -12,14 +12,6 @@ pub(super) struct Elements {
     begun: Vec<u8>,
     /// The present element is over the limit and not kept.
     is_long: bool,
-}
-
-/// What has come.
-pub(super) enum Piece<'a> {
-    /// An element as a whole.
-    Element(&'a [u8]),
-    /// The next part of an element that is too long to be kept; the first one has all that was kept of it.
-    OfLong(&'a [u8]),
 }
 
 impl Elements {
@@ -65,19 +57,19 @@ impl Elements {
 
     fn keep(&mut self, bytes: &[u8], take: &mut impl FnMut(Piece<'_>)) {
         if self.is_long {
-            take(Piece::OfLong(bytes));
+            take(Piece::OfLong { part: bytes, is_first: false });
             return;
         }
         self.begun.extend_from_slice(bytes);
         if self.begun.len() > LINE_BYTES {
             self.is_long = true;
-            take(Piece::OfLong(&std::mem::take(&mut self.begun)));
+            take(Piece::OfLong { part: &std::mem::take(&mut self.begun), is_first: true });
         }
     }
 
     fn close(&mut self, take: &mut impl FnMut(Piece<'_>)) {
         if !std::mem::take(&mut self.is_long) {
-            take(Piece::Element(&self.begun));
+            take(Piece::Whole(&self.begun));
             self.begun.clear();
         }
     }
@@ -95,8 +87,8 @@ mod tests {
         let (mut elements, mut found, mut start) = (Elements::default(), Vec::new(), 0);
         for &cut in cuts.iter().chain([&text.len()]) {
             elements.feed(&text[start..cut], |piece| match piece {
-                Piece::Element(element) => found.push(String::from_utf8_lossy(element).into_owned()),
-                Piece::OfLong(part) => found.push(format!("{} bytes", part.len())),
+                Piece::Whole(element) => found.push(String::from_utf8_lossy(element).into_owned()),
+                Piece::OfLong { part, .. } => found.push(format!("{} bytes", part.len())),
             });
             start = cut;
         }

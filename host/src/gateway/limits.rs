@@ -60,11 +60,15 @@ pub(super) const BYTES_PER_TOKEN: u64 = 3;
 /// Largest estimate, so that sums of it cannot overflow anywhere.
 pub(super) const ESTIMATE_MAX: u64 = u32::MAX as u64;
 
-/// Longest line of an event stream that is looked at for usage. `response.completed` repeats the whole answer.
+/// Longest event of a stream that is kept to be read as a whole; in a longer one, such as a `response.completed` that
+/// repeats a large answer, only usage is looked for.
 pub(super) const LINE_BYTES: usize = 1024 * 1024;
 
 /// Longest entry of a plain answer that is looked at, such as `usage`; real ones are a few hundred bytes.
 pub(super) const ENTRY_BYTES: usize = 16 * 1024;
+
+/// Bytes of an encoded answer that are decoded at once: gzip makes at most a thousand times as many of them.
+pub(super) const DECODE_BYTES: usize = 1024;
 
 /// How much of an upstream's error answer is read for its message when another account is tried.
 pub(super) const ERROR_BYTES: usize = 16 * 1024;

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod begun;
+mod coding;
 mod connection;
 pub mod demo;
 pub mod dialect;
@@ -14,11 +15,13 @@ mod flight;
 mod forward;
 mod host;
 pub mod limits;
+mod lines;
 mod metrics;
 mod models;
 mod proxy;
 mod request;
 mod routes;
+mod scanner;
 mod serve;
 mod stream;
 #[cfg(test)]

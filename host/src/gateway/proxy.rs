@@ -345,6 +345,7 @@ fn answered(endpoint: &Endpoint, client: &Admitted, answer: http::Response<Begun
         true => UsageReader::events(dialect),
         false => UsageReader::json(dialect, endpoint.uses),
     };
+    let reader = reader.decoding(&parts.headers);
     client.flight.answering(body, reader, parts.status.as_u16());
     let mut response = Response::new(());
     *response.status_mut() = parts.status;

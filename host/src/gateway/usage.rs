@@ -4,10 +4,15 @@
 //! was cut, what was seen is counted: the prompt as estimated, the answer by the bytes of its text. The request itself is
 //! not changed to ask for usage, so that client and upstream exchange exactly what they would without a gateway.
 
+use http::HeaderMap;
+
 use super::{
-    dialect::{Dialect, Uses},
-    elements::{Elements, Piece},
-    limits::{BYTES_PER_TOKEN, ENTRY_BYTES, ERROR_BYTES, ESTIMATE_MAX, LINE_BYTES},
+    coding::{Decoded, Decoder},
+    dialect::{Api, Dialect, Uses},
+    elements::Elements,
+    limits::{BYTES_PER_TOKEN, ERROR_BYTES, ESTIMATE_MAX},
+    lines::{Lines, Piece},
+    scanner::Scanner,
 };
 
 /// Tokens that a request used. The parts are contained in the sums.
@@ -55,29 +60,14 @@ pub(super) struct Seen {
 
 /// Reads one answer.
 pub(super) struct UsageReader {
-    dialect: Dialect,
-    form: Form,
-    seen: Seen,
-}
-
-enum Form {
-    Events(Lines),
-    /// An array whose elements are what events are elsewhere.
-    Elements(Elements, Scanner),
-    Json {
-        scanner: Scanner,
-        written: bool,
-    },
-    /// An answer that uses nothing and tells nothing.
-    Free,
-    /// An error answer, which uses nothing: its beginning, for the log.
-    Error(Vec<u8>),
+    decoder: Decoder,
+    reader: Reader,
 }
 
 impl UsageReader {
     /// Reads a stream of events.
     pub(super) fn events(dialect: Dialect) -> UsageReader {
-        UsageReader::of(dialect, Form::Events(Lines::default()))
+        UsageReader::of(dialect, Form::Events(Lines::default(), Scanner::default()))
     }
 
     /// Reads a plain answer.
@@ -96,11 +86,66 @@ impl UsageReader {
     }
 
     fn of(dialect: Dialect, form: Form) -> UsageReader {
-        UsageReader { dialect, form, seen: Seen::default() }
+        UsageReader { decoder: Decoder::default(), reader: Reader { dialect, form, seen: Seen::default() } }
+    }
+
+    /// The same for an answer that may be encoded, as its headers say.
+    pub(super) fn decoding(self, headers: &HeaderMap) -> UsageReader {
+        UsageReader { decoder: Decoder::of(headers), ..self }
     }
 
     /// Reads the next piece.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
+        let reader = &mut self.reader;
+        self.decoder.feed(bytes, |decoded| match decoded {
+            Decoded::Plain(bytes) => reader.feed(bytes),
+            Decoded::Unreadable(bytes) => reader.guess(bytes),
+        });
+    }
+
+    /// What was used so far, given the estimate of the prompt.
+    pub(super) fn tokens(&self, prompt: u64) -> Tokens {
+        self.reader.tokens(prompt)
+    }
+
+    /// The error that the upstream reported, as its answer or in the middle of one.
+    pub(super) fn failure(&self) -> Option<String> {
+        match &self.reader.form {
+            Form::Error(begun) => self.reader.dialect.api().error_message(begun),
+            _ => self.reader.seen.failure.clone(),
+        }
+    }
+
+    /// Whether the last event of a stream has passed, so that nothing is missing but the end of the body.
+    pub(super) fn is_done(&self) -> bool {
+        self.reader.seen.done
+    }
+}
+
+/// Reads what is not encoded.
+struct Reader {
+    dialect: Dialect,
+    form: Form,
+    seen: Seen,
+}
+
+/// Where pieces can be too long to be kept, a scanner reads those.
+enum Form {
+    Events(Lines, Scanner),
+    /// An array whose elements are what events are elsewhere.
+    Elements(Elements, Scanner),
+    Json {
+        scanner: Scanner,
+        written: bool,
+    },
+    /// An answer that uses nothing and tells nothing.
+    Free,
+    /// An error answer, which uses nothing: its beginning, for the log.
+    Error(Vec<u8>),
+}
+
+impl Reader {
+    fn feed(&mut self, bytes: &[u8]) {
         if let Form::Json { scanner, written: true } = &self.form
             && scanner.is_unused()
             && bytes.trim_ascii_start().starts_with(b"[")
@@ -109,19 +154,10 @@ impl UsageReader {
         }
         let (api, seen) = (self.dialect.api(), &mut self.seen);
         match &mut self.form {
-            Form::Elements(elements, scanner) => elements.feed(bytes, |piece| match piece {
-                Piece::Element(element) => api.read_event(element, seen),
-                Piece::OfLong(part) => {
-                    // Upwards, as a plain answer.
-                    seen.text_bytes += part.len() as u64;
-                    scanner.feed(api.entries(), part, |name, value| api.read_entry(name, value, seen));
-                }
-            }),
-            Form::Events(lines) => lines.feed(bytes, |line| {
-                if let Some(data) = line.strip_prefix(b"data:") {
-                    api.read_event(data.trim_ascii_start(), seen);
-                }
-            }),
+            Form::Events(lines, scanner) => lines.feed(bytes, |piece| read(api, piece, scanner, seen)),
+            Form::Elements(elements, scanner) => {
+                elements.feed(bytes, |piece| read(api, piece, scanner, seen));
+            }
             Form::Json { scanner, written } => {
                 // Upwards: the frame around the text counts as well.
                 seen.text_bytes += if *written { bytes.len() as u64 } else { 0 };
@@ -135,8 +171,14 @@ impl UsageReader {
         }
     }
 
-    /// What was used so far, given the estimate of the prompt.
-    pub(super) fn tokens(&self, prompt: u64) -> Tokens {
+    /// Counts what cannot be read as if it were text.
+    fn guess(&mut self, bytes: &[u8]) {
+        if !matches!(self.form, Form::Json { written: false, .. }) {
+            self.seen.text_bytes += bytes.len() as u64;
+        }
+    }
+
+    fn tokens(&self, prompt: u64) -> Tokens {
         if matches!(self.form, Form::Error(_) | Form::Free) {
             return Tokens::default();
         }
@@ -150,147 +192,18 @@ impl UsageReader {
             reasoning: reported.reasoning.min(ESTIMATE_MAX),
         }
     }
-
-    /// The error that the upstream reported, as its answer or in the middle of one.
-    pub(super) fn failure(&self) -> Option<String> {
-        match &self.form {
-            Form::Error(begun) => self.dialect.api().error_message(begun),
-            _ => self.seen.failure.clone(),
-        }
-    }
-
-    /// Whether the last event of a stream has passed, so that nothing is missing but the end of the body.
-    pub(super) fn is_done(&self) -> bool {
-        self.seen.done
-    }
 }
 
-/// Splits a stream of events into lines. JSON has no bare line ends, so each line of data stands for itself.
-#[derive(Default)]
-struct Lines {
-    begun: Vec<u8>,
-    /// The present line is over the limit and passed over.
-    skipping: bool,
-}
-
-impl Lines {
-    fn feed(&mut self, mut bytes: &[u8], mut take: impl FnMut(&[u8])) {
-        while let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
-            let (line, rest) = bytes.split_at(end);
-            bytes = rest.get(1..).unwrap_or_default();
-            if self.skipping {
-                self.skipping = false;
-            } else if self.begun.is_empty() {
-                take(line);
-            } else {
-                self.begun.extend_from_slice(line);
-                take(&self.begun);
+fn read(api: &dyn Api, piece: Piece<'_>, scanner: &mut Scanner, seen: &mut Seen) {
+    match piece {
+        Piece::Whole(data) => api.read_event(data, seen),
+        Piece::OfLong { part, is_first } => {
+            if is_first {
+                *scanner = Scanner::deep();
             }
-            self.begun.clear();
-        }
-        if self.begun.len() + bytes.len() > LINE_BYTES {
-            self.skipping = true;
-            self.begun = Vec::new();
-        } else if !self.skipping {
-            self.begun.extend_from_slice(bytes);
-        }
-    }
-}
-
-/// Finds top-level entries of a JSON object, or of the objects in an array, without keeping the rest, which may be
-/// megabytes of embeddings.
-#[derive(Default)]
-struct Scanner {
-    depth: u32,
-    /// The depth of the entries: 1, or 2 in the elements of an array.
-    level: u32,
-    in_string: bool,
-    escaped: bool,
-    /// Past the colon of such an entry.
-    in_value: bool,
-    /// The entry's name, as far as needed to know it.
-    name: Vec<u8>,
-    wanted: Option<(&'static str, Vec<u8>)>,
-}
-
-/// Longest name of an entry that is kept, longer than any that is wanted.
-const NAME_BYTES: usize = 32;
-
-impl Scanner {
-    /// Whether nothing but blanks has come.
-    fn is_unused(&self) -> bool {
-        self.level == 0 && !self.in_string
-    }
-
-    /// Gives `take` the name and the text of each entry that is among `names`.
-    fn feed(&mut self, names: &[&'static str], bytes: &[u8], mut take: impl FnMut(&str, &[u8])) {
-        for &byte in bytes {
-            if self.in_string {
-                self.string(byte);
-                continue;
-            }
-            match byte {
-                b'"' => self.open_string(),
-                b'{' | b'[' => {
-                    if self.depth == 0 {
-                        self.level = if byte == b'[' { 2 } else { 1 };
-                    }
-                    self.depth += 1;
-                    self.keep(byte);
-                }
-                b':' if self.depth == self.level => self.open_value(names),
-                b',' | b'}' | b']' if self.depth <= self.level => {
-                    self.close(&mut take);
-                    self.depth -= u32::from(byte != b',' && self.depth > 0);
-                }
-                b'}' | b']' => {
-                    self.depth -= 1;
-                    self.keep(byte);
-                }
-                _ => self.keep(byte),
-            }
-        }
-    }
-
-    fn open_string(&mut self) {
-        self.in_string = true;
-        if self.depth == self.level && !self.in_value {
-            self.name.clear();
-        }
-        self.keep(b'"');
-    }
-
-    fn open_value(&mut self, names: &[&'static str]) {
-        self.in_value = true;
-        let name = names.iter().find(|name| name.as_bytes() == self.name);
-        self.wanted = name.map(|name| (*name, Vec::new()));
-    }
-
-    fn close(&mut self, take: &mut impl FnMut(&str, &[u8])) {
-        self.in_value = false;
-        if let Some((name, value)) = self.wanted.take() {
-            take(name, &value);
-        }
-    }
-
-    fn string(&mut self, byte: u8) {
-        self.keep(byte);
-        match byte {
-            _ if self.escaped => self.escaped = false,
-            b'\\' => self.escaped = true,
-            b'"' => self.in_string = false,
-            _ if self.depth == self.level && !self.in_value && self.name.len() < NAME_BYTES => {
-                self.name.push(byte);
-            }
-            _ => {}
-        }
-    }
-
-    fn keep(&mut self, byte: u8) {
-        if let Some((_, value)) = &mut self.wanted
-            && value.len() < ENTRY_BYTES
-        {
-            value.push(byte);
+            // Upwards, as for a plain answer.
+            seen.text_bytes += part.len() as u64;
+            scanner.feed(api.entries(), part, |name, value| api.read_entry(name, value, seen));
         }
     }
 }
@@ -339,7 +252,7 @@ mod tests {
         for cut in 0..=STREAM.len() {
             let reader = fed(events(), STREAM.as_bytes(), &[cut]);
             assert_eq!(reader.used(), (11, 2), "{cut}");
-            assert_eq!(reader.seen.text_bytes, 6, "{cut}");
+            assert_eq!(reader.reader.seen.text_bytes, 6, "{cut}");
         }
         for cut in 0..=PLAIN.len() {
             assert_eq!(fed(json(), PLAIN.as_bytes(), &[cut]).used(), (7, 9), "{cut}");
@@ -375,18 +288,5 @@ mod tests {
         assert_eq!(fed(json(), body, &[]).used(), (5, 4));
         assert_eq!(fed(UsageReader::json(Dialect::OpenAi, Uses::Prompt), body, &[]).used(), (5, 0));
         assert_eq!(fed(UsageReader::error(Dialect::OpenAi), body, &[]).used(), (0, 0));
-    }
-
-    #[test]
-    fn a_line_over_the_limit_is_passed_over_and_the_next_is_read() {
-        let mut reader = events();
-        reader.feed(b"data: {\"usage\":\"");
-        for _ in 0..40 {
-            reader.feed(&vec![b'x'; LINE_BYTES / 16]);
-            let Form::Events(lines) = &reader.form else { panic!("a stream") };
-            assert!(lines.begun.len() <= LINE_BYTES);
-        }
-        reader.feed(b"\"}\n\ndata: {\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}\n\n");
-        assert_eq!(reader.used(), (3, 4));
     }
 }

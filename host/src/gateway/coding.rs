@@ -1,0 +1,125 @@
+//! Answers that come encoded although the upstream was asked not to: a copy is decoded to be read, and the client gets
+//! what was sent.
+
+use std::io::Write;
+
+use flate2::write::MultiGzDecoder;
+use http::{HeaderMap, header::CONTENT_ENCODING};
+
+use super::limits::DECODE_BYTES;
+
+/// Decodes an answer as it arrives.
+#[derive(Default)]
+pub(super) enum Decoder {
+    /// It is as it is.
+    #[default]
+    Plain,
+    /// By flate2, the library that everybody uses for it.
+    Gzip(Box<MultiGzDecoder<Vec<u8>>>),
+    /// It cannot be read, or no more.
+    Unreadable,
+}
+
+/// What an answer's next bytes are.
+pub(super) enum Decoded<'a> {
+    Plain(&'a [u8]),
+    /// As they came.
+    Unreadable(&'a [u8]),
+}
+
+impl Decoder {
+    /// The decoder for an answer with such headers.
+    pub(super) fn of(headers: &HeaderMap) -> Decoder {
+        let Some(coding) = headers.get(CONTENT_ENCODING) else { return Decoder::Plain };
+        match coding.as_bytes() {
+            b"" | b"identity" => Decoder::Plain,
+            b"gzip" | b"x-gzip" => Decoder::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
+            other => {
+                let coding = String::from_utf8_lossy(other);
+                tracing::warn!(%coding, "an upstream's answer cannot be read: its tokens are estimated");
+                Decoder::Unreadable
+            }
+        }
+    }
+
+    /// Gives `take` what the next bytes are, in steps of bounded size.
+    pub(super) fn feed(&mut self, bytes: &[u8], mut take: impl FnMut(Decoded<'_>)) {
+        match self {
+            Decoder::Plain => take(Decoded::Plain(bytes)),
+            Decoder::Unreadable => take(Decoded::Unreadable(bytes)),
+            Decoder::Gzip(gzip) => {
+                for step in bytes.chunks(DECODE_BYTES) {
+                    // Flushed, since the next bytes may be long in coming.
+                    let decoded = gzip.write_all(step).and_then(|()| gzip.flush());
+                    take(Decoded::Plain(gzip.get_ref()));
+                    gzip.get_mut().clear();
+                    if let Err(error) = decoded {
+                        tracing::warn!(%error, "an upstream's gzip is broken: its tokens are estimated");
+                        *self = Decoder::Unreadable;
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::*;
+
+    fn decoder(coding: &'static str) -> Decoder {
+        Decoder::of(&HeaderMap::from_iter([(CONTENT_ENCODING, coding.parse().unwrap())]))
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn gzip_is_read_as_it_comes_and_never_much_at_once() {
+        let text = b"0123456789".repeat(1_000_000);
+        let (mut decoder, mut read, mut most) = (decoder("gzip"), Vec::new(), 0);
+        decoder.feed(&gzip(&text), |decoded| {
+            let Decoded::Plain(bytes) = decoded else { panic!("it is gzip") };
+            read.extend_from_slice(bytes);
+            most = most.max(bytes.len());
+        });
+        assert!(read == text);
+        assert!(most <= 1100 * DECODE_BYTES, "{most} bytes at once");
+    }
+
+    #[test]
+    fn what_is_flushed_is_read_before_more_comes() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(b"an event").unwrap();
+        encoder.flush().unwrap();
+        let (mut decoder, mut read) = (decoder("gzip"), Vec::new());
+        for byte in encoder.get_ref() {
+            decoder.feed(&[*byte], |decoded| {
+                let Decoded::Plain(bytes) = decoded else { panic!("it is gzip") };
+                read.extend_from_slice(bytes);
+            });
+        }
+        assert_eq!(read, b"an event");
+    }
+
+    #[test]
+    fn other_codings_and_broken_gzip_are_not_read() {
+        let mut unread = 0;
+        for mut decoder in [decoder("br"), decoder("gzip")] {
+            for _ in 0..2 {
+                decoder.feed(b"no such thing", |decoded| {
+                    if let Decoded::Unreadable(bytes) = decoded {
+                        unread += bytes.len();
+                    }
+                });
+            }
+        }
+        assert_eq!(unread, 3 * 13);
+    }
+}
