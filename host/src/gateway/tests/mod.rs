@@ -8,4 +8,5 @@ mod forwarded;
 mod gemini;
 mod kept;
 mod retried;
+mod streams;
 mod support;
