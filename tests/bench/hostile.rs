@@ -44,10 +44,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PACE: Duration = Duration::from_micros(500);
 
 /// How long one round lasts.
-const ROUND: Duration = Duration::from_secs(1);
+const ROUND: Duration = Duration::from_millis(400);
 
-/// Rounds of each kind, a quiet and a hostile one in turn.
-const ROUNDS: usize = 3;
+/// Rounds of each kind, a quiet and a hostile one in turn; the median round is printed.
+const ROUNDS: usize = 7;
 
 /// Requests that the hostile policy is asked about at once, at most; it is asked at the same pace.
 const AT_ONCE: usize = 64;
@@ -69,22 +69,15 @@ fn main() -> Result<()> {
         "µs", "quiet p50", "quiet p99", "hostile p50", "hostile p99", "ratio"
     );
     for (name, guest) in hostile().into_iter().filter(|(name, _)| name.contains(&only)) {
-        let (mut quiet, mut loud) = (Vec::new(), Vec::new());
+        let (mut quiet, mut loud) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
         for _ in 0..ROUNDS {
-            quiet.extend(bench.round(&runtime)?);
+            bench.round(&runtime, &mut quiet)?;
             let _running = bench.attack(&runtime, &guest)?;
-            loud.extend(bench.round(&runtime)?);
+            bench.round(&runtime, &mut loud)?;
         }
-        let [quiet, loud] =
-            [&mut quiet, &mut loud].map(|times| [percentile(times, 50), percentile(times, 99)]);
-        println!(
-            "{name:28} {:>10} {:>10} {:>12} {:>12} {:>8.2}",
-            quiet[0],
-            quiet[1],
-            loud[0],
-            loud[1],
-            loud[1] as f64 / quiet[1] as f64
-        );
+        let [[p50, p99], [loud_p50, loud_p99]] = [quiet, loud].map(|rounds| rounds.map(median));
+        let ratio = loud_p99 as f64 / p99 as f64;
+        println!("{name:28} {p50:>10} {p99:>10} {loud_p50:>12} {loud_p99:>12} {ratio:>8.2}");
     }
     runtime.block_on(store.close())?;
     Ok(())
@@ -157,8 +150,8 @@ impl Bench {
         Ok(AbortOnDropHandle::new(attack))
     }
 
-    /// Times from arrival to the neighbour's answer.
-    fn round(&self, runtime: &tokio::runtime::Runtime) -> Result<Vec<Duration>> {
+    /// Adds the median and the 99th percentile of the times from arrival to the neighbour's answer.
+    fn round(&self, runtime: &tokio::runtime::Runtime, [p50, p99]: &mut [Vec<u128>; 2]) -> Result<()> {
         let times = Arc::new(Mutex::new(Vec::new()));
         let subjects = subjects();
         let (start, mut number, mut tasks) = (Instant::now(), 0_u32, Vec::new());
@@ -183,7 +176,10 @@ impl Bench {
         for task in tasks {
             runtime.block_on(task)?;
         }
-        Ok(std::mem::take(&mut times.lock()))
+        let times = &mut *times.lock();
+        p50.push(percentile(times, 50));
+        p99.push(percentile(times, 99));
+        Ok(())
     }
 }
 
@@ -223,6 +219,11 @@ fn usage() -> Usage {
         duration_ms: 900,
         retry_after_ms: None,
     }
+}
+
+fn median(mut rounds: Vec<u128>) -> u128 {
+    rounds.sort_unstable();
+    rounds.get(rounds.len() / 2).copied().unwrap_or_default()
 }
 
 fn percentile(times: &mut [Duration], percent: usize) -> u128 {

@@ -54,7 +54,7 @@ impl Budget {
 
     /// Brings what was used to the metrics.
     pub(crate) fn count(&mut self) {
-        let (calls, bytes) = (self.most.calls - self.calls, self.most.bytes - self.bytes);
+        let (calls, bytes) = (self.most.calls - self.calls, self.bytes_moved());
         if calls > 0 {
             self.tally.used(calls, bytes);
         }
@@ -68,6 +68,11 @@ impl Budget {
     /// Time left; zero when there is none.
     pub(crate) fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Bytes moved since the last count.
+    pub(crate) fn bytes_moved(&self) -> usize {
+        self.most.bytes - self.bytes
     }
 
     /// How long one SQL call may run, waiting for its turn apart.

@@ -277,7 +277,7 @@ impl Generation {
             }
         };
         if let Some(pace) = pace {
-            pace.ran(instance.ticks_used(time));
+            pace.ran(instance.ticks_used(time), instance.bytes_moved());
         }
         self.finish(hook, instance, answer, time)
     }

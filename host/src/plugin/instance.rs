@@ -250,6 +250,11 @@ impl Instance {
         time.ticks().saturating_sub(self.store.data().ticks)
     }
 
+    /// Bytes that the host has moved for the call.
+    pub(crate) fn bytes_moved(&self) -> usize {
+        self.store.data().budget.bytes_moved()
+    }
+
     /// The limit on growing that the instance has run into, if it has, with a sentence about it.
     pub(crate) fn outgrown(&self) -> Option<(Limit, String)> {
         let memory = &self.store.data().memory;

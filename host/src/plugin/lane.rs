@@ -158,9 +158,10 @@ impl Pace {
                 .is_ok()
     }
 
-    /// Takes note of a call that ended in the lane after so many ticks.
-    pub(crate) fn ran(&self, ticks: u64) {
-        if ticks > limits::QUICK_TICKS {
+    /// Takes note of a call that ended, after so many ticks and with so many bytes that the host moved for it: while it
+    /// does so no tick is seen.
+    pub(crate) fn ran(&self, ticks: u64, bytes: usize) {
+        if ticks > limits::QUICK_TICKS || bytes > limits::QUICK_BYTES {
             self.suspect.store(limits::SUSPECT_CALLS, Ordering::Relaxed);
         }
     }

@@ -163,8 +163,16 @@ pub const SETTLE_ATTEMPTS: u32 = 3;
 /// Wait before a settlement is tried again.
 pub const SETTLE_RETRY_WAIT: Duration = Duration::from_millis(20);
 
-/// Batches that are being retried at once; while there are more, settling waits.
-pub const SETTLE_RETRIES: usize = 16;
+/// How long the settler waits for a batch; it goes on beside then. A batch of quota's takes some 0.3 ms.
+pub const SETTLE_PATIENCE: Duration = Duration::from_millis(5);
+
+/// Batches that go on beside; while there are more, settling waits. A plugin whose every call hangs leaves room for seven
+/// thousand settlements a second.
+pub const SETTLE_BESIDE: usize = 64;
+
+/// Batches of one plugin that are tried again at once after a trap or an overrun; what fails so beyond them is lost, or a
+/// plugin that always does would hold up the settling of all.
+pub const SETTLE_RETRIES: usize = 4;
 
 /// How long a shutdown waits for the settlements still open.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
@@ -184,6 +192,10 @@ pub const QUICK_CALL: Duration = Duration::from_millis(1);
 
 /// Ticks that a call in the slow lane may see and count as quick: it may begin and lose its processor around them.
 pub const QUICK_TICKS: u64 = 2;
+
+/// Bytes that the host may move for a call that counts as quick: under a millisecond of copying, and five times what a full
+/// batch of quota's settlements moves.
+pub const QUICK_BYTES: usize = 2 << 20;
 
 /// Calls of a hook that start in the slow lane after one that was slow: a hostile guest spends a tick of a worker on one in
 /// so many, and one that was slow by accident is back within moments.
@@ -247,6 +259,13 @@ pub const BURST_CHECK: Duration = Duration::from_secs(1);
 
 /// How long after a push a burst rolls back. Later the version is proven, and traps come from something else.
 pub const WATCH: Duration = Duration::from_secs(3_600);
+
+/// Pause after a rollback by itself that failed, since the store did not answer or no earlier version loads; doubles up to
+/// `ROLLBACK_PAUSE_MAX`.
+pub const ROLLBACK_PAUSE_MIN: Duration = Duration::from_millis(500);
+
+/// Longest pause between attempts of a rollback.
+pub const ROLLBACK_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 // Ingestion.
 

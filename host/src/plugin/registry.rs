@@ -19,7 +19,9 @@ use self::serving::{Plugins, Serving};
 use super::background::Background;
 use super::ingest::{EventQueue, Ingestion};
 use super::jobs::{JobError, Jobs, Report};
-use super::limits::{INGEST_FLUSH, KEPT_GENERATIONS, LISTED_GENERATIONS, WATCH};
+use super::limits::{
+    INGEST_FLUSH, KEPT_GENERATIONS, LISTED_GENERATIONS, ROLLBACK_PAUSE_MAX, ROLLBACK_PAUSE_MIN, WATCH,
+};
 pub use super::rollout::Refusal;
 use super::rollout::{self, Loaded, Loader};
 use super::versions::{Replaced, State, Version, Versions};
@@ -247,7 +249,7 @@ impl Inner {
             return Ok(());
         };
         let history = self.versions.history(name, KEPT_GENERATIONS).await?;
-        let Some(good) = before(&history, &present) else {
+        let Some((good, loaded)) = self.newest_that_loads(older(&history, &present)).await? else {
             tracing::error!(
                 plugin = name,
                 generation = bad,
@@ -256,12 +258,30 @@ impl Inner {
             );
             return Ok(());
         };
-        let loaded = self.load(good).await?;
         self.versions.take_back(&present, good.generation, reason).await?;
         tracing::error!(plugin = name, generation = bad, to = good.generation, reason, "rolled back");
         metrics::counter!("tollgate_plugin_rollbacks_total", "plugin" => name.to_owned()).increment(1);
         self.swap(Version { state: State::Serving, ..good.clone() }, loaded);
         Ok(())
+    }
+
+    /// The first of these versions that can be loaded, and none if there are none; the error is the last one's.
+    async fn newest_that_loads<'a>(
+        &self,
+        versions: impl Iterator<Item = &'a Version> + Send,
+    ) -> Result<Option<(&'a Version, Loaded)>, Refusal> {
+        let mut refusal = None;
+        for version in versions {
+            match self.load(version).await {
+                Ok(loaded) => return Ok(Some((version, loaded))),
+                Err(error) => {
+                    let (plugin, generation) = (&version.name, version.generation);
+                    tracing::error!(plugin, generation, %error, "cannot load an earlier version");
+                    refusal = Some(error);
+                }
+            }
+        }
+        refusal.map_or(Ok(None), Err)
     }
 
     async fn load(&self, version: &Version) -> Result<Loaded, Refusal> {
@@ -360,7 +380,8 @@ impl Inner {
     }
 }
 
-/// Rolls back when a burst of traps comes. The task that rolls back is another: this one ends with its generation.
+/// Rolls back when a burst of traps comes. The task that rolls back is another: this one ends with its generation. It tries
+/// until it has, or the version no longer serves.
 async fn watch_one(
     inner: Weak<Inner>,
     version: Arc<Version>,
@@ -371,9 +392,16 @@ async fn watch_one(
     let Some(reason) = watch::burst(&generation, before, within).await else { return };
     drop(generation);
     tokio::spawn(async move {
-        let Some(inner) = inner.upgrade() else { return };
-        if let Err(error) = inner.take_back(&version.name, version.generation, &reason).await {
-            tracing::error!(plugin = version.name, %error, reason, "cannot roll back");
+        let mut pause = ROLLBACK_PAUSE_MIN;
+        while let Some(inner) = inner.upgrade() {
+            let Err(error) = inner.take_back(&version.name, version.generation, &reason).await else {
+                return;
+            };
+            tracing::error!(plugin = version.name, %error, reason, "cannot roll back yet");
+            // A server that stops does not wait for the next attempt.
+            drop(inner);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(ROLLBACK_PAUSE_MAX);
         }
     });
 }
@@ -396,7 +424,12 @@ fn with_digest<'a>(history: &'a [Version], prefix: &str) -> Result<&'a Version, 
 
 /// The version that served before `present` and is not the same again. One that was rolled back does not come back.
 fn before<'a>(history: &'a [Version], present: &Version) -> Option<&'a Version> {
-    history.iter().find(|version| {
+    older(history, present).next()
+}
+
+/// All such versions, newest first.
+fn older<'a>(history: &'a [Version], present: &Version) -> impl Iterator<Item = &'a Version> {
+    history.iter().filter(|version| {
         version.generation < present.generation
             && version.state == State::Superseded
             && (&version.digest, &version.manifest) != (&present.digest, &present.manifest)

@@ -1,17 +1,18 @@
 //! Settles allows in batches, off the requests' way.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
 use metrics::gauge;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{ComponentType, Lower};
 
 use super::admission::{Subject, Ticket, Usage};
-use super::{ActivePlugin, limits};
+use super::{ActivePlugin, CallError, limits};
 
 /// `settlement` of `wit/policy/admission.wit`, sharing what the allows of one request have in common.
 #[derive(Clone, ComponentType, Lower)]
@@ -60,7 +61,7 @@ struct Batch {
 /// lease is open any more.
 pub(crate) async fn run(mut queue: mpsc::Receiver<Ended>, closing: CancellationToken) {
     let mut ended = Vec::with_capacity(limits::SETTLE_BATCH);
-    let mut retries = JoinSet::new();
+    let mut beside = JoinSet::new();
     let leases = gauge!("tollgate_leases");
     loop {
         let received = tokio::select! {
@@ -75,12 +76,12 @@ pub(crate) async fn run(mut queue: mpsc::Receiver<Ended>, closing: CancellationT
         }
         let next = Instant::now() + limits::SETTLE_LINGER;
         leases.set((queue.max_capacity() - queue.capacity()) as f64);
-        settle(batches(ended.drain(..)), &mut retries).await;
+        settle(batches(ended.drain(..)), &mut beside).await;
         if received < limits::SETTLE_BATCH && !queue.is_closed() {
             sleep_until(next).await;
         }
     }
-    while retries.join_next().await.is_some() {}
+    while beside.join_next().await.is_some() {}
 }
 
 fn batches(ended: impl Iterator<Item = Ended>) -> Vec<Batch> {
@@ -104,27 +105,40 @@ fn batches(ended: impl Iterator<Item = Ended>) -> Vec<Batch> {
     batches
 }
 
-/// Tries each batch once; what fails goes on beside, so that one plugin does not hold up the others.
-async fn settle(batches: Vec<Batch>, retries: &mut JoinSet<()>) {
-    let attempts = batches.into_iter().map(|Batch { plugin, settlements }| async move {
-        let settlements = Arc::new(settlements);
-        let result = plugin.settle(&settlements).await;
-        if result.is_ok() {
-            plugin.settled.increment(settlements.len() as u64);
-        }
-        result.err().map(|_| (plugin, settlements))
+/// Waits a moment for each batch; one that takes longer or fails goes on beside, so that no plugin holds up the others.
+async fn settle(batches: Vec<Batch>, beside: &mut JoinSet<()>) {
+    let deliveries = batches.into_iter().map(|Batch { plugin, settlements }| async move {
+        let mut delivery = Box::pin(deliver(plugin, Arc::new(settlements)));
+        let quick = timeout(limits::SETTLE_PATIENCE, &mut delivery).await.is_ok();
+        (!quick).then_some(delivery)
     });
-    for (plugin, settlements) in join_all(attempts).await.into_iter().flatten() {
-        if retries.len() >= limits::SETTLE_RETRIES {
-            retries.join_next().await;
+    for delivery in join_all(deliveries).await.into_iter().flatten() {
+        if beside.len() >= limits::SETTLE_BESIDE {
+            beside.join_next().await;
         }
-        retries.spawn(retry(plugin, settlements));
+        beside.spawn(delivery);
     }
-    while retries.try_join_next().is_some() {}
+    while beside.try_join_next().is_some() {}
+}
+
+async fn deliver(plugin: Arc<ActivePlugin>, settlements: Arc<Vec<Settlement>>) {
+    let error = match plugin.settle(&settlements).await {
+        Ok(()) => return plugin.settled.increment(settlements.len() as u64),
+        Err(error) => error,
+    };
+    let retrying = plugin.retrying.fetch_add(1, Ordering::Relaxed);
+    // One that traps or hangs on whatever it gets would be retried without end.
+    let hopeless = matches!(error, CallError::Trap(_) | CallError::Deadline(_));
+    if hopeless && retrying >= limits::SETTLE_RETRIES {
+        plugin.lost.increment(settlements.len() as u64);
+    } else {
+        retry(&plugin, settlements).await;
+    }
+    plugin.retrying.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Tries a batch again, then each of its settlements alone, since one bad one may fail all.
-async fn retry(plugin: Arc<ActivePlugin>, settlements: Arc<Vec<Settlement>>) {
+async fn retry(plugin: &ActivePlugin, settlements: Arc<Vec<Settlement>>) {
     for attempt in 1..limits::SETTLE_ATTEMPTS {
         sleep(limits::SETTLE_RETRY_WAIT * attempt).await;
         if plugin.settle(&settlements).await.is_ok() {

@@ -1,7 +1,7 @@
 //! The name under which the generations of a plugin follow each other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -21,6 +21,8 @@ pub struct ActivePlugin {
     pub(crate) denials: Counter,
     pub(crate) settled: Counter,
     pub(crate) lost: Counter,
+    /// Batches of settlements that failed and are tried again.
+    pub(crate) retrying: AtomicUsize,
 }
 
 /// A new generation that answers a plugin's first calls while the old one stands by.
@@ -61,6 +63,7 @@ impl ActivePlugin {
             denials: counter!("tollgate_plugin_denials_total", &label),
             settled: counter!("tollgate_settlements_total", &label),
             lost: counter!("tollgate_settlements_lost_total", &label),
+            retrying: AtomicUsize::new(0),
             name,
             current: ArcSwap::new(generation),
             canary: ArcSwapOption::empty(),

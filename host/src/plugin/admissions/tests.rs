@@ -53,11 +53,15 @@ impl Chain {
         self.admissions.shutdown().await;
         let mut endings = [0; 6];
         for (case, count) in endings.iter_mut().enumerate() {
-            if let Some(entry) = self.home.kv("ended").get(&format!("e{case}")).await.unwrap() {
-                *count = std::str::from_utf8(&entry.value).unwrap().parse().unwrap();
-            }
+            *count = self.ended(case).await;
         }
         endings
+    }
+
+    /// How many settlements had this ending so far.
+    async fn ended(&self, case: usize) -> u64 {
+        let entry = self.home.kv("ended").get(&format!("e{case}")).await.unwrap();
+        entry.map_or(0, |entry| std::str::from_utf8(&entry.value).unwrap().parse().unwrap())
     }
 }
 
@@ -188,6 +192,23 @@ async fn a_settlement_that_fails_is_tried_again_alone() {
     chain.admissions.shutdown().await;
     assert_eq!(picky.counters().errors, 3);
     assert_eq!(picky.counters().calls, 1 + 3 + 4);
+}
+
+/// Its retries once filled the settler, so that nothing of any plugin was settled for minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_never_settles_holds_up_no_other() {
+    let chain = Chain::new();
+    let endless = guest(ALLOW, "(loop $on (br $on)) unreachable", &format!("{BARE}order = 2"));
+    chain.install(&[&chain.counting(), &ActivePlugin::new(endless)]);
+    for _ in 0..1_000 {
+        drop(chain.admit(3).await);
+    }
+    let all = async {
+        while chain.ended(2).await < 3_000 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all).await.expect("the other plugin is not told");
 }
 
 #[tokio::test]

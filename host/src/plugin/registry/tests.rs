@@ -238,6 +238,29 @@ async fn a_burst_of_traps_rolls_back_by_itself() {
     house.close().await;
 }
 
+/// A store that did not answer at that moment once left the bad version serving for good.
+#[tokio::test]
+async fn a_rollback_that_fails_is_tried_again_and_passes_over_what_does_not_load() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), &[]).await;
+    let one = house.push(good(1)).await.unwrap();
+    let two = house.push(good(2)).await.unwrap();
+    house.push(touchy()).await.unwrap();
+    let hide = "UPDATE plugin_components SET digest = 'hidden' || digest WHERE digest IN (?1, ?2)";
+    let show = "UPDATE plugin_components SET digest = ?1 WHERE digest = 'hidden' || ?1";
+    let database = house.store.database("gateway").unwrap();
+    let digests = vec![one.digest.clone().into(), two.digest.clone().into()];
+    database.execute(Statement::new(hide, digests)).await.unwrap();
+    for _ in 0..limits::BURST_TRAPS {
+        assert!(matches!(house.admit(666).await, Verdict::Failed { .. }));
+    }
+    eventually(async || house.only().await.state == "serving").await;
+    database.execute(Statement::new(show, vec![one.digest.clone().into()])).await.unwrap();
+    eventually(async || house.only().await.generation == one.generation).await;
+    drop(database);
+    house.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_version_that_is_always_late_is_refused() {
     let home = tempfile::tempdir().unwrap();
