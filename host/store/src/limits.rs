@@ -51,6 +51,13 @@ pub const NAME_BYTES: usize = 128;
 /// Names of stores and queues in one file. Names come from configuration and code, so this only stops a mistake.
 pub const NAMES: usize = 100_000;
 
+/// Bits of the filter that knows which keys of a store are absent: 8 KiB for each store that is open.
+pub const PRESENCE_BITS: usize = 1 << 16;
+
+/// Keys of a store that are read into its filter when it is opened, in a few milliseconds. With so many the filter is
+/// wrong about one absent key in seventy; a store with more has no use for it.
+pub const PRESENCE_KEYS: usize = 4_096;
+
 /// Rows that one sweep looks at for expiry, on the committer's time: under a millisecond from memory.
 pub const SWEEP_ROWS: usize = 1_000;
 

@@ -2,9 +2,11 @@
 
 use std::{
     borrow::Borrow,
-    hash::{BuildHasher, Hash, Hasher, RandomState},
+    hash::{BuildHasher, Hash, Hasher},
     sync::Arc,
 };
+
+use foldhash::quality::RandomState;
 
 use super::KvError;
 use crate::limits::KEY_BYTES;
@@ -38,8 +40,13 @@ impl Keys {
             return Err(KvError::TooLarge(format!("a key has at most {KEY_BYTES} bytes")));
         }
         let mut buffer = KeyBuffer { hash: 0, content: Content::new(store, key.as_bytes()) };
-        buffer.hash = self.hasher.hash_one(buffer.bytes());
+        buffer.hash = self.hash(buffer.bytes());
         Ok(buffer)
+    }
+
+    /// The hash of a row's key.
+    pub(crate) fn hash(&self, row: &[u8]) -> u64 {
+        self.hasher.hash_one(row)
     }
 }
 

@@ -3,6 +3,7 @@
 pub(crate) mod key;
 mod list;
 mod named;
+pub(crate) mod presence;
 pub(crate) mod record;
 pub(crate) mod sweep;
 

@@ -6,6 +6,7 @@ use super::{
     Acknowledge, Entry, KvError, KvOptions, KvWrite, Page, SetOptions, Swapped,
     key::{AsKey, Key, KeyBuffer},
     list,
+    presence::Presence,
     record::{ROWS, Record},
 };
 use crate::{
@@ -22,22 +23,28 @@ use crate::{
 pub struct Kv {
     store: u32,
     options: KvOptions,
+    present: Arc<Presence>,
     core: Arc<Core>,
     /// Keeps the committer running.
     _open: Arc<Open>,
 }
 
 impl Kv {
+    /// Reads the store's first keys when it is opened for the first time.
     pub(crate) fn open(open: Arc<Open>, name: &str, options: KvOptions) -> Result<Self, KvError> {
         let core = Arc::clone(&open.core);
         core.health.check()?;
         let store = core.names.number(Kind::Kv, name).map_err(KvError::Invalid)?;
-        Ok(Self { store, options, core, _open: open })
+        let present = core.presences.of(&core, store)?;
+        Ok(Self { store, options, present, core, _open: open })
     }
 
     /// The value of a key.
     pub async fn get(&self, key: &str) -> Result<Option<Entry>, KvError> {
         let key = self.key(key)?;
+        if !self.present.may_have(key.hash()) {
+            return Ok(None);
+        }
         let record = match self.core.overlay.peek(&key) {
             Some(record) => record,
             None => self.load(key.to_key()).await?.record,
@@ -54,6 +61,9 @@ impl Kv {
         let mut bytes = 0;
         for (place, key) in keys.iter().enumerate() {
             let key = self.key(key)?;
+            if !self.present.may_have(key.hash()) {
+                continue;
+            }
             match (self.core.overlay.peek(&key), entries.get_mut(place)) {
                 (Some(record), Some(entry)) => {
                     bytes += record.value_bytes();
@@ -85,6 +95,7 @@ impl Kv {
         let expires_ms = self.expires_ms(options.ttl_ms);
         if !options.if_absent {
             self.room().await?;
+            self.present.note(key.hash());
             self.core.overlay.put(&key, || self.record(Some(value), expires_ms))?;
             self.acknowledge().await?;
             return Ok(true);
@@ -112,7 +123,10 @@ impl Kv {
         let expires_ms = self.expires_ms(ttl_ms);
         let mut writes = Vec::with_capacity(entries.len());
         for (key, value) in entries {
-            writes.push((self.key(&key)?.to_key(), Some(checked_value(value)?)));
+            let key = self.key(&key)?;
+            let value = checked_value(value)?;
+            self.present.note(key.hash());
+            writes.push((key.to_key(), Some(value)));
         }
         self.write_many(writes, expires_ms).await
     }
@@ -209,6 +223,7 @@ impl Kv {
     ) -> Result<KvWrite, KvError> {
         let key = self.key(key)?.to_key();
         let value = value.map(checked_value).transpose()?;
+        self.present.note(key.hash());
         Ok(KvWrite { key, value, expires_ms: self.expires_ms(ttl_ms) })
     }
 
@@ -261,7 +276,8 @@ impl Kv {
         decide: impl Fn(&Record) -> Result<(Option<Record>, T), KvError>,
     ) -> Result<T, KvError> {
         self.room().await?;
-        let mut loaded = None;
+        let mut loaded = self.known_absent(key);
+        self.present.note(key.hash());
         // Comes around again only when a commit ended between loading and now, hence not for ever.
         loop {
             match self.core.overlay.update(key, loaded.as_ref(), &decide)? {
@@ -269,6 +285,17 @@ impl Kv {
                 Step::Load => loaded = Some(self.load(key.to_key()).await?),
             }
         }
+    }
+
+    /// What the disk would say of a key that was never written.
+    fn known_absent(&self, key: &KeyBuffer) -> Option<Loaded> {
+        if self.present.may_have(key.hash()) {
+            return None;
+        }
+        // Noted before the filter is asked: who wrote the key and saw it leave the overlay since then changed the count,
+        // and who did so earlier has noted the key.
+        let removed = self.core.overlay.removed(key);
+        (!self.present.may_have(key.hash())).then_some(Loaded { record: Record::ABSENT, removed })
     }
 
     async fn write_many(

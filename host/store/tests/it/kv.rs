@@ -1,6 +1,9 @@
 //! The functions of a kv store, one by one.
 
-use tollgate_store::{Acknowledge, Entry, KvError, KvOptions, OpenError, SetOptions, Store, Swapped};
+use tollgate_store::{
+    Acknowledge, Entry, Joint, KvError, KvOptions, OpenError, SetOptions, Store, Swapped,
+    limits::PRESENCE_KEYS,
+};
 
 use crate::support::{DURABLE, Place, RELAXED, value};
 
@@ -28,6 +31,39 @@ async fn what_is_set_is_there_also_after_reopening() {
     drop((store, kv));
     let store = place.open();
     assert_eq!(value(&store.kv("a", DURABLE).unwrap(), "k").await, None);
+}
+
+#[tokio::test]
+async fn a_key_is_found_after_reopening_however_many_there_are_and_however_it_was_written() {
+    let place = Place::new();
+    for count in [10, PRESENCE_KEYS + 10] {
+        let name = format!("of {count}");
+        let store = place.open();
+        let kv = store.kv(&name, RELAXED).unwrap();
+        for first in (0..count).step_by(500) {
+            let last = count.min(first + 500);
+            let entries = (first..last).map(|number| (format!("{number}"), vec![1])).collect();
+            kv.set_many(entries, None).await.unwrap();
+        }
+        store.commit(Joint::new().set(&kv, "joint", vec![2], None).unwrap()).await.unwrap();
+        kv.increment("sum", 3, None).await.unwrap();
+        assert!(matches!(kv.swap("swapped", None, vec![4], None).await, Ok(Swapped::Swapped(_))));
+        store.close().await.unwrap();
+
+        let store = place.open();
+        let kv = store.kv(&name, RELAXED).unwrap();
+        for (key, expected) in [
+            ("0".to_owned(), vec![1]),
+            (format!("{}", count - 1), vec![1]),
+            ("joint".to_owned(), vec![2]),
+            ("sum".to_owned(), b"3".to_vec()),
+            ("swapped".to_owned(), vec![4]),
+        ] {
+            assert_eq!(value(&kv, &key).await, Some(expected), "{key} of {count}");
+        }
+        assert_eq!(value(&kv, "never written").await, None);
+        store.close().await.unwrap();
+    }
 }
 
 #[tokio::test]
