@@ -40,22 +40,27 @@ pub(crate) fn encode(ledger: &Ledger) -> Vec<u8> {
     for count in [ledger.seconds.len(), ledger.quarters.len(), ledger.leases.len()] {
         value.extend((count as u16).to_le_bytes());
     }
-    // Each as one number, which is one store: this and the reading back are most of what an admission computes.
-    for second in &ledger.seconds {
+    value.resize(size, 0);
+    let rest = value.get_mut(HEAD_BYTES..).unwrap_or_default();
+    let (seconds, rest) = rest.split_at_mut(ledger.seconds.len() * SECOND_BYTES);
+    let (quarters, leases) = rest.split_at_mut(ledger.quarters.len() * QUARTER_BYTES);
+    // In records of a known size, each filled by one or two stores: this and the reading back are most of what an
+    // admission computes.
+    for (record, second) in seconds.as_chunks_mut::<SECOND_BYTES>().0.iter_mut().zip(&ledger.seconds) {
         let Second { index, requests, tokens } = *second;
-        let whole = u128::from(index) | u128::from(requests) << 32 | u128::from(tokens) << 64;
-        value.extend_from_slice(&whole.to_le_bytes());
+        *record = (u128::from(index) | u128::from(requests) << 32 | u128::from(tokens) << 64).to_le_bytes();
     }
-    for quarter in &ledger.quarters {
-        let whole = u64::from(quarter.index) | u64::from(quarter.requests) << 32;
-        value.extend_from_slice(&whole.to_le_bytes());
+    for (record, quarter) in quarters.as_chunks_mut::<QUARTER_BYTES>().0.iter_mut().zip(&ledger.quarters) {
+        *record = (u64::from(quarter.index) | u64::from(quarter.requests) << 32).to_le_bytes();
     }
-    for lease in &ledger.leases {
+    for (record, lease) in leases.as_chunks_mut::<LEASE_BYTES>().0.iter_mut().zip(&ledger.leases) {
         let charge = u128::from(lease.id) | u128::from(lease.tokens) << 64;
         let times = u64::from(lease.second) | u64::from(lease.expires) << 32;
-        value.extend_from_slice(&charge.to_le_bytes());
-        value.extend_from_slice(&times.to_le_bytes());
-        value.push(u8::from(lease.daily));
+        let (charge_bytes, rest) = record.split_at_mut(size_of::<u128>());
+        let (times_bytes, daily) = rest.split_at_mut(size_of::<u64>());
+        charge_bytes.copy_from_slice(&charge.to_le_bytes());
+        times_bytes.copy_from_slice(&times.to_le_bytes());
+        daily.copy_from_slice(&[u8::from(lease.daily)]);
     }
     value
 }

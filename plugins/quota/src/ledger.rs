@@ -163,8 +163,13 @@ impl Ledger {
 
     /// Goes on to a time and forgets what no window touches any more.
     fn advance(&mut self, now_ms: u64) {
+        let before = second_of(self.now_ms);
         self.now_ms = self.now_ms.max(now_ms);
         let second = second_of(self.now_ms);
+        if second == before {
+            // What this second's windows do not touch was forgotten when it began.
+            return;
+        }
         let quarter = second / QUARTER_SECONDS;
         let gone = self.seconds.partition_point(|bucket| bucket.index.saturating_add(SECONDS) <= second);
         self.seconds.drain(..gone);
