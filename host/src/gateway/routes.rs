@@ -32,16 +32,16 @@ async fn answer(inner: &Inner, request: Request<Body>) -> Response {
         (Some(Target::Model(model)), &Method::GET | &Method::HEAD) => {
             models::answer(inner, dialect, &head, Some(model), &id).await
         }
+        (Some(Target::Nothing) | None, _) => {
+            let message = format!("there is nothing at {}", bounded(head.uri.path(), 200));
+            dialect.api().refuse(&Problem::new(Class::Path, message), &id)
+        }
         (Some(target), method) => {
             let message = format!("{} is not allowed here", bounded(method.as_str(), 20));
             let mut response = dialect.api().refuse(&Problem::new(Class::Method, message), &id);
             let allowed = if matches!(target, Target::Forward(..)) { "POST" } else { "GET, HEAD" };
             response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
             response
-        }
-        (None, _) => {
-            let message = format!("there is nothing at {}", bounded(head.uri.path(), 200));
-            dialect.api().refuse(&Problem::new(Class::Path, message), &id)
         }
     };
     if let Ok(id) = HeaderValue::from_str(&id) {

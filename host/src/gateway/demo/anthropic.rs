@@ -17,7 +17,9 @@ pub(super) fn answer(target: Option<Target<'_>>, body: &[u8]) -> Response {
         Some(Target::Forward(endpoint, _)) => endpoint,
         Some(Target::Models) => return Json(models()).into_response(),
         Some(Target::Model(id)) => return Json(model(id)).into_response(),
-        None => return failure(StatusCode::NOT_FOUND, "not_found_error", "there is nothing here"),
+        Some(Target::Nothing) | None => {
+            return failure(StatusCode::NOT_FOUND, "not_found_error", "there is nothing here");
+        }
     };
     let request = match serde_json::from_slice::<Value>(body) {
         Ok(request) if request.get("model").is_some_and(Value::is_string) => request,

@@ -19,7 +19,7 @@ pub(super) fn answer(target: Option<Target<'_>>, query: Option<&str>, body: &[u8
         Some(Target::Forward(endpoint, id)) => (endpoint, id.unwrap_or_default()),
         Some(Target::Models) => return Json(json!({ "models": MODELS.map(model) })).into_response(),
         Some(Target::Model(id)) => return Json(model(id)).into_response(),
-        None => return StatusCode::NOT_FOUND.into_response(),
+        Some(Target::Nothing) | None => return StatusCode::NOT_FOUND.into_response(),
     };
     let request: Value = match serde_json::from_slice(body) {
         Ok(request) => request,

@@ -19,7 +19,7 @@ pub(super) fn answer(target: Option<Target<'_>>, body: &[u8]) -> Response {
             return Json(json!({ "object": "list", "data": MODELS.map(model) })).into_response();
         }
         Some(Target::Model(id)) => return Json(model(id)).into_response(),
-        None => return StatusCode::NOT_FOUND.into_response(),
+        Some(Target::Nothing) | None => return StatusCode::NOT_FOUND.into_response(),
     };
     let serve = match endpoint.path {
         "/v1/chat/completions" => chat,

@@ -9,7 +9,7 @@ mod usage;
 use std::borrow::Cow;
 
 use axum::response::Response;
-use http::{HeaderName, HeaderValue, StatusCode, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,9 @@ const MODELS: [&str; 2] = ["/v1beta/models", "/v1/models"];
 /// The header that carries a key, from clients and to upstreams.
 const KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
+/// The header that says which entries an answer is to have.
+const FIELD_MASK: HeaderName = HeaderName::from_static("x-goog-fieldmask");
+
 impl Api for Gemini {
     fn client_type(&self) -> &'static str {
         "gemini"
@@ -70,10 +73,10 @@ impl Api for Gemini {
         forwarded(path).or_else(|| {
             match MODELS.iter().find_map(|models| path.strip_prefix(models))? {
                 "" => Some(Target::Models),
+                "/" => None,
                 // What stands behind a colon is a method, and none that is served.
-                id => {
-                    id.strip_prefix('/').filter(|id| !id.is_empty() && !id.contains(':')).map(Target::Model)
-                }
+                id if id.contains(':') => id.starts_with('/').then_some(Target::Nothing),
+                id => id.strip_prefix('/').map(Target::Model),
             }
         })
     }
@@ -108,6 +111,11 @@ impl Api for Gemini {
 
     fn authorization(&self, key: &str) -> Option<(HeaderName, HeaderValue)> {
         Some((KEY, secret(key)?))
+    }
+
+    fn complete(&self, headers: &mut HeaderMap) {
+        // It would leave usage out of the answer.
+        headers.remove(FIELD_MASK);
     }
 
     fn tells_account(&self, name: &HeaderName) -> bool {

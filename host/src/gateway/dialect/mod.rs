@@ -85,6 +85,8 @@ pub(super) enum Target<'a> {
     Models,
     /// One model.
     Model(&'a str),
+    /// Nothing that is served, where another dialect might see a model.
+    Nothing,
 }
 
 /// Paths that are forwarded.
@@ -159,7 +161,7 @@ pub(super) trait Api: Sync {
     /// The header that carries an account's key; none if it cannot be carried.
     fn authorization(&self, key: &str) -> Option<(HeaderName, HeaderValue)>;
 
-    /// Adds the headers without which an upstream does not answer.
+    /// Sets what headers must hold, or must not, so that an upstream answers and usage can be read.
     fn complete(&self, _headers: &mut HeaderMap) {}
 
     /// Headers of an answer that tell about the account behind it, which the client must not see.

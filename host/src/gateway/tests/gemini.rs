@@ -61,12 +61,18 @@ async fn a_request_is_sent_as_it_came_but_for_the_key() {
             "/v1beta/models/llama3:8b:streamGenerateContent?alt=sse",
         ),
     ] {
-        let answer = post(&world, target).await;
+        let (about, not) = (("x-goog-api-client", "a-test"), ("x-goog-user-project", "my-project"));
+        let headers =
+            [("x-goog-api-key", world.key.as_str()), about, not, ("x-goog-fieldmask", "candidates")];
+        let answer = ask(&world, Method::POST, target, &headers).await;
         assert_eq!((answer.status, answer.body), (StatusCode::OK, Bytes::from(ANSWER)), "{target}");
         let seen = upstream.seen().pop().unwrap();
         assert_eq!((seen.path.as_str(), &seen.body[..]), (sent, BODY.as_bytes()));
         assert_eq!(seen.headers["x-goog-api-key"], "account-secret");
-        assert_eq!(seen.headers.get("authorization"), None);
+        assert_eq!(seen.headers["x-goog-api-client"], "a-test");
+        for gone in ["authorization", "x-goog-user-project", "x-goog-fieldmask"] {
+            assert_eq!(seen.headers.get(gone), None);
+        }
     }
     let events = world.events(5).await;
     let models: Vec<_> = events.iter().map(|event| event.model.as_str()).collect();
@@ -117,6 +123,7 @@ async fn what_is_not_served_is_refused_in_googles_shape_and_never_sent() {
     for (method, target, code, status) in [
         (Method::POST, "/v1beta/models/m:foo", 404, "NOT_FOUND"),
         (Method::POST, "/v1beta/models/m:", 404, "NOT_FOUND"),
+        (Method::POST, "/v1/models/m:predict", 404, "NOT_FOUND"),
         (Method::POST, "/v1beta/models/m%3AgenerateContent:foo", 404, "NOT_FOUND"),
         (Method::POST, "/v1beta/tunedModels/m:generateContent", 404, "NOT_FOUND"),
         (Method::GET, "/v1beta/files", 404, "NOT_FOUND"),

@@ -49,13 +49,13 @@ fn a_path_names_the_version_the_model_and_the_method() {
         let Some(Target::Forward(found, named)) = Gemini.target(path) else { panic!("{path}") };
         assert_eq!((found.path, named), (endpoint, Some(model)));
     }
+    for method in ["/v1beta/models/m:foo", "/v1beta/models/m:", "/v1/models/m:generatecontent"] {
+        assert!(matches!(Gemini.target(method), Some(Target::Nothing)), "{method}");
+    }
     assert!(matches!(Gemini.target("/v1beta/models"), Some(Target::Models)));
     assert!(matches!(Gemini.target("/v1/models/a/b"), Some(Target::Model("a/b"))));
     for nothing in [
         "/v1beta/models/",
-        "/v1beta/models/m:foo",
-        "/v1beta/models/m:",
-        "/v1/models/m:generatecontent",
         "/v1beta/modelsx",
         "/v1beta/tunedModels/m:generateContent",
         "/v2/models/m:generateContent",
