@@ -207,3 +207,8 @@ async fn usage_is_read_from_openais_streams() {
 async fn usage_is_read_from_anthropics_streams() {
     check(include_str!("streams/anthropic.toml")).await;
 }
+
+#[tokio::test]
+async fn usage_is_read_from_geminis_streams() {
+    check(include_str!("streams/gemini.toml")).await;
+}
