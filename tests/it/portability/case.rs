@@ -73,7 +73,7 @@ struct Raw {
 struct RawStep {
     /// Milliseconds since the start.
     at: u64,
-    /// `plugin.function`, or `kv.function` for one of a store itself
+    /// `plugin.function`, or `kv.function` or `sql.function` for one of a store itself
     call: String,
     #[serde(default)]
     with: Vec<Value>,
@@ -185,8 +185,9 @@ impl Case {
     }
 }
 
-/// What a step names in place of a plugin to call a function of a kv store itself; the store's name comes first.
+/// What a step names in place of a plugin to call a function of a store itself; the store's name comes first.
 pub const KV: &str = "kv";
+pub const SQL: &str = "sql";
 
 /// The plugins that the cases call, with the digests of their components as their stamps say.
 pub fn stamped(cases: &[Case]) -> BTreeMap<String, String> {
@@ -194,7 +195,7 @@ pub fn stamped(cases: &[Case]) -> BTreeMap<String, String> {
         .iter()
         .flat_map(|case| &case.steps)
         .map(|step| &step.plugin)
-        .filter(|plugin| *plugin != KV)
+        .filter(|plugin| *plugin != KV && *plugin != SQL)
         .collect();
     let digest = |plugin: &str| {
         let stamp = std::fs::read_to_string(shipped(plugin).with_extension("stamp")).unwrap();

@@ -1,10 +1,12 @@
-//! The functions of `wit/storage/kv.wit` as a case calls them, on Tollgate's own stores.
+//! The functions of `wit/storage/` as a case calls them, on Tollgate's own stores.
 
 use serde_json::{Value, json};
-use tollgate_store::{Entry, Kv, KvError, SetOptions, Swapped};
+use tollgate_store::{
+    Database, Entry, Kv, KvError, Outcome, SetOptions, SqlError, Statement, Swapped, Value as Cell,
+};
 
-/// One call of a function of a store.
-pub async fn call(kv: &Kv, function: &str, arguments: &[Value]) -> Value {
+/// One call of a function of a kv store.
+pub async fn call_kv(kv: &Kv, function: &str, arguments: &[Value]) -> Value {
     let answer = match (function, arguments) {
         ("get", [key]) => kv.get(text(key)).await.map(|entry| value(entry.as_ref())),
         ("get-many", [keys]) => {
@@ -48,6 +50,63 @@ pub async fn call(kv: &Kv, function: &str, arguments: &[Value]) -> Value {
         Err(KvError::Conflict) => json!({ "err": "conflict" }),
         Err(KvError::Invalid(text)) => json!({ "err": { "invalid": text } }),
         Err(KvError::Unavailable(text)) => json!({ "err": { "unavailable": text } }),
+    }
+}
+
+/// One call of a function of a database.
+pub async fn call_sql(database: &Database, function: &str, arguments: &[Value]) -> Value {
+    let answer = match (function, arguments) {
+        ("query", [one]) => database.query(statement(one)).await.map(outcome),
+        ("execute", [one]) => database.execute(statement(one)).await.map(outcome),
+        ("batch", [all]) => {
+            let outcomes = database.batch(all.as_array().unwrap().iter().map(statement).collect()).await;
+            outcomes.map(|outcomes| outcomes.into_iter().map(outcome).collect())
+        }
+        (function, _) => panic!("no such call: {function} with {} arguments", arguments.len()),
+    };
+    match answer {
+        Ok(value) => json!({ "ok": value }),
+        Err(SqlError::AccessDenied(_)) => json!({ "err": "access-denied" }),
+        Err(SqlError::TooLarge(text)) => json!({ "err": { "too-large": text } }),
+        Err(SqlError::Conflict) => json!({ "err": "conflict" }),
+        Err(SqlError::Invalid(text)) => json!({ "err": { "invalid": text } }),
+        Err(SqlError::Unavailable(text)) => json!({ "err": { "unavailable": text } }),
+    }
+}
+
+fn statement(value: &Value) -> Statement {
+    let params = value["params"].as_array().unwrap().iter().map(|param| {
+        let Some((kind, value)) = param.as_object().and_then(|param| param.iter().next()) else {
+            return Cell::Null;
+        };
+        match kind.as_str() {
+            "integer" => Cell::Integer(integer(value)),
+            "real" => Cell::Real(value.as_f64().unwrap()),
+            "text" => Cell::Text(text(value).to_owned()),
+            "blob" => Cell::Blob(decode(value)),
+            other => panic!("no kind of value: {other}"),
+        }
+    });
+    Statement::new(text(&value["sql"]), params.collect())
+}
+
+fn outcome(outcome: Outcome) -> Value {
+    let row = |row: Vec<Cell>| -> Value { row.into_iter().map(cell).collect() };
+    json!({
+        "columns": outcome.columns,
+        "rows": outcome.rows.into_iter().map(row).collect::<Value>(),
+        "rows-written": outcome.rows_written,
+        "last-insert-rowid": wide(outcome.last_insert_rowid),
+    })
+}
+
+fn cell(value: Cell) -> Value {
+    match value {
+        Cell::Null => json!("null"),
+        Cell::Integer(integer) => json!({ "integer": wide(integer) }),
+        Cell::Real(real) => json!({ "real": real }),
+        Cell::Text(text) => json!({ "text": text }),
+        Cell::Blob(bytes) => json!({ "blob": hex::encode(bytes) }),
     }
 }
 

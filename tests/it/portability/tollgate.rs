@@ -12,7 +12,7 @@ use tollgate::capability::Stores;
 use tollgate::plugin::{CallError, Engine, Generation, Identity, Manifest, SqlGrant};
 use tollgate_store::{Acknowledge, Database, Kv, KvOptions, Options, SetOptions, Statement, Store};
 
-use super::case::{Case, KV, Outcome, Step, Transcript, is_name, stamped};
+use super::case::{Case, KV, Outcome, SQL, Step, Transcript, is_name, stamped};
 use super::{stores, values};
 use crate::support::component::shipped;
 
@@ -141,7 +141,10 @@ async fn run_case(engine: &Engine, plugins: &BTreeMap<String, Plugin>, case: &Ca
         let arguments = step.arguments.iter().map(|value| hand_back(value, &opaque)).collect::<Vec<_>>();
         let call = async || match arguments.split_first() {
             Some((Value::String(store), arguments)) if step.plugin == KV => {
-                stores::call(&home.kv[store], &step.function, arguments).await
+                stores::call_kv(&home.kv[store], &step.function, arguments).await
+            }
+            Some((Value::String(store), arguments)) if step.plugin == SQL => {
+                stores::call_sql(&home.sql[store], &step.function, arguments).await
             }
             _ => call(&started[&step.plugin], step, &arguments).await,
         };

@@ -7,9 +7,3 @@ export class StorageError extends Error {
         this.payload = text === undefined ? { tag } : { tag, val: text };
     }
 }
-
-/** What was granted under a name, or the error that `open` gives. */
-export function granted(known, grants, name) {
-    if (grants && name in grants) return grants[name];
-    throw new StorageError(known.has(name) ? 'access-denied' : 'no-such-store');
-}

@@ -8,11 +8,18 @@ export function callHook(wit, component, { function: name, arguments: values }) 
     return answer(wit, result, () => component[id][name](...passed(wit, params, values)));
 }
 
-/** One call of a function of a store itself. `Store`: the class that components are given. */
-export function callStore(wit, Store, { function: name, arguments: [store, ...values] }) {
-    const { params, result } = wit.find('tollgate:storage', `[method]store.${name}`);
+/** What a step names in place of a plugin to call a function of a store itself, and the resource that has it. */
+const STORES = { kv: 'store', sql: 'database' };
+
+export function isStore(name) {
+    return name in STORES;
+}
+
+/** One call of a function of a store itself. `Resource`: the class that components are given. */
+export function callStore(wit, Resource, { plugin, function: name, arguments: [store, ...values] }) {
+    const { params, result } = wit.find('tollgate:storage', `[method]${STORES[plugin]}.${name}`);
     const [, ...own] = params;
-    return answer(wit, result, async () => (await Store.open(store))[camel(name)](...passed(wit, own, values)));
+    return answer(wit, result, async () => (await Resource.open(store))[camel(name)](...passed(wit, own, values)));
 }
 
 function passed(wit, params, values) {

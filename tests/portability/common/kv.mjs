@@ -4,7 +4,8 @@
 // `list(prefix, cursor, limit)`; where something atomic is to be had also `increment(key, delta, ttlMs)` and
 // `swap(key, expected, value, ttlMs)`.
 
-import { StorageError, granted } from './errors.mjs';
+import { StorageError } from './errors.mjs';
+import { granted } from './grants.mjs';
 
 const KEY_BYTES = 512;
 const VALUE_BYTES = 1 << 20;
@@ -87,11 +88,6 @@ export function kv(engines, grants) {
             }
         },
     };
-}
-
-/** A grant of every store there is. */
-export function everything(engines) {
-    return Object.fromEntries([...engines.keys()].map((name) => [name, 'read-write']));
 }
 
 /** Milliseconds since 1970 at which something ends; it is absent from that one on. */

@@ -2,7 +2,8 @@
 //
 // An engine has `query(statement)` and `batch(statements)`, which runs in one transaction.
 
-import { StorageError, granted } from './errors.mjs';
+import { StorageError } from './errors.mjs';
+import { granted } from './grants.mjs';
 
 const BATCH_STATEMENTS = 10_000;
 

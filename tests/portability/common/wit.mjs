@@ -50,6 +50,11 @@ export class Wit {
             case 'list':
                 if (body === 'u8') return fromHex(value);
                 return value.map((item) => this.toGuest(body, item));
+            case 'variant': {
+                const [[tag, payload]] = typeof value === 'string' ? [[value]] : Object.entries(value);
+                const { type } = body.cases.find(({ name }) => name === tag);
+                return type === null ? { tag } : { tag, val: this.toGuest(type, payload) };
+            }
             case 'tuple':
                 return body.types.map((type, at) => this.toGuest(type, value[at]));
             case 'record':

@@ -8,8 +8,9 @@ import { pathToFileURL } from 'node:url';
 
 import { drive } from '../common/cases.mjs';
 import { outcomeOf, prepareCase } from '../common/contents.mjs';
-import { callHook, callStore } from '../common/hook.mjs';
-import { everything, kv } from '../common/kv.mjs';
+import { everything } from '../common/grants.mjs';
+import { callHook, callStore, isStore } from '../common/hook.mjs';
+import { kv } from '../common/kv.mjs';
 import { sql } from '../common/sql.mjs';
 import { prepare } from '../common/transpile.mjs';
 import { Wit } from '../common/wit.mjs';
@@ -41,13 +42,16 @@ async function run(one) {
         kv: enginesFor('kv', () => new MapEngine(() => now)),
         sql: enginesFor('sql', () => new SqliteEngine(':memory:')),
     };
-    const { Store } = kv(engines.kv, everything(engines.kv));
+    const resources = {
+        kv: kv(engines.kv, everything(engines.kv)).Store,
+        sql: sql(engines.sql, everything(engines.sql)).Database,
+    };
     await prepareCase(one.before, engines);
     // An instance serves one call after another, as in Tollgate; calls at once have one each.
     const started = {};
     const answers = await drive(one.steps, async (step) => {
         now = step.now_ms;
-        if (step.plugin === 'kv') return callStore(wit, Store, step);
+        if (isStore(step.plugin)) return callStore(wit, resources[step.plugin], step);
         if (step.together) return callHook(wit, await components[step.plugin](engines), step);
         started[step.plugin] ??= await components[step.plugin](engines);
         return callHook(wit, started[step.plugin], step);

@@ -42,7 +42,7 @@ async function workerModules() {
     const body = `export default worker(${JSON.stringify(resolve)}, { ${components} });\n`;
     await writeFile(entry, `${imports.join('\n')}\n${body}`);
     const own = ['worker', 'stores', 'kv-d1', 'kv-namespace', 'sql'].map((name) => `workerd/${name}.mjs`);
-    const common = ['errors', 'hex', 'hook', 'kv', 'sql', 'wit'].map((name) => `common/${name}.mjs`);
+    const common = ['errors', 'grants', 'hex', 'hook', 'kv', 'sql', 'wit'].map((name) => `common/${name}.mjs`);
     const sources = [...own, ...common].map((name) => join(root, name));
     return [...[entry, ...sources].map((path) => ({ type: 'ESModule', path })), ...files];
 }

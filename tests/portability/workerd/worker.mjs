@@ -1,7 +1,8 @@
 // One call of a plugin, or of a store itself, for each request to the worker.
 
-import { callHook, callStore } from '../common/hook.mjs';
-import { everything, kv } from '../common/kv.mjs';
+import { everything } from '../common/grants.mjs';
+import { callHook, callStore, isStore } from '../common/hook.mjs';
+import { kv } from '../common/kv.mjs';
 import { sql } from '../common/sql.mjs';
 import { Wit } from '../common/wit.mjs';
 import { stores } from './stores.mjs';
@@ -12,12 +13,15 @@ export function worker(resolve, components) {
     return {
         async fetch(request, env) {
             const step = await request.json();
-            if (step.plugin === 'kv') {
-                const { kv: engines } = stores(env, () => step.now_ms);
-                return Response.json(await callStore(wit, kv(engines, everything(engines)).Store, step));
+            const engines = stores(env, () => step.now_ms);
+            if (isStore(step.plugin)) {
+                const resources = {
+                    kv: kv(engines.kv, everything(engines.kv)).Store,
+                    sql: sql(engines.sql, everything(engines.sql)).Database,
+                };
+                return Response.json(await callStore(wit, resources[step.plugin], step));
             }
             const { instantiate, modules, grants } = components[step.plugin];
-            const engines = stores(env, () => step.now_ms);
             // A new instance for each request: one that requests share hangs when they overlap.
             const component = await instantiate((name) => modules[name], {
                 'tollgate:storage/kv': kv(engines.kv, grants.kv),
