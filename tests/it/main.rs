@@ -15,6 +15,7 @@ mod architecture;
 mod bad_input;
 mod cli;
 mod crash;
+mod dialects;
 mod drain;
 mod hostile;
 mod migration;

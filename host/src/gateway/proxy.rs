@@ -248,7 +248,7 @@ fn asked(endpoint: &Endpoint, client: &Admitted, read: Outline) -> Arc<admission
     Arc::new(admission::Request {
         id: client.id.clone(),
         now_ms: client.now_ms,
-        dialect: endpoint.dialect.name().to_owned(),
+        dialect: endpoint.dialect.api().client_type().to_owned(),
         endpoint: endpoint.path.to_owned(),
         model: read.model,
         estimated_tokens: read.estimated_tokens,

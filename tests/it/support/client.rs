@@ -56,6 +56,14 @@ impl Client {
         Answer::of(self.send(Method::POST, path, body.to_string().into()).await).await
     }
 
+    /// Posts JSON with the key in another header.
+    pub async fn post_with(&self, path: &str, header: &'static str, key: &str, body: &Value) -> Answer {
+        let mut request = self.request(Method::POST, path, body.to_string().into());
+        request.headers_mut().remove("authorization");
+        request.headers_mut().insert(header, key.parse().unwrap());
+        Answer::of(self.http.request(request).await.unwrap()).await
+    }
+
     /// A request without a body.
     pub async fn get(&self, path: &str) -> Answer {
         Answer::of(self.send(Method::GET, path, Bytes::new()).await).await

@@ -38,7 +38,7 @@ impl Dialect {
     /// Every dialect; where nothing tells which is meant, the first.
     pub const ALL: [Dialect; 3] = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini];
 
-    /// The name in configuration, metrics and policies.
+    /// The name in configuration and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Dialect::OpenAi => "openai",
@@ -129,7 +129,7 @@ pub(super) enum Uses {
 
 /// What the gateway must know of a dialect; the rest of it does not know which one it serves.
 pub(super) trait Api: Sync {
-    /// The client's type in the log.
+    /// The client's type in the log and for policies.
     fn client_type(&self) -> &'static str;
 
     /// The versions that paths begin with, and that an account's base URL may end in: `/v1`.

@@ -1,5 +1,7 @@
 //! OpenAI's dialect: paths, credentials, requests, errors and where usage stands.
 
+use std::borrow::Cow;
+
 use axum::response::Response;
 use http::{
     HeaderName, HeaderValue,
@@ -301,7 +303,7 @@ fn read_event(data: &[u8], seen: &mut Seen) {
 
 /// An event of any of the endpoints, or an error answer.
 #[derive(Deserialize)]
-struct Event {
+struct Event<'a> {
     #[serde(default)]
     choices: Vec<Choice>,
     /// Text of the responses endpoint; chat has its deltas inside the choices.
@@ -311,8 +313,8 @@ struct Event {
     response: Option<Inner>,
     error: Option<Failure>,
     /// The responses endpoint names its events.
-    #[serde(rename = "type")]
-    kind: Option<String>,
+    #[serde(rename = "type", borrow)]
+    kind: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
