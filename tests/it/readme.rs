@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tollgate::config::Config;
+use tollgate::plugin::Manifest;
 
 /// The address in the README; the test takes a free one instead, so that it meets no other server.
 const ADDRESS: &str = "127.0.0.1:8080";
@@ -78,4 +79,16 @@ fn the_configurations_in_the_readme_are_understood() {
     let default = Config::default();
     assert_eq!((shown.listen, shown.data), (default.listen, default.data));
     assert_eq!((shown.gateway, shown.storage), (default.gateway, default.storage));
+}
+
+#[test]
+fn the_limits_in_the_readme_are_the_defaults() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let shown = readme.split("```toml plugin.toml\n").nth(1).unwrap();
+    let shown = shown.split("```").next().unwrap();
+    let manifest = |limits: &str| Manifest::parse(&format!("name = \"a\"\n{limits}")).unwrap().limits;
+    assert_eq!(manifest(shown), manifest(""));
+    let keys = shown.lines().filter(|line| line.contains(" = ")).count();
+    assert_eq!(keys, 8, "a limit is missing");
 }

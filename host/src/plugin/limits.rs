@@ -1,8 +1,13 @@
 //! Every limit of the runtime, with its reason.
 //!
-//! The ones a manifest may set are defaults with a maximum; the others hold for every plugin.
+//! The ones a manifest may set are defaults with a maximum; the others hold for every plugin. What a plugin runs into is
+//! counted in `tollgate_plugin_limit_hits_total`. Keys, values, lists, statements and results of a store are bounded for
+//! everybody: [`kv`] and [`sql`].
 
 use std::time::Duration;
+
+pub use tollgate_store::limits as kv;
+pub use tollgate_store::sql::limits as sql;
 
 /// Bytes of a component. The largest policy we know, with regex and JSON, has 1 MiB; compiling is about 1 s a MiB.
 pub const COMPONENT_BYTES: usize = 16 << 20;
@@ -109,8 +114,8 @@ pub const POLICY_HOST_CALLS: u32 = 20_000;
 pub const HOST_BYTES: usize = MEMORY_BYTES_MAX;
 
 /// The same for `admit`, `settle` and `schedule`. The host's copying is not the guest's running time, so that the deadline
-/// does not bound it: this much takes about ten milliseconds. A full batch of quota's settlements moves 400 KiB.
-pub const POLICY_HOST_BYTES: usize = 16 << 20;
+/// does not bound it: this much takes some milliseconds. A full batch of quota's settlements moves 400 KiB.
+pub const POLICY_HOST_BYTES: usize = 8 << 20;
 
 /// How long one SQL call of a plugin may hold the one writer of its database, or a reader. A batch of 1,024 events takes 50
 /// ms; ingestion's deadline of 5 s must leave room for waiting behind another plugin's call.

@@ -121,7 +121,7 @@ async fn a_list_that_is_small_in_the_guest_and_huge_in_the_host_ends_at_the_byte
             (br_if $on (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 8))) (i32.const 16192))))";
     let call = "(call $get_many (call $store) (i32.const 8192) (i32.const 1000) (i32.const 800)) unreachable";
     let guest = Guest::new().kv("hostile").admit(&format!("{fill} {call}"));
-    ends(&guest, "call-bytes", "passes more than 16777216 bytes to the host at once").await;
+    ends(&guest, "call-bytes", "passes more than 8388608 bytes to the host at once").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
