@@ -8,9 +8,83 @@ use http::Method;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+
 use super::npm::{self, Scripts};
+use crate::support::component::contracts;
 use crate::support::server::ADMIN_TOKEN;
 use crate::support::{Server, Setup};
+
+/// Asks all of the base that leads out of the sandbox elsewhere; the letter of its error says what went wrong.
+const LOOKS_AROUND: &str = r#"(module
+    (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
+    (import "wasi:cli/stdout@0.2.0" "get-stdout" (func $stdout (result i32)))
+    (import "wasi:clocks/monotonic-clock@0.2.0" "now" (func $now (result i64)))
+    (import "wasi:filesystem/preopens@0.2.0" "get-directories" (func $directories (param i32)))
+    (import "wasi:io/streams@0.2.0" "[method]output-stream.blocking-write-and-flush"
+        (func $write (param i32 i32 i32 i32)))
+    (import "wasi:random/random@0.2.0" "get-random-bytes" (func $random (param i64 i32)))
+    (memory (export "memory") 1)
+    (global $top (mut i32) (i32.const 4096))
+    (data (i32.const 700) "written by hand\0a")
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+        (global.get $top)
+        (global.set $top (i32.and (i32.add (i32.add (global.get $top) (local.get 3)) (i32.const 7)) (i32.const -8))))
+    (func $failed (param $letter i32) (result i32)
+        (i32.store8 (i32.const 600) (local.get $letter))
+        (i32.store8 (i32.const 512) (i32.const 1))
+        (i32.store (i32.const 516) (i32.const 600))
+        (i32.store (i32.const 520) (i32.const 1))
+        (i32.const 512))
+    (func (export "tollgate:policy/lifecycle@0.1.0#init") (result i32)
+        (local $began i64)
+        (call $environment (i32.const 256))
+        (if (i32.load (i32.const 260)) (then (return (call $failed (i32.const 101)))))
+        (call $directories (i32.const 264))
+        (if (i32.load (i32.const 268)) (then (return (call $failed (i32.const 100)))))
+        (call $random (i64.const 16) (i32.const 272))
+        (if (i32.or
+                (i32.ne (i32.load (i32.const 276)) (i32.const 16))
+                (i64.eq (i64.load (i32.load (i32.const 272))) (i64.load offset=8 (i32.load (i32.const 272)))))
+            (then (return (call $failed (i32.const 114)))))
+        (local.set $began (call $now))
+        (loop $until_it_ticks (br_if $until_it_ticks (i64.le_u (call $now) (local.get $began))))
+        (call $write (call $stdout) (i32.const 700) (i32.const 16) (i32.const 280))
+        (if (i32.load8_u (i32.const 280)) (then (return (call $failed (i32.const 119)))))
+        (i32.store8 (i32.const 512) (i32.const 0))
+        (i32.const 512)))"#;
+
+/// Makes a component of a core module in text, which may import the base and has the hook `init`.
+fn assemble(module: &str) -> Vec<u8> {
+    let mut module = wat::parse_str(module).unwrap();
+    let mut resolve = contracts();
+    for package in ["io", "cli", "clocks", "filesystem", "random"] {
+        resolve.push_dir(npm::sources().join("guest/wit/deps").join(package)).unwrap();
+    }
+    let world = "package test:text; world text {
+        import wasi:cli/environment@0.2.0;
+        import wasi:cli/stdout@0.2.0;
+        import wasi:clocks/monotonic-clock@0.2.0;
+        import wasi:filesystem/preopens@0.2.0;
+        import wasi:random/random@0.2.0;
+        export tollgate:policy/lifecycle@0.1.0;
+    }";
+    let package = resolve.push_str("text.wit", world).unwrap();
+    let world = resolve.select_world(&[package], Some("text")).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_every_runtime_imports_is_there_and_leads_nowhere() {
+    let server = Setup::demo().config("[kv.visits]").start();
+    let component = server.home().join("text.wasm");
+    std::fs::write(&component, assemble(LOOKS_AROUND)).unwrap();
+    let pushed = push(&server, &component);
+    assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
+    let line = r#"a plugin wrote plugin="foreign" stream="stdout" line="written by hand""#;
+    assert!(server.log().contains(line), "no {line} in\n{}", server.log());
+}
 
 /// Makes a component of `tests/portability/guest/guest.js` for one of the worlds beside it.
 fn build(scripts: &Scripts, world: &str) -> PathBuf {
