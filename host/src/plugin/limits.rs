@@ -117,8 +117,8 @@ pub const HOST_BYTES: usize = MEMORY_BYTES_MAX;
 /// does not bound it: this much takes some milliseconds. A full batch of quota's settlements moves 400 KiB.
 pub const POLICY_HOST_BYTES: usize = 8 << 20;
 
-/// How long one SQL call of a plugin may hold the one writer of its database, or a reader. A batch of 1,024 events takes 50
-/// ms; ingestion's deadline of 5 s must leave room for waiting behind another plugin's call.
+/// How long one SQL call of a plugin may hold the one writer of its database, or a reader. A batch of 1,024 events took 50
+/// ms, a full one has four times as many; ingestion's deadline of 5 s must leave room for waiting behind another plugin's call.
 pub const SQL_TURN: Duration = Duration::from_secs(2);
 
 /// The same for `init`, which may build an index over many rows while an operator waits.
