@@ -10,7 +10,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Api, Dialect, Endpoint, Listing, Target, Uses, bearer, json, refusal, secret};
+use super::{Api, Dialect, Endpoint, Listing, Target, Uses, bearer, fixed_target, json, refusal, secret};
 use crate::gateway::{
     error::{Class, Problem},
     limits::DEFAULT_OUTPUT_TOKENS,
@@ -56,13 +56,7 @@ impl Api for Anthropic {
     }
 
     fn target<'a>(&self, path: &'a str) -> Option<Target<'a>> {
-        if let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.path == path) {
-            return Some(Target::Forward(endpoint, None));
-        }
-        match path.strip_prefix(MODELS)? {
-            "" => Some(Target::Models),
-            id => id.strip_prefix('/').filter(|id| !id.is_empty()).map(Target::Model),
-        }
+        fixed_target(&ENDPOINTS, MODELS, path)
     }
 
     fn is_meant(&self, head: &request::Parts) -> bool {

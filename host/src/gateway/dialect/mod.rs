@@ -217,6 +217,21 @@ pub(super) trait Api: Sync {
     fn model(&self, id: &str) -> Response;
 }
 
+/// What a path stands for where no path has a model in it but the models' own.
+fn fixed_target<'a>(
+    endpoints: &'static [Endpoint],
+    models: &'static str,
+    path: &'a str,
+) -> Option<Target<'a>> {
+    if let Some(endpoint) = endpoints.iter().find(|endpoint| endpoint.path == path) {
+        return Some(Target::Forward(endpoint, None));
+    }
+    match path.strip_prefix(models)? {
+        "" => Some(Target::Models),
+        id => id.strip_prefix('/').filter(|id| !id.is_empty()).map(Target::Model),
+    }
+}
+
 /// The token of an `authorization: Bearer` header.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     const SCHEME: &str = "bearer ";

@@ -14,7 +14,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{Api, Dialect, Endpoint, Listing, Target, Uses, bearer, json, refusal, secret};
+use super::{Api, Dialect, Endpoint, Listing, Target, Uses, bearer, fixed_target, json, refusal, secret};
 use crate::gateway::{
     error::{Class, Problem},
     limits::{BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS},
@@ -55,13 +55,7 @@ impl Api for OpenAi {
     }
 
     fn target<'a>(&self, path: &'a str) -> Option<Target<'a>> {
-        if let Some(endpoint) = ENDPOINTS.iter().find(|endpoint| endpoint.path == path) {
-            return Some(Target::Forward(endpoint, None));
-        }
-        match path.strip_prefix(MODELS)? {
-            "" => Some(Target::Models),
-            id => id.strip_prefix('/').filter(|id| !id.is_empty()).map(Target::Model),
-        }
+        fixed_target(&ENDPOINTS, MODELS, path)
     }
 
     fn is_meant(&self, _: &request::Parts) -> bool {
