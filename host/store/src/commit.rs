@@ -14,14 +14,16 @@ use tokio::sync::oneshot;
 
 use crate::{
     core::{Core, unavailable},
-    inbox::Group,
+    inbox::{Group, SnapshotAnswer},
     kv::{
         KvWrite,
         key::{AsKey, Key},
         record::{ROWS, Record},
+        snapshot::Rows,
         sweep::Sweeper,
     },
     names::Names,
+    overlay::Taken,
     queue::QueueBatch,
     sql::pages::{self, PageBatch},
 };
@@ -96,7 +98,7 @@ impl Future for Ack {
     }
 }
 
-fn gone() -> CommitError {
+pub(crate) fn gone() -> CommitError {
     CommitError::Unavailable("the committer has ended".to_owned())
 }
 
@@ -117,7 +119,8 @@ pub(crate) fn run(core: Arc<Core>) {
     end.result = loop {
         let group = core.inbox.next(sweeper.due());
         let last = group.last;
-        let result = commit_group(&core, &mut sweeper, &group);
+        let mut done = commit_group(&core, &mut sweeper, &group);
+        let result = done.as_ref().map(|_| ()).map_err(CommitError::clone);
         if let Err(error) = &result {
             // Before the answers: nothing may be acknowledged after this one.
             core.health.poison(error);
@@ -126,10 +129,38 @@ pub(crate) fn run(core: Arc<Core>) {
             // Whoever asked may be gone.
             let _ = message.answer.send(result.clone());
         }
-        if last || result.is_err() {
-            break result;
+        if !group.snapshots.is_empty() {
+            done = show(&core, &mut sweeper, done, group.snapshots);
+        }
+        if last || done.is_err() {
+            break done.map(|_| ());
         }
     };
+}
+
+/// What the disk shows after a commit: everything that was visible at this time (milliseconds since 1970), and no more;
+/// none after a joint commit, which became visible later than other writes that are not on disk.
+type Shown = Option<u64>;
+
+/// Gives snapshots of one instant to those who wait for one.
+fn show(
+    core: &Core,
+    sweeper: &mut Sweeper,
+    mut done: Result<Shown, CommitError>,
+    waiting: Vec<SnapshotAnswer>,
+) -> Result<Shown, CommitError> {
+    if let Ok(None) = done {
+        done = commit_group(core, sweeper, &Group::default()).inspect_err(|error| core.health.poison(error));
+    }
+    let snapshot = match &done {
+        Ok(Some(at_ms)) => Rows::begin(core, *at_ms),
+        Ok(None) => Err(gone()),
+        Err(error) => Err(error.clone()),
+    };
+    for answer in waiting {
+        let _ = answer.send(snapshot.clone());
+    }
+    done
 }
 
 /// Ends the store with the thread, even if it panics, so that nobody waits for it.
@@ -152,26 +183,26 @@ impl Drop for End<'_> {
 
 /// Everything that goes into one commit beside the messages.
 struct Collected {
-    rows: Vec<(Key, Record)>,
+    kv: Taken,
     queues: Vec<QueueBatch>,
     names: Vec<(u8, String, u32)>,
     expired: Vec<Vec<u8>>,
 }
 
-fn commit_group(core: &Core, sweeper: &mut Sweeper, group: &Group) -> Result<(), CommitError> {
+fn commit_group(core: &Core, sweeper: &mut Sweeper, group: &Group) -> Result<Shown, CommitError> {
     let started = Instant::now();
     let expired = sweeper.step(core)?;
     let mut collected = Collected {
-        rows: core.overlay.collect(),
+        kv: core.overlay.collect(|| core.now_ms()),
         queues: core.queues.collect(),
         // Last: rows of a name given meanwhile are not among the collected.
         names: core.names.collect(),
         expired,
     };
     if collected.is_empty() && group.messages.iter().all(|message| message.changes.is_empty()) {
-        return Ok(());
+        return Ok(Some(collected.kv.at_ms));
     }
-    collected.rows.sort_unstable_by(|(left, _), (right, _)| left.bytes().cmp(right.bytes()));
+    collected.kv.rows.sort_unstable_by(|(left, _), (right, _)| left.bytes().cmp(right.bytes()));
     let joint: Vec<(&KvWrite, u64)> = group
         .messages
         .iter()
@@ -182,16 +213,15 @@ fn commit_group(core: &Core, sweeper: &mut Sweeper, group: &Group) -> Result<(),
         .collect();
     let visible = (!joint.is_empty()).then(|| core.visible.write());
     write(core, group, &collected, &joint).map_err(unavailable)?;
-    count(core, group, started, collected.rows.len() + joint.len() + collected.expired.len());
-    for (write, version) in &joint {
-        core.overlay.publish(write, *version, || core.next_version());
-    }
+    count(core, group, started, collected.kv.rows.len() + joint.len() + collected.expired.len());
+    core.overlay.publish(&joint, || core.next_version());
     drop(visible);
-    core.overlay.committed(collected.rows);
+    let collected_keys = collected.kv.rows.iter().map(|(key, _)| key);
+    core.overlay.committed(collected_keys.chain(joint.iter().map(|(write, _)| &write.key)));
     if core.queues.committed(collected.queues) {
         core.inbox.touch();
     }
-    Ok(())
+    Ok(joint.is_empty().then_some(collected.kv.at_ms))
 }
 
 fn write(
@@ -210,7 +240,7 @@ fn write(
     if !collected.names.is_empty() {
         Names::write(&transaction, &collected.names)?;
     }
-    write_kv(core, &transaction, collected, joint)?;
+    write_kv(&transaction, collected, joint)?;
     for batch in &collected.queues {
         batch.write(&transaction)?;
     }
@@ -224,7 +254,6 @@ fn write(
 }
 
 fn write_kv(
-    core: &Core,
     transaction: &WriteTransaction,
     collected: &Collected,
     joint: &[(&KvWrite, u64)],
@@ -233,10 +262,11 @@ fn write_kv(
     for key in &collected.expired {
         table.remove(key.as_slice())?;
     }
-    let now_ms = core.now_ms();
+    // Not a later time: a snapshot of this commit shows what was there then.
+    let at_ms = collected.kv.at_ms;
     let mut row = Vec::new();
     let mut put = |key: &Key, record: &Record| -> Result<(), redb::Error> {
-        if record.is_gone(now_ms) {
+        if record.is_gone(at_ms) {
             table.remove(key.bytes())?;
         } else {
             record.encode(&mut row);
@@ -244,7 +274,7 @@ fn write_kv(
         }
         Ok(())
     };
-    for (key, record) in &collected.rows {
+    for (key, record) in &collected.kv.rows {
         put(key, record)?;
     }
     // After the overlay's: the overlay publishes them in this order too.
@@ -268,6 +298,6 @@ fn count(core: &Core, group: &Group, started: Instant, kv_writes: usize) {
 
 impl Collected {
     fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.queues.is_empty() && self.names.is_empty() && self.expired.is_empty()
+        self.kv.rows.is_empty() && self.queues.is_empty() && self.names.is_empty() && self.expired.is_empty()
     }
 }

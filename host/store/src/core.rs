@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use redb::{Database, ReadTransaction, ReadableDatabase};
 
 use crate::{
-    Clock, Stats,
+    Acknowledge, Clock, Stats,
     commit::{Ack, Change, CommitError},
     health::Health,
     inbox::Inbox,
@@ -53,6 +53,25 @@ impl Core {
         self.inbox.submit(changes)
     }
 
+    /// Waits until the overlay takes more.
+    pub(crate) async fn room(&self) -> Result<(), CommitError> {
+        while self.overlay.is_full() {
+            self.submit(Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the disk with what was written to the overlay, if so asked.
+    pub(crate) async fn acknowledge(&self, when: Acknowledge) -> Result<(), CommitError> {
+        match when {
+            Acknowledge::Durable => self.submit(Vec::new()).await,
+            Acknowledge::Relaxed => {
+                self.inbox.touch();
+                Ok(())
+            }
+        }
+    }
+
     /// A snapshot of everything durable. For blocking threads: it waits while a joint commit is being published.
     pub(crate) fn begin_read(&self) -> Result<ReadTransaction, CommitError> {
         let _visible = self.visible.read();
@@ -60,6 +79,11 @@ impl Core {
             Some(database) => database.begin_read().map_err(unavailable),
             None => Err(self.health.reason()),
         }
+    }
+
+    /// Refuses once the committer has ended: what a snapshot would still read is no longer kept.
+    pub(crate) fn check_readable(&self) -> Result<(), CommitError> {
+        if self.database.read().is_some() { Ok(()) } else { Err(self.health.reason()) }
     }
 
     /// The next version: unique over all restarts of this store.

@@ -10,11 +10,13 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::{
-    commit::{Ack, Change, CommitError},
+    commit::{Ack, Change, CommitError, gone},
+    kv::snapshot::Rows,
     limits::{GROUP_BYTES, INBOX_BYTES, MESSAGE_BYTES, MESSAGE_OVERHEAD, RELAXED_FLUSH_AFTER},
 };
 
 type Answer = oneshot::Sender<Result<(), CommitError>>;
+pub(crate) type SnapshotAnswer = oneshot::Sender<Result<Rows, CommitError>>;
 
 /// Messages, and the news that relaxed writes wait.
 #[derive(Debug, Default)]
@@ -29,6 +31,7 @@ pub(crate) struct Inbox {
 #[derive(Debug, Default)]
 struct State {
     messages: VecDeque<Message>,
+    snapshots: Vec<SnapshotAnswer>,
     bytes: usize,
     relaxed_since: Option<Instant>,
     stop: bool,
@@ -49,6 +52,8 @@ pub(crate) struct Message {
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     pub(crate) messages: Vec<Message>,
+    /// Who waits for a snapshot of what it made visible.
+    pub(crate) snapshots: Vec<SnapshotAnswer>,
     /// When the oldest write in it was made.
     pub(crate) since: Option<Instant>,
     /// Whether nothing comes after it.
@@ -80,6 +85,22 @@ impl Inbox {
         Ack::waiting(receiver)
     }
 
+    /// Asks for a snapshot of everything written before.
+    pub(crate) async fn snapshot(&self) -> Result<Rows, CommitError> {
+        let receiver = {
+            let mut state = self.state.lock();
+            if let Some(refusal) = state.refusal(MESSAGE_OVERHEAD) {
+                return Err(refusal);
+            }
+            let (answer, receiver) = oneshot::channel();
+            state.bytes += MESSAGE_OVERHEAD;
+            state.snapshots.push(answer);
+            receiver
+        };
+        self.wake.notify_one();
+        receiver.await.unwrap_or_else(|_| Err(gone()))
+    }
+
     /// Says that something written in memory waits to be collected.
     pub(crate) fn touch(&self) {
         if !self.relaxed.load(Ordering::SeqCst) && !self.relaxed.swap(true, Ordering::SeqCst) {
@@ -105,7 +126,7 @@ impl Inbox {
     /// For the committer: waits for something to do, at most until `idle_until`.
     pub(crate) fn next(&self, idle_until: Instant) -> Group {
         let mut state = self.state.lock();
-        while state.messages.is_empty() && !state.stop {
+        while state.messages.is_empty() && state.snapshots.is_empty() && !state.stop {
             let until = state.relaxed_since.map_or(idle_until, |since| since + RELAXED_FLUSH_AFTER);
             if self.wake.wait_until(&mut state, until.min(idle_until)).timed_out() {
                 break;
@@ -125,7 +146,11 @@ impl Inbox {
         state.bytes = 0;
         let messages = std::mem::take(&mut state.messages);
         let stopped = std::mem::take(&mut state.stopped);
+        let snapshots = std::mem::take(&mut state.snapshots);
         drop(state);
+        for answer in snapshots {
+            let _ = answer.send(Err(refusal.clone()));
+        }
         for message in messages {
             // Nobody may be waiting any more.
             let _ = message.answer.send(Err(refusal.clone()));
@@ -164,6 +189,8 @@ impl State {
             group.since = Some(group.since.map_or(message.since, |since| since.min(message.since)));
             group.messages.extend(self.messages.pop_front());
         }
+        group.snapshots = std::mem::take(&mut self.snapshots);
+        bytes += group.snapshots.len() * MESSAGE_OVERHEAD;
         self.bytes = self.bytes.saturating_sub(bytes);
         group.last = self.stop && self.messages.is_empty();
         group

@@ -20,7 +20,10 @@ mod store;
 
 pub use commit::CommitError;
 pub use joint::Joint;
-pub use kv::{Acknowledge, Entry, Kv, KvError, KvOptions, Page, SetOptions, Swapped};
+pub use kv::{
+    Acknowledge, Batch, Entries, Entry, Kv, KvError, KvOptions, Page, SetOptions, Snapshot, Swapped,
+    Transaction,
+};
 pub use queue::{Queue, QueueError};
 pub use sql::{Access, Database, Outcome, SqlError, Statement, TableGrant, Value};
 pub use stats::Stats;

@@ -70,6 +70,23 @@ pub const SWEEP_SOON: Duration = Duration::from_millis(100);
 /// Rows one call of `list_keys` looks at before it returns a short page: bounds the time spent on expired rows.
 pub const LIST_SCAN_ROWS: usize = 100_000;
 
+/// Keys that a transaction reads, and keys that it or a batch writes: all of them are locked together for a moment, and
+/// with each further read all others are looked at again.
+pub const TRANSACTION_ITEMS: usize = 1_000;
+
+/// Bytes that a transaction reads and keeps, and bytes that it or a batch writes; as for one message to the committer.
+pub const TRANSACTION_BYTES: usize = MESSAGE_BYTES;
+
+/// How often a transaction looks at what it read before it gives way. Another look is needed each time a commit ends
+/// during the look before and memory has let go of a value it needs.
+pub const TRANSACTION_CHECKS: usize = 16;
+
+/// Rows that one step through a snapshot looks at: a few milliseconds of a blocking thread.
+pub const SNAPSHOT_STEP_ROWS: usize = 10_000;
+
+/// Bytes of entries at which a step through a snapshot ends; the last value comes on top.
+pub const SNAPSHOT_STEP_BYTES: usize = 1 << 20;
+
 /// Bytes of one event in a queue: an event is a record of a request, not its body.
 pub const EVENT_BYTES: usize = 1 << 20;
 

@@ -4,6 +4,9 @@
 //! breath, under the lock of its shard, it becomes a clean value. While an entry stands here the cache may hold an
 //! older value of the key, which nobody sees. A value read from disk becomes a clean value only if no entry left the
 //! shard since before it was read: else it may be older than what left.
+//!
+//! A commit takes what stands here at one instant, with all shards locked; what a transaction or a joint commit writes
+//! appears at one instant too. So no commit has a part of it, and no snapshot shows one.
 
 use std::{
     collections::HashMap,
@@ -41,22 +44,24 @@ pub(crate) struct Overlay {
     health: Arc<Health>,
 }
 
+type Entries = HashMap<Key, Record, CarriedHash>;
+
 #[derive(Debug, Default)]
 struct Shard {
-    slots: HashMap<Key, Slot, CarriedHash>,
-    /// Keys of the slots that no commit has collected since they were written.
-    dirty: Vec<Key>,
+    /// Written since the last commit collected.
+    open: Entries,
+    /// On the way to the disk: empty unless a commit is under way. An entry in `open` counts more.
+    sealed: Entries,
     /// How often an entry has left.
     removed: u64,
 }
 
-#[derive(Debug)]
-struct Slot {
-    record: Record,
-    dirty: bool,
+/// Shards that are locked together.
+struct Held<'a> {
+    shards: Vec<Option<MutexGuard<'a, Shard>>>,
 }
 
-/// A record read from disk, with what is needed to know later whether it is still the truth.
+/// A record, with what is needed to know later whether it is still the truth.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) record: Record,
@@ -71,6 +76,33 @@ pub(crate) enum Step<T> {
     Load,
 }
 
+/// What a transaction has read.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) loaded: Loaded,
+    /// Whether the key was there: its record may have been expired.
+    pub(crate) there: bool,
+}
+
+/// What came of a transaction in memory.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Checked {
+    /// Everything was as it was read, and is written.
+    Done,
+    /// Something was not.
+    Changed,
+    /// Memory does not know these keys any more: load them and come again.
+    Load(Vec<Key>),
+}
+
+/// Everything that a commit takes from here.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) rows: Vec<(Key, Record)>,
+    /// When it was taken, in milliseconds since 1970: at this time exactly this was visible.
+    pub(crate) at_ms: u64,
+}
+
 impl Overlay {
     pub(crate) fn new(clean_bytes: u64, health: Arc<Health>) -> Self {
         let clean = Cache::builder()
@@ -82,11 +114,15 @@ impl Overlay {
     }
 
     /// What memory knows about a key.
-    pub(crate) fn peek(&self, key: &dyn AsKey) -> Option<Record> {
-        if let Some(slot) = self.shard(key)?.slots.get(key) {
-            return Some(slot.record.clone());
-        }
-        self.clean.get(key)
+    pub(crate) fn peek(&self, key: &dyn AsKey) -> Option<Loaded> {
+        let removed = {
+            let shard = self.shard(key)?;
+            if let Some(record) = shard.get(key) {
+                return Some(Loaded { record: record.clone(), removed: shard.removed });
+            }
+            shard.removed
+        };
+        Some(Loaded { record: self.clean.get(key)?, removed })
     }
 
     /// Writes a key, whatever stands there.
@@ -107,19 +143,42 @@ impl Overlay {
     ) -> Result<Step<T>, E> {
         let Some(mut shard) = self.shard(key) else { return Ok(Step::Load) };
         self.health.check()?;
-        let present = match shard.slots.get(key) {
-            Some(slot) => Some(slot.record.clone()),
-            None => match loaded {
-                Some(loaded) if loaded.removed == shard.removed => Some(loaded.record.clone()),
-                _ => self.clean.get(key),
-            },
-        };
-        let Some(present) = present else { return Ok(Step::Load) };
+        let Some(present) = self.present(&shard, key, loaded) else { return Ok(Step::Load) };
         let (write, result) = decide(&present)?;
         if let Some(record) = write {
             self.write(&mut shard, key, record);
         }
         Ok(Step::Done(result))
+    }
+
+    /// Makes all writes at one instant, if everything that was read is then as it was read.
+    pub(crate) fn transact(
+        &self,
+        reads: &HashMap<Key, Read>,
+        writes: &[KvWrite],
+        now_ms: impl FnOnce() -> u64,
+        next_version: impl Fn() -> u64,
+    ) -> Result<Checked, CommitError> {
+        let mut held = self.lock(reads.keys().chain(writes.iter().map(|write| &write.key)).map(place));
+        self.health.check()?;
+        let now_ms = now_ms();
+        let mut unknown = Vec::new();
+        for (key, read) in reads {
+            let Some(shard) = held.shard(key) else { continue };
+            match self.present(shard, key, Some(&read.loaded)) {
+                Some(present) if read.still(&present, now_ms) => {}
+                Some(_) => return Ok(Checked::Changed),
+                None => unknown.push(key.clone()),
+            }
+        }
+        if !unknown.is_empty() {
+            return Ok(Checked::Load(unknown));
+        }
+        for write in writes {
+            let Some(shard) = held.shard(&write.key) else { continue };
+            self.write(shard, &write.key, write.record(next_version()));
+        }
+        Ok(Checked::Done)
     }
 
     /// Keys written while this is held go into the same commit.
@@ -135,7 +194,7 @@ impl Overlay {
     /// Offers what was read from disk to the cache.
     pub(crate) fn offer(&self, key: &Key, loaded: &Loaded) {
         let Some(shard) = self.shard(key) else { return };
-        if shard.removed == loaded.removed && !shard.slots.contains_key(key) {
+        if shard.removed == loaded.removed && shard.get(key).is_none() {
             self.clean.insert(key.clone(), loaded.record.clone());
         }
     }
@@ -160,93 +219,157 @@ impl Overlay {
         let mut found = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock();
+            let sealed = shard.sealed.iter().filter(|(key, _)| !shard.open.contains_key(*key));
             found.extend(
                 shard
-                    .slots
+                    .open
                     .iter()
+                    .chain(sealed)
                     .filter(|(key, _)| matches(key.bytes()))
-                    .map(|(key, slot)| (key.clone(), slot.record.clone())),
+                    .map(|(key, record)| (key.clone(), record.clone())),
             );
         }
         found
     }
 
-    /// For the committer: everything written since the last time.
-    pub(crate) fn collect(&self) -> Vec<(Key, Record)> {
-        let mut collected = Vec::new();
-        let _alone = self.gate.write();
+    /// For the committer: everything written since the last time. `committed` must have followed the last time.
+    pub(crate) fn collect(&self, now_ms: impl FnOnce() -> u64) -> Taken {
+        let at_ms = {
+            let _alone = self.gate.write();
+            let mut held = self.lock(0..SHARDS);
+            for shard in held.shards.iter_mut().flatten() {
+                let shard = &mut **shard;
+                std::mem::swap(&mut shard.open, &mut shard.sealed);
+            }
+            now_ms()
+        };
+        let mut rows = Vec::new();
         for shard in &self.shards {
-            let mut shard = shard.lock();
-            for key in std::mem::take(&mut shard.dirty) {
-                if let Some(slot) = shard.slots.get_mut(&key) {
-                    slot.dirty = false;
-                    collected.push((key, slot.record.clone()));
+            let shard = shard.lock();
+            rows.extend(shard.sealed.iter().map(|(key, record)| (key.clone(), record.clone())));
+        }
+        Taken { rows, at_ms }
+    }
+
+    /// For the committer: the writes of joint commits are on disk and become visible, later than whatever was written
+    /// to their keys before. Call it before `committed`, which takes their keys too.
+    pub(crate) fn publish(&self, joint: &[(&KvWrite, u64)], next_version: impl Fn() -> u64) {
+        let mut held = self.lock(joint.iter().map(|(write, _)| place(&write.key)));
+        for (write, version) in joint {
+            let Some(shard) = held.shard(&write.key) else { continue };
+            match shard.open.get(&write.key).map(|record| record.version) {
+                None => self.account(&write.key, write.record(*version), &mut shard.sealed),
+                Some(present) => {
+                    // Somebody wrote the key after this commit collected. The entry stays for the next commit, with the
+                    // joint value, and a version over the one that was seen.
+                    let version = if present < *version { *version } else { next_version() };
+                    self.write(shard, &write.key, write.record(version));
                 }
             }
         }
-        collected
     }
 
     /// For the committer: these are on disk.
-    pub(crate) fn committed(&self, written: Vec<(Key, Record)>) {
-        for (key, record) in written {
-            let Some(mut shard) = self.shard(&key) else { continue };
-            if shard.slots.get(&key).is_some_and(|slot| slot.record.version == record.version) {
-                self.turn_clean(&mut shard, key, record);
-            }
-        }
-    }
-
-    /// For the committer: a write of a joint commit is on disk and becomes visible, later than whatever was written
-    /// to the key before. Call it before `committed`.
-    pub(crate) fn publish(&self, write: &KvWrite, version: u64, next_version: impl FnOnce() -> u64) {
-        let Some(mut shard) = self.shard(&write.key) else { return };
-        let record = write.record(version);
-        match shard.slots.get(&write.key).map(|slot| (slot.dirty, slot.record.version)) {
-            None | Some((false, _)) => self.turn_clean(&mut shard, write.key.clone(), record),
-            Some((true, present)) => {
-                // Somebody wrote the key after this commit collected. The entry stays for the next commit, with the
-                // joint value, and a version over the one that was seen.
-                let version = if present < version { version } else { next_version() };
-                self.write(&mut shard, &write.key, write.record(version));
+    pub(crate) fn committed<'a>(&self, keys: impl Iterator<Item = &'a Key>) {
+        for key in keys {
+            let Some(mut shard) = self.shard(key) else { continue };
+            let Some((key, record)) = shard.sealed.remove_entry(key) else { continue };
+            self.bytes.fetch_sub(cost(&key, &record), Ordering::Relaxed);
+            if !shard.open.contains_key(&key) {
+                shard.removed += 1;
+                self.clean.insert(key, record);
             }
         }
     }
 
     fn shard(&self, key: &dyn AsKey) -> Option<MutexGuard<'_, Shard>> {
-        // Bits that neither the map's buckets nor its tags are made from.
-        let index = (key.hash() >> 40) as usize % SHARDS;
-        self.shards.get(index).map(Mutex::lock)
+        self.shards.get(place(key)).map(Mutex::lock)
+    }
+
+    /// Locks shards together. It never waits for one while it holds another: whoever has that one may be a thread that
+    /// seldom runs, and everybody would wait with it.
+    fn lock(&self, places: impl Iterator<Item = usize>) -> Held<'_> {
+        let mut wanted = [false; SHARDS];
+        for place in places {
+            if let Some(wanted) = wanted.get_mut(place) {
+                *wanted = true;
+            }
+        }
+        loop {
+            let mut shards = Vec::with_capacity(SHARDS);
+            let mut busy = None;
+            for (shard, wanted) in self.shards.iter().zip(wanted) {
+                let guard = if wanted { shard.try_lock() } else { None };
+                if wanted && guard.is_none() {
+                    busy = Some(shard);
+                    break;
+                }
+                shards.push(guard);
+            }
+            match busy {
+                None => return Held { shards },
+                Some(shard) => {
+                    drop(shards);
+                    drop(shard.lock());
+                }
+            }
+        }
+    }
+
+    /// The truth about a key, as far as memory knows it.
+    fn present(&self, shard: &Shard, key: &dyn AsKey, loaded: Option<&Loaded>) -> Option<Record> {
+        match (shard.get(key), loaded) {
+            (Some(record), _) => Some(record.clone()),
+            (None, Some(loaded)) if loaded.removed == shard.removed => Some(loaded.record.clone()),
+            (None, _) => self.clean.get(key),
+        }
     }
 
     fn write(&self, shard: &mut Shard, key: &dyn AsKey, record: Record) {
-        let added = cost(key, &record);
-        if let Some(slot) = shard.slots.get_mut(key) {
-            let freed = cost(key, &slot.record);
-            slot.record = record;
-            if !std::mem::replace(&mut slot.dirty, true)
-                && let Some((key, _)) = shard.slots.get_key_value(key)
-            {
-                shard.dirty.push(key.clone());
-            }
-            self.bytes.fetch_add(added, Ordering::Relaxed);
-            self.bytes.fetch_sub(freed, Ordering::Relaxed);
-        } else {
-            let key = key.to_key();
-            shard.dirty.push(key.clone());
-            shard.slots.insert(key, Slot { record, dirty: true });
-            self.bytes.fetch_add(added, Ordering::Relaxed);
-        }
+        self.account(key, record, &mut shard.open);
     }
 
-    /// The record is on disk and the truth: the key's entry leaves, and the record becomes a clean value.
-    fn turn_clean(&self, shard: &mut Shard, key: Key, record: Record) {
-        if let Some(slot) = shard.slots.remove(&key) {
-            self.bytes.fetch_sub(cost(&key, &slot.record), Ordering::Relaxed);
+    /// Puts an entry into a map, and its bytes into the count.
+    fn account(&self, key: &dyn AsKey, record: Record, entries: &mut Entries) {
+        self.bytes.fetch_add(cost(key, &record), Ordering::Relaxed);
+        if let Some(present) = entries.get_mut(key) {
+            self.bytes.fetch_sub(cost(key, present), Ordering::Relaxed);
+            *present = record;
+        } else {
+            entries.insert(key.to_key(), record);
         }
-        shard.removed += 1;
-        self.clean.insert(key, record);
     }
+}
+
+impl Shard {
+    fn get(&self, key: &dyn AsKey) -> Option<&Record> {
+        self.open.get(key).or_else(|| self.sealed.get(key))
+    }
+}
+
+impl Held<'_> {
+    /// The shard of a key, which is among those that were locked.
+    fn shard(&mut self, key: &dyn AsKey) -> Option<&mut Shard> {
+        self.shards.get_mut(place(key))?.as_deref_mut()
+    }
+}
+
+impl Read {
+    pub(crate) fn new(loaded: Loaded, now_ms: u64) -> Self {
+        let there = !loaded.record.is_gone(now_ms);
+        Self { loaded, there }
+    }
+
+    /// Whether a record shows what was read.
+    pub(crate) fn still(&self, present: &Record, now_ms: u64) -> bool {
+        let there = !present.is_gone(now_ms);
+        there == self.there && (!there || present.version == self.loaded.record.version)
+    }
+}
+
+/// The shard of a key, from bits that neither the maps' buckets nor their tags are made from.
+fn place(key: &(impl AsKey + ?Sized)) -> usize {
+    (key.hash() >> 40) as usize % SHARDS
 }
 
 fn cost(key: &dyn AsKey, record: &Record) -> usize {
@@ -254,112 +377,4 @@ fn cost(key: &dyn AsKey, record: &Record) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kv::key::Keys;
-
-    const CACHE: u64 = 1 << 20;
-
-    fn record(value: u8, version: u64) -> Record {
-        Record { value: Some([value].into()), version, expires_ms: 0 }
-    }
-
-    fn write_joint(key: &dyn AsKey, value: u8) -> KvWrite {
-        KvWrite { key: key.to_key(), value: Some([value].into()), expires_ms: 0 }
-    }
-
-    fn overlay(clean_bytes: u64) -> (Overlay, Key) {
-        let key = Keys::default().key(1, "k").unwrap().to_key();
-        (Overlay::new(clean_bytes, Arc::default()), key)
-    }
-
-    fn shown(overlay: &Overlay, key: &Key) -> Option<(u8, u64)> {
-        let record = overlay.peek(key)?;
-        Some((record.value.map_or(0, |value| value[0]), record.version))
-    }
-
-    fn commit(overlay: &Overlay) -> usize {
-        let collected = overlay.collect();
-        let rows = collected.len();
-        overlay.committed(collected);
-        rows
-    }
-
-    #[test]
-    fn what_was_read_before_an_entry_left_is_neither_cached_nor_built_upon() {
-        for clean_bytes in [0, CACHE] {
-            let (overlay, key) = overlay(clean_bytes);
-            let old = Loaded { record: Record::ABSENT, removed: overlay.removed(&key) };
-            overlay.put(&key, || record(1, 1)).unwrap();
-            overlay.offer(&key, &old);
-            assert_eq!(shown(&overlay, &key), Some((1, 1)));
-            commit(&overlay);
-            overlay.offer(&key, &old);
-            assert_eq!(shown(&overlay, &key), (clean_bytes > 0).then_some((1, 1)));
-            overlay.clean.invalidate(&key);
-            overlay.offer(&key, &old);
-            assert_eq!(shown(&overlay, &key), None);
-            let step = overlay.update(&key, Some(&old), |_| Ok::<_, CommitError>((None, ())));
-            assert!(matches!(step, Ok(Step::Load)));
-        }
-    }
-
-    #[test]
-    fn what_is_read_while_nothing_leaves_is_cached_and_built_upon() {
-        let (overlay, key) = overlay(CACHE);
-        let loaded = Loaded { record: record(1, 1), removed: overlay.removed(&key) };
-        let step =
-            overlay.update(&key, Some(&loaded), |present| Ok::<_, CommitError>((None, present.version)));
-        assert!(matches!(step, Ok(Step::Done(1))));
-        assert_eq!(shown(&overlay, &key), None);
-        overlay.offer(&key, &loaded);
-        assert_eq!(shown(&overlay, &key), Some((1, 1)));
-    }
-
-    #[test]
-    fn an_entry_written_during_a_commit_stays_for_the_next() {
-        let (overlay, key) = overlay(0);
-        overlay.put(&key, || record(1, 1)).unwrap();
-        let collected = overlay.collect();
-        overlay.put(&key, || record(2, 2)).unwrap();
-        overlay.committed(collected);
-        assert_eq!(shown(&overlay, &key), Some((2, 2)));
-        assert_eq!(commit(&overlay), 1);
-        assert_eq!((shown(&overlay, &key), overlay.bytes()), (None, 0));
-        assert_eq!(commit(&overlay), 0);
-    }
-
-    #[test]
-    fn a_joint_write_replaces_what_the_same_commit_wrote() {
-        let (overlay, key) = overlay(CACHE);
-        overlay.put(&key, || record(1, 1)).unwrap();
-        let collected = overlay.collect();
-        overlay.publish(&write_joint(&key, 9), 2, || unreachable!());
-        overlay.committed(collected);
-        assert_eq!(shown(&overlay, &key), Some((9, 2)));
-        assert_eq!((commit(&overlay), overlay.bytes()), (0, 0));
-    }
-
-    #[test]
-    fn a_joint_write_replaces_what_was_written_during_its_commit_with_a_newer_version() {
-        for (during, expected) in [(5, 6), (1, 2)] {
-            let (overlay, key) = overlay(0);
-            let collected = overlay.collect();
-            overlay.put(&key, || record(1, during)).unwrap();
-            overlay.publish(&write_joint(&key, 9), 2, || 6);
-            overlay.committed(collected);
-            assert_eq!(shown(&overlay, &key), Some((9, expected)));
-            assert_eq!(commit(&overlay), 1);
-        }
-    }
-
-    #[test]
-    fn nothing_is_taken_once_the_store_is_down() {
-        let (overlay, key) = overlay(CACHE);
-        overlay.health.close();
-        assert!(overlay.put(&key, || record(1, 1)).is_err());
-        let loaded = Loaded { record: Record::ABSENT, removed: 0 };
-        assert!(overlay.update(&key, Some(&loaded), |_| Ok::<_, CommitError>((None, ()))).is_err());
-        assert_eq!(commit(&overlay), 0);
-    }
-}
+mod tests;

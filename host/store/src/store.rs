@@ -14,7 +14,7 @@ use redb::{Durability, ReadableTable, TableDefinition};
 use thiserror::Error;
 
 use crate::{
-    CommitError, Joint, Kv, KvError, KvOptions, Queue, QueueError, Stats,
+    Batch, CommitError, Joint, Kv, KvError, KvOptions, Queue, QueueError, Snapshot, Stats, Transaction,
     backend::Given,
     commit::{self, Change},
     core::{Core, EPOCH_SHIFT, Open},
@@ -126,6 +126,22 @@ impl Store {
     /// Opens a named queue, or creates it. Blocks for reading what is in it, the first time.
     pub fn queue(&self, name: &str, capacity_bytes: u64) -> Result<Queue, QueueError> {
         Queue::open(Arc::clone(&self.open), name, capacity_bytes)
+    }
+
+    /// Every kv store as it is at one instant from now on, for reading. Waits for the disk when something visible is not
+    /// on it yet.
+    pub async fn snapshot(&self) -> Result<Snapshot, CommitError> {
+        Ok(Snapshot::new(self.open.core.inbox.snapshot().await?, Arc::clone(&self.open)))
+    }
+
+    /// Begins to read and write kv stores as one step.
+    pub fn transaction(&self) -> Transaction {
+        Transaction::new(Arc::clone(&self.open))
+    }
+
+    /// An empty batch of writes to kv stores.
+    pub fn batch(&self) -> Batch {
+        Batch::new(Arc::clone(&self.open))
     }
 
     /// Makes all changes visible and durable together, or none.

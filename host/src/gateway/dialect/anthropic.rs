@@ -226,25 +226,7 @@ struct Source<'a> {
     #[serde(borrow)]
     data: Option<&'a RawValue>,
     #[serde(default)]
-    content: TextBytes<KeyInSource>,
-}
-
-/// The same within a source, where no other source holds text: each is read anew, so that sources within sources would
-/// take time that grows with the square of their depth, and then the stack.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct KeyInSource(PromptKey);
-
-impl TextKey for KeyInSource {
-    const NUMBER: u64 = PromptKey::NUMBER;
-
-    fn text_bytes<'de, A: MapAccess<'de>>(self, entries: &mut A) -> Result<u64, A::Error> {
-        match self.0 {
-            PromptKey::Text => Ok(entries.next_value::<TextBytes<KeyInSource>>()?.0),
-            PromptKey::Source => entries.next_value::<IgnoredAny>().map(|_| 0),
-            other => other.text_bytes(entries),
-        }
-    }
+    content: TextBytes<PromptKey>,
 }
 
 fn kind(class: Class) -> &'static str {

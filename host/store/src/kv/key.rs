@@ -12,7 +12,7 @@ use super::KvError;
 use crate::limits::KEY_BYTES;
 
 /// Bytes of the store's id before the key's own.
-pub(crate) const ID_BYTES: usize = size_of::<u32>();
+const ID_BYTES: usize = size_of::<u32>();
 
 /// Rows of nearly all keys fit; longer ones are put together on the heap.
 const INLINE_BYTES: usize = 128;
@@ -149,6 +149,11 @@ impl PartialEq for Key {
 }
 
 impl Eq for Key {}
+
+/// The key itself, from a row's key.
+pub(crate) fn text(row: &[u8]) -> String {
+    String::from_utf8_lossy(row.get(ID_BYTES..).unwrap_or_default()).into_owned()
+}
 
 /// Passes on the hash that a key carries.
 #[derive(Clone, Copy, Debug, Default)]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use super::{
     KvError, Page,
-    key::{AsKey, ID_BYTES},
+    key::{AsKey, text},
     record::{ROWS, Record},
 };
 use crate::{
@@ -127,8 +127,4 @@ impl Found {
         self.page.keys.push(text(key));
         true
     }
-}
-
-fn text(key: &[u8]) -> String {
-    String::from_utf8_lossy(key.get(ID_BYTES..).unwrap_or_default()).into_owned()
 }

@@ -1,17 +1,25 @@
 //! Key-value stores.
 
+mod batch;
 pub(crate) mod key;
 mod list;
 mod named;
 pub(crate) mod presence;
 pub(crate) mod record;
+pub(crate) mod snapshot;
 pub(crate) mod sweep;
+mod transaction;
 
 use std::sync::Arc;
 
 use thiserror::Error;
 
-pub use self::named::Kv;
+pub use self::{
+    batch::Batch,
+    named::Kv,
+    snapshot::{Entries, Snapshot},
+    transaction::Transaction,
+};
 use self::{
     key::{AsKey, Key},
     record::Record,
@@ -104,7 +112,7 @@ pub enum Swapped {
     Stale(Option<Entry>),
 }
 
-/// A write to a kv store inside of a joint commit.
+/// A write to a kv store that is made together with others.
 #[derive(Clone, Debug)]
 pub(crate) struct KvWrite {
     pub(crate) key: Key,

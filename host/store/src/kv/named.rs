@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Acknowledge, Entry, KvError, KvOptions, KvWrite, Page, SetOptions, Swapped,
+    Entry, KvError, KvOptions, KvWrite, Page, SetOptions, Swapped,
     key::{AsKey, Key, KeyBuffer},
     list,
     presence::Presence,
@@ -46,9 +46,10 @@ impl Kv {
             return Ok(None);
         }
         let record = match self.core.overlay.peek(&key) {
-            Some(record) => record,
-            None => self.load(key.to_key()).await?.record,
-        };
+            Some(loaded) => loaded,
+            None => self.load(key.to_key()).await?,
+        }
+        .record;
         Ok(self.entry(&record))
     }
 
@@ -65,7 +66,7 @@ impl Kv {
                 continue;
             }
             match (self.core.overlay.peek(&key), entries.get_mut(place)) {
-                (Some(record), Some(entry)) => {
+                (Some(Loaded { record, .. }), Some(entry)) => {
                     bytes += record.value_bytes();
                     *entry = self.entry(&record);
                 }
@@ -214,7 +215,7 @@ impl Kv {
         Ok(swapped)
     }
 
-    /// A write for a joint commit.
+    /// A write to be made together with others.
     pub(crate) fn write(
         &self,
         key: &str,
@@ -227,12 +228,37 @@ impl Kv {
         Ok(KvWrite { key, value, expires_ms: self.expires_ms(ttl_ms) })
     }
 
+    /// What is read of a key in a transaction.
+    pub(super) async fn read(&self, key: &KeyBuffer) -> Result<Loaded, KvError> {
+        match self.known_absent(key).or_else(|| self.core.overlay.peek(key)) {
+            Some(loaded) => Ok(loaded),
+            None => self.load(key.to_key()).await,
+        }
+    }
+
+    pub(super) fn options(&self) -> KvOptions {
+        self.options
+    }
+
+    /// The row's key for a prefix of keys.
+    pub(super) fn row(&self, prefix: &str) -> Vec<u8> {
+        [&self.store.to_be_bytes(), prefix.as_bytes()].concat()
+    }
+
+    /// Refuses stores of another file.
+    pub(super) fn check_file(&self, core: &Arc<Core>) -> Result<(), KvError> {
+        if self.belongs_to(core) {
+            return Ok(());
+        }
+        Err(KvError::Invalid("this kv store belongs to another file".to_owned()))
+    }
+
     /// Whether this is a store of that heart.
     pub(crate) fn belongs_to(&self, core: &Arc<Core>) -> bool {
         Arc::ptr_eq(&self.core, core)
     }
 
-    fn key(&self, key: &str) -> Result<KeyBuffer, KvError> {
+    pub(super) fn key(&self, key: &str) -> Result<KeyBuffer, KvError> {
         self.core.keys.key(self.store, key)
     }
 
@@ -253,21 +279,12 @@ impl Kv {
 
     /// Waits until the overlay takes more.
     async fn room(&self) -> Result<(), KvError> {
-        while self.core.overlay.is_full() {
-            self.core.submit(Vec::new()).await?;
-        }
-        Ok(())
+        Ok(self.core.room().await?)
     }
 
     /// Waits for the disk, if this store says so.
     async fn acknowledge(&self) -> Result<(), KvError> {
-        match self.options.acknowledge {
-            Acknowledge::Durable => Ok(self.core.submit(Vec::new()).await?),
-            Acknowledge::Relaxed => {
-                self.core.inbox.touch();
-                Ok(())
-            }
-        }
+        Ok(self.core.acknowledge(self.options.acknowledge).await?)
     }
 
     async fn update<T>(
@@ -325,7 +342,7 @@ impl Kv {
     }
 }
 
-fn load(core: &Core, keys: &[Key], mut bytes: usize) -> Result<Vec<Loaded>, CommitError> {
+pub(super) fn load(core: &Core, keys: &[Key], mut bytes: usize) -> Result<Vec<Loaded>, CommitError> {
     let removed: Vec<u64> = keys.iter().map(|key| core.overlay.removed(key)).collect();
     // After the counts were noted: what leaves the overlay from now on may not be in the snapshot.
     let transaction = core.begin_read()?;
@@ -353,7 +370,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(stopping)
 }
 
-fn damaged() -> CommitError {
+pub(super) fn damaged() -> CommitError {
     CommitError::Unavailable("a row of a kv store is damaged".to_owned())
 }
 

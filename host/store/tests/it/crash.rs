@@ -29,6 +29,7 @@ async fn child() {
     let (store, durable) = open_kv(&Path::new(&directory).join("store.redb"), "durable", DURABLE);
     let relaxed = store.kv("relaxed", RELAXED).unwrap();
     let queue = store.queue("queue", 64 << 20).unwrap();
+    let mut batch = store.batch();
     let mut turn = number(&durable, "turn").await as u64;
     loop {
         turn += 1;
@@ -39,6 +40,18 @@ async fn child() {
         }
         let many = GROUP.map(|key| (key.to_owned(), turn.to_string().into_bytes()));
         relaxed.set_many(many.to_vec(), None).await.unwrap();
+        for kv in [&relaxed, &durable] {
+            batch.set(kv, "batch", turn.to_string().into_bytes(), None).unwrap();
+        }
+        batch.write().await.unwrap();
+        let mut transaction = store.transaction();
+        for (kv, change) in [(&relaxed, 1), (&durable, -1)] {
+            let balance = transaction.get(kv, "balance").await.unwrap();
+            let balance =
+                balance.map_or(0, |bytes| std::str::from_utf8(&bytes).unwrap().parse::<i64>().unwrap());
+            transaction.set(kv, "balance", (balance + change).to_string().into_bytes(), None).unwrap();
+        }
+        transaction.commit().await.unwrap();
         let counted = number(&relaxed, "count").await;
         durable.set("turn", turn.to_string().into_bytes(), SetOptions::default()).await.unwrap();
         durable.set_many(many.to_vec(), None).await.unwrap();
@@ -95,6 +108,13 @@ async fn what_was_acknowledged_survives_kill_9() {
                 assert_eq!(value(kv, key).await, first, "{said:?}");
             }
         }
+        for kv in [&durable, &relaxed] {
+            assert!(number(kv, "batch").await as u64 >= said.durable, "{said:?}");
+        }
+        assert_eq!(value(&durable, "batch").await, value(&relaxed, "batch").await, "{said:?}");
+        let balance = number(&relaxed, "balance").await;
+        assert_eq!(number(&durable, "balance").await, -balance, "{said:?}");
+        assert!(balance as u64 >= said.durable, "{balance} {said:?}");
         // A durable write takes along every relaxed one before it, and of the later ones a first part.
         let count = number(&relaxed, "count").await;
         assert!(count as u64 >= said.relaxed, "{count} {said:?}");

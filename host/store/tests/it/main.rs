@@ -17,3 +17,5 @@ mod power;
 mod queue;
 mod races;
 mod support;
+mod transaction_model;
+mod transactions;

@@ -102,14 +102,24 @@ async fn what_was_acknowledged_survives_a_power_failure() {
         }
         let joint = Joint::new().set(&kv, "joint", vec![round], None).unwrap();
         store.commit(joint.set(&relaxed, "joint", vec![round], None).unwrap()).await.unwrap();
+        let mut transaction = store.transaction();
+        for kv in [&kv, &relaxed] {
+            assert_eq!(transaction.get(kv, "both").await.unwrap().map_or(0, |bytes| bytes[0]), round - 1);
+            transaction.set(kv, "both", vec![round; 3000], None).unwrap();
+        }
+        transaction.commit().await.unwrap();
         let sequence = queue.append(vec![round]).unwrap();
         assert!(sequence > last_sequence);
         last_sequence = sequence;
         queue.wait(sequence - 1).await;
         // Something is under way when the power fails.
         let late = tokio::spawn({
-            let kv = kv.clone();
-            async move { kv.set("late", vec![round; 100_000], SetOptions::default()).await }
+            let (kv, relaxed, mut batch) = (kv.clone(), relaxed.clone(), store.batch());
+            async move {
+                batch.set(&kv, "late", vec![round; 100_000], None)?;
+                batch.set(&relaxed, "late", vec![round; 100_000], None)?;
+                batch.write().await
+            }
         });
         for _ in 0..round % 7 {
             tokio::task::yield_now().await;
@@ -124,6 +134,10 @@ async fn what_was_acknowledged_survives_a_power_failure() {
         }
         assert_eq!(value(&kv, "joint").await, Some(vec![round]));
         assert_eq!(value(&relaxed, "joint").await, Some(vec![round]));
+        for kv in [&kv, &relaxed] {
+            assert_eq!(value(kv, "both").await, Some(vec![round; 3000]));
+        }
+        assert_eq!(value(&kv, "late").await, value(&relaxed, "late").await);
         assert_eq!(value(&relaxed, "k0").await, Some(vec![round; 300]));
         let events = store.queue("queue", 1 << 20).unwrap().read(0, 100, 1000).await.unwrap();
         assert_eq!((events.len(), events.last().unwrap().0), (usize::from(round), sequence));

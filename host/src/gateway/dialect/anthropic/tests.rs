@@ -107,18 +107,6 @@ fn the_estimate_is_a_third_of_the_text_and_the_answers_bound() {
     }
 }
 
-/// A hundred kilobytes of this once ended the server by its stack, and less kept a processor busy.
-#[test]
-fn sources_within_sources_neither_end_the_process_nor_take_long() {
-    let nested = |count: usize| {
-        let (open, close) = (r#"{"source":{"content":"#.repeat(count), "}}".repeat(count));
-        format!(r#"{{"model":"m","max_tokens":0,"messages":{open}"123456"{close}}}"#)
-    };
-    let tokens = |count| outline(nested(count).as_bytes(), None).unwrap().estimated_tokens;
-    assert_eq!((tokens(0), tokens(1)), (2, 2));
-    assert_eq!((tokens(2), tokens(400_000)), (0, 0));
-}
-
 #[test]
 fn counting_tokens_costs_none() {
     let read =
