@@ -48,7 +48,7 @@ impl Decoder {
             Decoder::Plain => take(Decoded::Plain(bytes)),
             Decoder::Unreadable => take(Decoded::Unreadable(bytes)),
             Decoder::Gzip(gzip) => {
-                for step in bytes.chunks(DECODE_BYTES) {
+                for (step, at) in bytes.chunks(DECODE_BYTES).zip((0..).step_by(DECODE_BYTES)) {
                     // Flushed, since the next bytes may be long in coming.
                     let decoded = gzip.write_all(step).and_then(|()| gzip.flush());
                     take(Decoded::Plain(gzip.get_ref()));
@@ -56,6 +56,8 @@ impl Decoder {
                     if let Err(error) = decoded {
                         tracing::warn!(%error, "an upstream's gzip is broken: its tokens are estimated");
                         *self = Decoder::Unreadable;
+                        // Upwards: some of this step may have been read.
+                        take(Decoded::Unreadable(bytes.get(at..).unwrap_or_default()));
                         return;
                     }
                 }
@@ -120,6 +122,19 @@ mod tests {
                 });
             }
         }
-        assert_eq!(unread, 3 * 13);
+        assert_eq!(unread, 4 * 13);
+    }
+
+    #[test]
+    fn what_comes_after_broken_gzip_counts_in_the_same_piece_too() {
+        let mut bytes = gzip(b"an event");
+        bytes.extend([b'x'; 10 * DECODE_BYTES]);
+        let (mut decoder, mut text, mut unread) = (decoder("gzip"), Vec::new(), 0);
+        decoder.feed(&bytes, |decoded| match decoded {
+            Decoded::Plain(plain) => text.extend_from_slice(plain),
+            Decoded::Unreadable(rest) => unread += rest.len(),
+        });
+        assert_eq!(text, b"an event");
+        assert!(unread >= 10 * DECODE_BYTES, "{unread}");
     }
 }

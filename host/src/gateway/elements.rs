@@ -6,7 +6,7 @@ use super::{limits::LINE_BYTES, lines::Piece};
 #[derive(Default)]
 pub(super) struct Elements {
     /// Open brackets; the array's own is one of them.
-    depth: u32,
+    depth: usize,
     in_string: bool,
     escaped: bool,
     begun: Vec<u8>,

@@ -37,27 +37,34 @@ impl Lines {
         while let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
             let (line, rest) = bytes.split_at(end);
             bytes = rest.get(1..).unwrap_or_default();
-            match self.long {
-                Long::Data => take(Piece::OfLong { part: line, is_first: false }),
-                Long::Other => {}
-                Long::No if self.begun.is_empty() => whole(line, &mut take),
-                Long::No => {
-                    self.begun.extend_from_slice(line);
-                    whole(&self.begun, &mut take);
-                }
+            if self.begun.is_empty() && self.long == Long::No && line.len() <= LINE_BYTES {
+                whole(line, &mut take);
+                continue;
+            }
+            self.go_on(line, &mut take);
+            if self.long == Long::No {
+                whole(&self.begun, &mut take);
             }
             self.begun.clear();
             self.long = Long::No;
         }
-        match self.long {
-            Long::Data => take(Piece::OfLong { part: bytes, is_first: false }),
-            Long::Other => {}
-            Long::No => {
-                self.begun.extend_from_slice(bytes);
-                if self.begun.len() > LINE_BYTES {
-                    self.overflow(&mut take);
-                }
+        self.go_on(bytes, &mut take);
+    }
+
+    /// Takes the next bytes of the present line. Its length alone makes it a long one, wherever it is split.
+    fn go_on(&mut self, mut bytes: &[u8], take: &mut impl FnMut(Piece<'_>)) {
+        if self.long == Long::No {
+            let room = LINE_BYTES.saturating_sub(self.begun.len());
+            let (kept, rest) = bytes.split_at(room.min(bytes.len()));
+            self.begun.extend_from_slice(kept);
+            if rest.is_empty() {
+                return;
             }
+            self.overflow(take);
+            bytes = rest;
+        }
+        if self.long == Long::Data {
+            take(Piece::OfLong { part: bytes, is_first: false });
         }
     }
 
@@ -106,5 +113,23 @@ mod tests {
         assert_eq!(whole, [(4, None)]);
         assert_eq!(long.iter().map(|(length, _)| length).sum::<usize>(), 3 * half.len());
         assert!(long.iter().enumerate().all(|(index, (_, first))| *first == Some(index == 0)));
+    }
+
+    #[test]
+    fn a_line_is_long_by_its_length_wherever_it_is_split() {
+        for (length, is_long) in [(LINE_BYTES, false), (LINE_BYTES + 1, true)] {
+            let line = format!("data:{}\n", "x".repeat(length - 5));
+            for piece in [line.len(), line.len() - 1, line.len() - 2, LINE_BYTES / 2] {
+                let (mut lines, mut bytes, mut in_parts) = (Lines::default(), 0, false);
+                for piece in line.as_bytes().chunks(piece) {
+                    lines.feed(piece, |piece| {
+                        let (Piece::Whole(data) | Piece::OfLong { part: data, .. }) = piece;
+                        bytes += data.len();
+                        in_parts |= matches!(piece, Piece::OfLong { .. });
+                    });
+                }
+                assert_eq!((bytes, in_parts), (length - 5, is_long), "{length} in pieces of {piece}");
+            }
+        }
     }
 }

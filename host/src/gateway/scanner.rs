@@ -6,7 +6,6 @@ use super::limits::ENTRY_BYTES;
 #[derive(Default)]
 pub(super) struct Scanner {
     is_deep: bool,
-    is_used: bool,
     /// Open brackets.
     depth: usize,
     /// The first and second of them.
@@ -39,11 +38,6 @@ impl Scanner {
     /// One that also finds the entries of objects in top-level entries.
     pub(super) fn deep() -> Scanner {
         Scanner { is_deep: true, ..Scanner::default() }
-    }
-
-    /// Whether nothing but blanks has come.
-    pub(super) fn is_unused(&self) -> bool {
-        !self.is_used
     }
 
     /// Gives `take` the name and the text of each entry that is among `names`.
@@ -90,7 +84,6 @@ impl Scanner {
     }
 
     fn open(&mut self, bracket: u8) {
-        self.is_used = true;
         self.keep(bracket);
         self.depth += 1;
         if let Some(level) = self.level() {
@@ -103,7 +96,6 @@ impl Scanner {
             self.name.clear();
         }
         self.in_string = true;
-        self.is_used = true;
         self.keep(b'"');
     }
 

@@ -73,7 +73,7 @@ impl UsageReader {
     /// Reads a plain answer.
     pub(super) fn json(dialect: Dialect, uses: Uses) -> UsageReader {
         let form = match uses {
-            Uses::Text => Form::Json { scanner: Scanner::default(), written: true },
+            Uses::Text => Form::Blank,
             Uses::Prompt => Form::Json { scanner: Scanner::default(), written: false },
             Uses::Nothing => Form::Free,
         };
@@ -138,6 +138,8 @@ enum Form {
         scanner: Scanner,
         written: bool,
     },
+    /// An answer of which nothing but blanks has come: its first character tells whether it is an array.
+    Blank,
     /// An answer that uses nothing and tells nothing.
     Free,
     /// An error answer, which uses nothing: its beginning, for the log.
@@ -145,12 +147,14 @@ enum Form {
 }
 
 impl Reader {
-    fn feed(&mut self, bytes: &[u8]) {
-        if let Form::Json { scanner, written: true } = &self.form
-            && scanner.is_unused()
-            && bytes.trim_ascii_start().starts_with(b"[")
-        {
-            self.form = Form::Elements(Elements::default(), Scanner::default());
+    fn feed(&mut self, mut bytes: &[u8]) {
+        if matches!(self.form, Form::Blank) {
+            bytes = bytes.trim_ascii_start();
+            self.form = match bytes.first() {
+                None => return,
+                Some(b'[') => Form::Elements(Elements::default(), Scanner::default()),
+                Some(_) => Form::Json { scanner: Scanner::default(), written: true },
+            };
         }
         let (api, seen) = (self.dialect.api(), &mut self.seen);
         match &mut self.form {
@@ -163,7 +167,7 @@ impl Reader {
                 seen.text_bytes += if *written { bytes.len() as u64 } else { 0 };
                 scanner.feed(api.entries(), bytes, |name, value| api.read_entry(name, value, seen));
             }
-            Form::Free => {}
+            Form::Blank | Form::Free => {}
             Form::Error(begun) => {
                 let room = ERROR_BYTES.saturating_sub(begun.len());
                 begun.extend(bytes.iter().take(room));
