@@ -48,6 +48,9 @@ pub(super) const CANDIDATES: usize = 16;
 /// Longest model name; longer ones are nobody's model, and the name ends up in counters and rows.
 pub(super) const MODEL_BYTES: usize = 256;
 
+/// Longest message about a request's body: what is wrong in it is repeated there, which may be all of it.
+pub(super) const PROBLEM_BYTES: usize = 512;
+
 /// Longest user agent and error message kept in the log.
 pub(super) const LOGGED_BYTES: usize = 512;
 

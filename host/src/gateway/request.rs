@@ -14,7 +14,7 @@ use serde::{
 
 use super::{
     error::{Class, Problem},
-    limits::{BYTES_PER_TOKEN, DISCARD_BYTES, DISCARD_TIMEOUT, ESTIMATE_MAX, MODEL_BYTES},
+    limits::{BYTES_PER_TOKEN, DISCARD_BYTES, DISCARD_TIMEOUT, ESTIMATE_MAX, MODEL_BYTES, PROBLEM_BYTES},
 };
 
 /// What admission and the log need to know of a request's body.
@@ -121,7 +121,10 @@ fn too_large(limit: usize) -> Problem {
 
 /// Reads the fields of a JSON body that a dialect names in `T`.
 pub(super) fn fields<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Problem> {
-    let invalid = |message: String| Problem::new(Class::Invalid, message);
+    let invalid = |mut message: String| {
+        message.truncate(message.floor_char_boundary(PROBLEM_BYTES));
+        Problem::new(Class::Invalid, message)
+    };
     let text = std::str::from_utf8(body)
         .map_err(|error| invalid(format!("the request body is not UTF-8 at byte {}", error.valid_up_to())))?;
     // An array would be taken for the fields in order.

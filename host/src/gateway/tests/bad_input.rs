@@ -12,7 +12,7 @@ use tokio::{
 
 use super::support::{Upstream, World, json_response, whole};
 use crate::{
-    gateway::Settings,
+    gateway::{Settings, limits::PROBLEM_BYTES},
     keys::{KeyError, NewKey},
 };
 
@@ -63,6 +63,20 @@ async fn a_bad_body_is_refused_and_recorded_and_never_sent() {
         events.iter().all(|event| event.status_code == 400 && event.has_error && event.response_size > 0)
     );
     assert_eq!((upstream.seen().len(), world.gateway.in_flight()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_repeat_megabytes_of_the_body() {
+    let (_upstream, world) = world(Settings::default()).await;
+    let body = format!(r#"{{"model":"m","max_tokens":"{}"}}"#, "é".repeat(1_000_000));
+    let answer = whole(world.send_as(&world.key, Method::POST, "/v1/chat/completions", body).await).await;
+    assert_eq!(answer.status, 400);
+    let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.starts_with("the request body is not a valid request: invalid type: string"),
+        "{message}"
+    );
+    assert!(message.len() <= PROBLEM_BYTES, "{} bytes", message.len());
 }
 
 #[tokio::test]
