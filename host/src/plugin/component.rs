@@ -1,7 +1,9 @@
 //! Looks into a component: which hooks it exports, what it imports, and whether the manifest grants that.
 
+use std::ops::Range;
+
 use thiserror::Error;
-use wasmparser::Payload;
+use wasmparser::{BinaryReader, ComponentType, ComponentTypeDeclaration, Payload};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
@@ -113,7 +115,8 @@ pub fn check_bytes(wasm: &[u8]) -> Result<(), ComponentError> {
 }
 
 /// The engine compiles a component within a component by calling itself, so that deep ones would end the process; and the
-/// time it takes grows with the square of their depth. What is no good component otherwise it says itself.
+/// time it takes grows with the square of their depth. Types within types it reads in the same way. What is no good
+/// component otherwise it says itself.
 fn check_parts(wasm: &[u8]) -> Result<(), ComponentError> {
     let (mut depth, mut parts) = (0_usize, 0);
     for payload in wasmparser::Parser::new(0).parse_all(wasm) {
@@ -122,6 +125,10 @@ fn check_parts(wasm: &[u8]) -> Result<(), ComponentError> {
                 (depth, parts) = (depth + 1, parts + 1);
             }
             Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(Payload::ComponentTypeSection(types)) if types_too_deep(wasm, types.range()) => {
+                let what = "types within each other";
+                return Err(ComponentError::TooManyParts { what, most: limits::COMPONENT_DEPTH });
+            }
             Ok(_) => {}
             Err(_) => return Ok(()),
         }
@@ -135,6 +142,58 @@ fn check_parts(wasm: &[u8]) -> Result<(), ComponentError> {
         }
     }
     Ok(())
+}
+
+/// Whether types of components and instances are declared within each other beyond the limit; false where the section
+/// cannot be read, as the engine will say.
+fn types_too_deep(wasm: &[u8], section: Range<usize>) -> bool {
+    let start = section.start;
+    let mut reader = BinaryReader::new(wasm.get(section).unwrap_or_default(), start);
+    let Ok(types) = reader.read_var_u32() else { return false };
+    // What is left to read of the section and of each type that is open, outermost first.
+    let mut open = vec![Open { left: types, is_type: false }];
+    while let Some(inner) = open.last_mut() {
+        if inner.left == 0 {
+            open.pop();
+            continue;
+        }
+        inner.left -= 1;
+        match next(&mut reader, inner.is_type) {
+            Some(Some(declarations)) => open.push(Open { left: declarations, is_type: true }),
+            Some(None) => {}
+            None => return false,
+        }
+        if open.len().saturating_sub(1) > limits::COMPONENT_DEPTH {
+            return true;
+        }
+    }
+    false
+}
+
+/// A list that is being read.
+struct Open {
+    left: u32,
+    /// The declarations of a type, and not a section's types.
+    is_type: bool,
+}
+
+/// Reads the next type, or declaration in a type; of one that holds declarations only how many. None: it cannot be read.
+fn next(reader: &mut BinaryReader<'_>, is_declaration: bool) -> Option<Option<u32>> {
+    const TYPE: u8 = 0x01;
+    const COMPONENT: u8 = 0x41;
+    const INSTANCE: u8 = 0x42;
+    let ahead = |reader: &BinaryReader<'_>| reader.clone().read_u8().ok();
+    if is_declaration {
+        if ahead(reader)? != TYPE {
+            return reader.read::<ComponentTypeDeclaration<'_>>().ok().map(|_| None);
+        }
+        reader.read_u8().ok()?;
+    }
+    if matches!(ahead(reader)?, COMPONENT | INSTANCE) {
+        reader.read_u8().ok()?;
+        return reader.read_var_u32().ok().map(Some);
+    }
+    reader.read::<ComponentType<'_>>().ok().map(|_| None)
 }
 
 impl Inspection {

@@ -1,6 +1,7 @@
 //! The one engine that policies run in.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,7 +11,7 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationCon
 
 use super::instance::HostState;
 use super::lane::Lane;
-use super::{component, limits};
+use super::{ComponentError, component, limits};
 use crate::capability;
 
 /// The engine, its ticker and what components are linked against. A clone is the same engine.
@@ -36,10 +37,12 @@ impl Engine {
     }
 
     /// Compiles a component. Takes up to a second for each MiB on the calling thread: not for a worker of the runtime.
-    pub fn compile(&self, wasm: &[u8]) -> Result<Component, component::ComponentError> {
+    pub fn compile(&self, wasm: &[u8]) -> Result<Component, ComponentError> {
         component::check_bytes(wasm)?;
-        Component::from_binary(&self.wasm, wasm)
-            .map_err(|error| component::ComponentError::Invalid(format!("{error:#}")))
+        // Some of what it could refuse, such as long chains of types, breaks an assertion of the engine's instead.
+        catch_unwind(AssertUnwindSafe(|| Component::from_binary(&self.wasm, wasm)))
+            .map_err(|_| ComponentError::Invalid("it is beyond the engine".to_owned()))?
+            .map_err(|error| ComponentError::Invalid(format!("{error:#}")))
     }
 
     /// For the loader of compiled code.

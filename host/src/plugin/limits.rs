@@ -12,7 +12,7 @@ pub use tollgate_store::sql::limits as sql;
 /// Bytes of a component. The largest policy we know, with regex and JSON, has 1 MiB; compiling is about 1 s a MiB.
 pub const COMPONENT_BYTES: usize = 16 << 20;
 
-/// Components within components: compilers nest two or three deep, and composing tools a few more.
+/// Components within components, and types within types: compilers nest two or three deep, and composing tools a few more.
 pub const COMPONENT_DEPTH: usize = 16;
 
 /// Components and modules in a component; a large composition has some dozens.

@@ -186,6 +186,43 @@ async fn what_is_no_plugin_is_refused_with_the_reason() {
     assert!(check(&broken).contains("not a valid component"));
 }
 
+/// A hundred thousand of them, 300 KB, once ended the server by its stack.
+#[tokio::test]
+async fn types_nested_without_end_are_refused_and_a_few_are_not() {
+    // The section of types and its length, to be filled in; one type; then components' and instances' types in turn, each
+    // with one declaration, a type.
+    let nested = |depth: usize| {
+        let mut types = vec![1];
+        for level in 1..depth {
+            types.extend([if level % 2 == 0 { 0x41 } else { 0x42 }, 1, 1]);
+        }
+        types.extend([0x42, 0]);
+        let length = u32::try_from(types.len()).unwrap();
+        let length =
+            [0, 7, 14, 21].map(|shift| (length >> shift) as u8 & 0x7f | if shift < 21 { 0x80 } else { 0 });
+        [&b"\0asm\x0d\0\x01\0\x07"[..], &length, &types].concat()
+    };
+    let check = |depth| refusal(&nested(depth), BARE, &Stores::default()).to_string();
+    let hook = refusal(&wat::parse_str("(component)").unwrap(), BARE, &Stores::default()).to_string();
+    assert_eq!(check(limits::COMPONENT_DEPTH), hook);
+    for depth in [100_000, limits::COMPONENT_DEPTH + 1] {
+        assert!(check(depth).contains("types within each other; at most 16"), "{depth}");
+    }
+}
+
+/// The engine's parser has an assertion about them; it is refused like anything else.
+#[tokio::test]
+async fn a_chain_of_types_that_the_engine_cannot_take_is_refused() {
+    let mut text = String::from("(component $outer (type $t0 (instance))\n");
+    for number in 1..=200 {
+        let before = number - 1;
+        let inner = format!("(alias outer $outer $t{before} (type $u)) (export \"x\" (instance (type $u)))");
+        text.push_str(&format!("(type $t{number} (instance {inner}))\n"));
+    }
+    let refused = refusal(&wat::parse_str(text + ")").unwrap(), BARE, &Stores::default());
+    assert_eq!(refused.to_string(), "not a valid component: it is beyond the engine");
+}
+
 #[tokio::test]
 async fn a_hook_of_another_shape_does_not_start() {
     let component = r#"(component
