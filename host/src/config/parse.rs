@@ -37,8 +37,7 @@ fn syntax(source: &Source<'_>, error: &toml::de::Error) -> Problem {
         // The parser's messages have several lines; one problem is one line.
         None => error.message().replace('\n', ", "),
     };
-    let line = 1 + source.text.bytes().take(span.start).filter(|byte| *byte == b'\n').count();
-    Problem { file: source.file.to_owned(), line, message }
+    source.problem(span.start, &message)
 }
 
 fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> Config {

@@ -36,9 +36,15 @@ impl<'a> Source<'a> {
 
     /// Notes a problem at a place in the text.
     pub(super) fn report(&self, span: &Range<usize>, message: String) {
-        let before = self.text.as_bytes().iter().take(span.start);
-        let line = 1 + before.filter(|byte| **byte == b'\n').count();
-        self.problems.borrow_mut().push(Problem { file: self.file.to_owned(), line, message });
+        let problem = self.problem(span.start, &message);
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// A problem at a place in the text, on one line whatever it quotes.
+    pub(super) fn problem(&self, at: usize, message: &str) -> Problem {
+        let line = 1 + self.text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+        let plain = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+        Problem { file: self.file.to_owned(), line, message: message.chars().map(plain).collect() }
     }
 
     /// The problems in order of lines.

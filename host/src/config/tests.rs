@@ -363,3 +363,14 @@ fn paths_count_from_the_file_that_names_them() {
     let missing = directory.path().join("none.toml");
     assert!(Config::load(&missing).unwrap_err().to_string().starts_with("cannot read "));
 }
+
+#[test]
+fn a_problem_stays_on_one_line_whatever_it_quotes() {
+    check(
+        "\"a\\nb\\u001b\" = 1\nlisten = 1",
+        &[
+            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `data`, `gateway`, `kv`, `listen`, `plugin`, `sql`, `storage`, `workers`",
+            "2: `listen` must be a string, not an integer",
+        ],
+    );
+}
