@@ -8,7 +8,14 @@ pub mod build;
 pub mod capability;
 pub mod cli;
 pub mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 pub mod keys;
 pub mod plugin;
 pub mod secret;
+
+// The properties of the fuzz targets name this crate from outside; its tests take them in.
+#[cfg(test)]
+extern crate self as tollgate;

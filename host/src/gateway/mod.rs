@@ -13,6 +13,8 @@ mod elements;
 mod error;
 mod flight;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod host;
 pub mod limits;
 mod lines;

@@ -77,6 +77,23 @@ pub struct EventRecord {
     pub response_size: u64,
 }
 
+/// What the fuzz targets reach of the queue's encoding.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing {
+    use super::{EventRecord, encoding};
+
+    /// The bytes of an event in the queue.
+    pub fn write_event(event: &EventRecord) -> Vec<u8> {
+        encoding::encode(event)
+    }
+
+    /// The event in these bytes, if they are one.
+    pub fn read_event(bytes: &[u8]) -> Option<EventRecord> {
+        encoding::decode(0, bytes).ok()?;
+        encoding::decode_record(bytes).ok()
+    }
+}
+
 /// The gateway's end of the queue. Cheap to clone; every call is at memory speed.
 #[derive(Clone, Debug)]
 pub struct EventQueue {
