@@ -89,7 +89,7 @@ impl From<KvError> for ApiError {
             KvError::TooLarge(_) => Self::too_large(message),
             KvError::Conflict => Self::conflict(message),
             KvError::Invalid(_) => Self::invalid(message),
-            KvError::Unavailable(_) => Self::unavailable(message),
+            KvError::Unavailable(_) | KvError::Storage(_) => Self::unavailable(message),
         }
     }
 }
@@ -102,7 +102,7 @@ impl From<CommitError> for ApiError {
             CommitError::TooLarge(_) => Self::too_large(message),
             CommitError::Conflict => Self::conflict(message),
             CommitError::Invalid(_) => Self::invalid(message),
-            CommitError::Unavailable(_) => Self::unavailable(message),
+            CommitError::Unavailable(_) | CommitError::Storage(_) => Self::unavailable(message),
         }
     }
 }
@@ -115,7 +115,7 @@ impl From<SqlError> for ApiError {
             SqlError::TooLarge(_) => Self::too_large(message),
             SqlError::Conflict => Self::conflict(message),
             SqlError::Invalid(_) => Self::invalid(message),
-            SqlError::Unavailable(_) => Self::unavailable(message),
+            SqlError::Unavailable(_) | SqlError::Storage(_) => Self::unavailable(message),
         }
     }
 }

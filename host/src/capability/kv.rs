@@ -54,6 +54,7 @@ fn convert_error(budget: &Budget, error: KvError) -> Error {
         KvError::Conflict => Error::Conflict,
         KvError::Invalid(text) => Error::Invalid(text),
         KvError::Unavailable(text) => Error::Unavailable(text),
+        KvError::Storage(error) => Error::Unavailable(error.to_string()),
     }
 }
 

@@ -69,6 +69,7 @@ fn convert_error(budget: &Budget, error: SqlError) -> Error {
             }
             Error::Unavailable(text)
         }
+        SqlError::Storage(error) => Error::Unavailable(error.to_string()),
     }
 }
 

@@ -10,10 +10,12 @@ use std::{
 
 use redb::{Durability, WriteTransaction};
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::JoinError};
 
 use crate::{
+    StorageError,
     core::{Core, unavailable},
+    error::guarded,
     inbox::{Group, SnapshotAnswer},
     kv::{
         KvWrite,
@@ -43,9 +45,12 @@ pub enum CommitError {
     /// A grant does not allow a statement; nothing has changed.
     #[error("access denied")]
     AccessDenied,
-    /// The disk failed or the store is closed; it is not known whether the changes are on disk.
+    /// The store cannot take the changes now, and has not; the text says why.
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// The disk failed or the store is closed; it is not known whether the changes are on disk.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 /// One part of a message. The parts of one message become durable together, or not at all.
@@ -99,7 +104,15 @@ impl Future for Ack {
 }
 
 pub(crate) fn gone() -> CommitError {
-    CommitError::Unavailable("the committer has ended".to_owned())
+    StorageError::Closed.into()
+}
+
+/// Why work on a blocking thread has no result.
+pub(crate) fn ended(error: &JoinError) -> CommitError {
+    if error.is_panic() {
+        return StorageError::panicked().into();
+    }
+    CommitError::Unavailable("the runtime is stopping".to_owned())
 }
 
 impl Change {
@@ -114,7 +127,7 @@ impl Change {
 
 /// The committer's thread: commits group after group until the store is closed or the storage fails.
 pub(crate) fn run(core: Arc<Core>) {
-    let mut end = End { core: &core, result: Err(gone()) };
+    let mut end = End { core: &core, result: Err(StorageError::panicked().into()) };
     let mut sweeper = Sweeper::new();
     end.result = loop {
         let group = core.inbox.next(sweeper.due());
@@ -175,7 +188,15 @@ impl Drop for End<'_> {
             Ok(()) => self.core.health.close(),
             Err(error) => self.core.health.poison(error),
         }
-        drop(self.core.database.write().take());
+        let database = self.core.database.write().take();
+        // redb writes once more when it is closed, and may stumble over what is damaged.
+        let closed = guarded(|| {
+            drop(database);
+            Ok(())
+        });
+        if self.result.is_ok() {
+            self.result = closed;
+        }
         self.core.inbox.end(&self.result, &self.core.health.reason());
         self.core.queues.end();
     }

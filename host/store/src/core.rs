@@ -115,7 +115,7 @@ impl fmt::Debug for Core {
 
 /// An error of the storage, as whoever waits for it sees it.
 pub(crate) fn unavailable(error: impl Into<redb::Error>) -> CommitError {
-    CommitError::Unavailable(error.into().to_string())
+    CommitError::Storage(error.into().into())
 }
 
 /// Keeps the committer running; its last handle stops it, after it wrote what waits.

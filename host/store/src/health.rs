@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::commit::CommitError;
+use crate::{StorageError, commit::CommitError};
 
 /// Goes down once: closed, or by an error of the storage. Whoever takes a write checks it under the lock that the
 /// committer takes when it collects, so that nothing is taken after the last collection.
@@ -38,9 +38,6 @@ impl Health {
 
     /// What to answer when the store is down.
     pub(crate) fn reason(&self) -> CommitError {
-        self.poison
-            .get()
-            .cloned()
-            .unwrap_or_else(|| CommitError::Unavailable("the store is closed".to_owned()))
+        self.poison.get().cloned().unwrap_or(CommitError::Storage(StorageError::Closed))
     }
 }

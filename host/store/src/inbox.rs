@@ -10,6 +10,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::{
+    StorageError,
     commit::{Ack, Change, CommitError, gone},
     kv::snapshot::Rows,
     limits::{GROUP_BYTES, INBOX_BYTES, MESSAGE_BYTES, MESSAGE_OVERHEAD, RELAXED_FLUSH_AFTER},
@@ -172,7 +173,7 @@ impl State {
             return Some(error.clone());
         }
         if self.stop {
-            return Some(CommitError::Unavailable("the store is closed".to_owned()));
+            return Some(StorageError::Closed.into());
         }
         (self.bytes + bytes > INBOX_BYTES)
             .then(|| CommitError::Unavailable(format!("over {INBOX_BYTES} bytes wait for the disk")))

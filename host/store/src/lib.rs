@@ -6,6 +6,7 @@
 mod backend;
 pub mod commit;
 mod core;
+mod error;
 mod health;
 mod inbox;
 mod joint;
@@ -19,6 +20,7 @@ mod stats;
 mod store;
 
 pub use commit::CommitError;
+pub use error::StorageError;
 pub use joint::Joint;
 pub use kv::{
     Acknowledge, Batch, Entries, Entry, Kv, KvError, KvOptions, Page, SetOptions, Snapshot, Swapped,

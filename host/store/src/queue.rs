@@ -18,8 +18,10 @@ use self::{
     rows::{Stored, Wanted},
 };
 use crate::{
-    commit::CommitError,
+    StorageError,
+    commit::{CommitError, ended},
     core::{Core, EPOCH_SHIFT, Open, unavailable},
+    error::guarded,
     limits::{EVENT_BYTES, EVENT_OVERHEAD},
     names::Kind,
 };
@@ -39,12 +41,16 @@ pub enum QueueError {
     /// The store cannot answer now.
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// The disk failed or the store is closed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 impl From<CommitError> for QueueError {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Unavailable(reason) => Self::Unavailable(reason),
+            CommitError::Storage(error) => Self::Storage(error),
             other => Self::Unavailable(other.to_string()),
         }
     }
@@ -79,7 +85,7 @@ impl Queue {
     pub(crate) fn open(open: Arc<Open>, name: &str, capacity: u64) -> Result<Self, QueueError> {
         let core = &open.core;
         let queue = core.names.number(Kind::Queue, name).map_err(QueueError::Invalid)?;
-        let shared = core.queues.shared(core, queue, capacity)?;
+        let shared = guarded(|| core.queues.shared(core, queue, capacity))?;
         Ok(Self { shared, open })
     }
 
@@ -135,7 +141,7 @@ impl Queue {
                     rows::read(&transaction, queue, first, through, Wanted { after, ..wanted })
                         .map_err(unavailable)
                 };
-                Ok(tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| Err(stopping()))?)
+                Ok(tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Err(ended(&error)))?)
             }
         }
     }
@@ -158,10 +164,6 @@ impl Queue {
     pub fn bytes(&self) -> u64 {
         self.shared.log.lock().bytes()
     }
-}
-
-fn stopping() -> CommitError {
-    CommitError::Unavailable("the runtime is stopping".to_owned())
 }
 
 /// All open queues of a store.

@@ -14,10 +14,12 @@ use redb::{Durability, ReadableTable, TableDefinition};
 use thiserror::Error;
 
 use crate::{
-    Batch, CommitError, Joint, Kv, KvError, KvOptions, Queue, QueueError, Snapshot, Stats, Transaction,
+    Batch, CommitError, Joint, Kv, KvError, KvOptions, Queue, QueueError, Snapshot, Stats, StorageError,
+    Transaction,
     backend::Given,
     commit::{self, Change},
     core::{Core, EPOCH_SHIFT, Open},
+    error::guarded,
     health::Health,
     inbox::Inbox,
     kv::{key::Keys, presence::Presences, record::ROWS},
@@ -57,9 +59,9 @@ pub enum OpenError {
     /// Another process, or another store of this one, has the file open.
     #[error("the store is already open")]
     AlreadyOpen,
-    /// The file cannot be read as a store.
+    /// The file cannot be read, or not as a store.
     #[error("cannot open the store: {0}")]
-    Storage(String),
+    Storage(#[from] StorageError),
 }
 
 /// Named kv stores, SQL databases and queues in one file. A clone is the same store. The last handle, of whatever
@@ -75,15 +77,19 @@ impl Store {
     pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
         let mut builder = redb::Database::builder();
         builder.set_cache_size(options.cache_bytes);
-        let database = match options.backend {
-            Some(backend) => builder.create_with_backend(Given(backend)).map_err(refused)?,
-            None => {
-                let database = builder.create(path).map_err(refused)?;
-                sync_directory(path);
-                database
-            }
-        };
-        let (epoch, names) = start(&database, options.two_phase).map_err(storage)?;
+        let (two_phase, backend) = (options.two_phase, options.backend);
+        let (database, epoch, names) = guarded(|| {
+            let database = match backend {
+                Some(backend) => builder.create_with_backend(Given(backend)).map_err(refused)?,
+                None => {
+                    let database = builder.create(path).map_err(refused)?;
+                    sync_directory(path);
+                    database
+                }
+            };
+            let (epoch, names) = start(&database, two_phase).map_err(storage)?;
+            Ok::<_, OpenError>((database, epoch, names))
+        })?;
         let health = Arc::new(Health::default());
         let core = Arc::new(Core {
             database: RwLock::new(Some(database)),
@@ -96,7 +102,7 @@ impl Store {
             names,
             queues: Queues::default(),
             figures: Mutex::default(),
-            two_phase: options.two_phase,
+            two_phase,
             clock: options.clock,
             epoch,
             versions: AtomicU64::new((epoch << EPOCH_SHIFT) + 1),
@@ -106,7 +112,7 @@ impl Store {
             thread::Builder::new()
                 .name("store-committer".to_owned())
                 .spawn(move || commit::run(core))
-                .map_err(|error| OpenError::Storage(error.to_string()))?
+                .map_err(|error| OpenError::Storage(StorageError::Io(error.to_string())))?
         };
         let open = Arc::new(Open { core, committer: Some(committer) });
         Ok(Self { databases: Arc::default(), open })
@@ -170,7 +176,8 @@ impl Store {
         self.open.core.stats()
     }
 
-    /// Writes what waits and releases the file. Everything asked afterwards is unavailable.
+    /// Writes what waits and releases the file. What is asked afterwards is refused as `Closed`,
+    /// unless memory still has the answer.
     pub async fn close(&self) -> Result<(), CommitError> {
         self.databases.close().await;
         self.open.core.health.close();
@@ -252,10 +259,10 @@ fn system_time_ms() -> u64 {
 fn refused(error: redb::DatabaseError) -> OpenError {
     match error {
         redb::DatabaseError::DatabaseAlreadyOpen => OpenError::AlreadyOpen,
-        other => OpenError::Storage(other.to_string()),
+        other => storage(other.into()),
     }
 }
 
 fn storage(error: redb::Error) -> OpenError {
-    OpenError::Storage(error.to_string())
+    OpenError::Storage(error.into())
 }

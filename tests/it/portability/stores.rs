@@ -50,6 +50,7 @@ pub async fn call_kv(kv: &Kv, function: &str, arguments: &[Value]) -> Value {
         Err(KvError::Conflict) => json!({ "err": "conflict" }),
         Err(KvError::Invalid(text)) => json!({ "err": { "invalid": text } }),
         Err(KvError::Unavailable(text)) => json!({ "err": { "unavailable": text } }),
+        Err(KvError::Storage(error)) => json!({ "err": { "unavailable": error.to_string() } }),
     }
 }
 
@@ -71,6 +72,7 @@ pub async fn call_sql(database: &Database, function: &str, arguments: &[Value]) 
         Err(SqlError::Conflict) => json!({ "err": "conflict" }),
         Err(SqlError::Invalid(text)) => json!({ "err": { "invalid": text } }),
         Err(SqlError::Unavailable(text)) => json!({ "err": { "unavailable": text } }),
+        Err(SqlError::Storage(error)) => json!({ "err": { "unavailable": error.to_string() } }),
     }
 }
 

@@ -38,7 +38,7 @@ impl Batch {
     }
 
     /// Makes the writes, and is empty afterwards. When it refuses, nothing was written and the batch is as before; when
-    /// the storage fails after that (`Unavailable`), it is not known what is on disk.
+    /// the storage fails after that (`Storage`), it is not known what is on disk.
     pub async fn write(&mut self) -> Result<(), KvError> {
         self.open.core.room().await?;
         let core = &self.open.core;

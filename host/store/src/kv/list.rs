@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, ops::Bound};
 
+use redb::ReadTransaction;
+
 use super::{
     KvError, Page,
     key::{AsKey, text},
@@ -64,16 +66,15 @@ pub(crate) fn page(core: &Core, range: &Range) -> Result<Page, CommitError> {
         .into_iter()
         .map(|(key, record)| (key.bytes().to_vec(), !record.is_gone(now_ms)))
         .collect();
-    merge(core, range, now_ms, waiting).map_err(unavailable)
+    merge(&core.begin_read()?, range, now_ms, waiting).map_err(unavailable)
 }
 
 fn merge(
-    core: &Core,
+    transaction: &ReadTransaction,
     range: &Range,
     now_ms: u64,
     mut waiting: BTreeMap<Vec<u8>, bool>,
 ) -> Result<Page, redb::Error> {
-    let transaction = core.begin_read().map_err(|_| redb::Error::DatabaseClosed)?;
     let table = transaction.open_table(ROWS)?;
     let from = match &range.from {
         Bound::Included(key) => Bound::Included(key.as_slice()),

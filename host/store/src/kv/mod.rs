@@ -24,7 +24,7 @@ use self::{
     key::{AsKey, Key},
     record::Record,
 };
-use crate::commit::CommitError;
+use crate::{StorageError, commit::CommitError};
 
 /// When a write is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +60,9 @@ pub enum KvError {
     /// The store cannot answer now; nothing is known to have changed.
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// The disk failed or the store is closed; what a write changed is not known.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 impl From<CommitError> for KvError {
@@ -69,6 +72,7 @@ impl From<CommitError> for KvError {
             CommitError::Conflict => Self::Conflict,
             CommitError::Invalid(text) => Self::Invalid(text),
             CommitError::Unavailable(text) => Self::Unavailable(text),
+            CommitError::Storage(error) => Self::Storage(error),
             CommitError::AccessDenied => Self::Invalid(error.to_string()),
         }
     }

@@ -10,8 +10,10 @@ use super::{
     record::{ROWS, Record},
 };
 use crate::{
-    commit::CommitError,
+    StorageError,
+    commit::{CommitError, ended},
     core::{Core, Open, unavailable},
+    error::guarded,
     limits::{LIST_ITEMS, MESSAGE_BYTES, VALUE_BYTES},
     names::Kind,
     overlay::{Loaded, Step},
@@ -35,7 +37,7 @@ impl Kv {
         let core = Arc::clone(&open.core);
         core.health.check()?;
         let store = core.names.number(Kind::Kv, name).map_err(KvError::Invalid)?;
-        let present = core.presences.of(&core, store)?;
+        let present = guarded(|| core.presences.of(&core, store))?;
         Ok(Self { store, options, present, core, _open: open })
     }
 
@@ -366,12 +368,11 @@ pub(super) fn load(core: &Core, keys: &[Key], mut bytes: usize) -> Result<Vec<Lo
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CommitError> + Send + 'static,
 ) -> Result<T, CommitError> {
-    let stopping = |_| Err(CommitError::Unavailable("the runtime is stopping".to_owned()));
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(stopping)
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(ended(&error)))
 }
 
 pub(super) fn damaged() -> CommitError {
-    CommitError::Unavailable("a row of a kv store is damaged".to_owned())
+    StorageError::Corrupt("a row of a kv store is damaged".to_owned()).into()
 }
 
 fn checked_value(value: Vec<u8>) -> Result<Arc<[u8]>, KvError> {

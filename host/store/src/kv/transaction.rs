@@ -76,7 +76,7 @@ impl Transaction {
     }
 
     /// Makes the writes, if everything read still stands; acknowledged as a `Batch` is. `Conflict`: something does not,
-    /// and nothing has changed. When the storage fails after that (`Unavailable`), it is not known what is on disk.
+    /// and nothing has changed. When the storage fails after that (`Storage`), it is not known what is on disk.
     pub async fn commit(mut self) -> Result<(), KvError> {
         self.writes.core().room().await?;
         self.settle(true).await?;

@@ -111,7 +111,7 @@ impl Connection {
     fn explain(&self, error: &rusqlite::Error) -> SqlError {
         let down = || self.vfs.shared().committer().down().map(SqlError::from);
         match explain(error) {
-            SqlError::Unavailable(text) => down().unwrap_or(SqlError::Unavailable(text)),
+            SqlError::Storage(error) => down().unwrap_or(SqlError::Storage(error)),
             other => other,
         }
     }

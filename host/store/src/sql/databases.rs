@@ -19,6 +19,7 @@ use crate::{
     CommitError,
     commit::Change,
     core::{Core, Open},
+    error::guarded,
     kv::KvWrite,
 };
 
@@ -51,7 +52,7 @@ impl Databases {
         if state.closed {
             return Err(SqlError::closing());
         }
-        let stored = stored_names(&*committer)?;
+        let stored = guarded(|| stored_names(&*committer))?;
         let free = stored.values().copied().chain(state.open.values().map(|(id, _)| *id)).max();
         let full = state.open.len() >= DATABASES;
         match state.open.entry(name.into()) {
@@ -104,5 +105,5 @@ impl Committer for Core {
 
 fn stored_names(committer: &dyn Committer) -> Result<BTreeMap<String, u32>, SqlError> {
     let transaction = committer.begin_read()?;
-    pages::names(&transaction).map_err(|error| SqlError::Unavailable(error.to_string()))
+    pages::names(&transaction).map_err(|error| SqlError::Storage(error.into()))
 }

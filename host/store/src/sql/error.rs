@@ -6,9 +6,9 @@ use rusqlite::{Error, ErrorCode};
 use thiserror::Error;
 
 use super::limits::{TEMPORARY_BYTES, TRANSACTION_BYTES, VALUE_BYTES};
-use crate::CommitError;
+use crate::{CommitError, StorageError};
 
-/// Why an SQL call failed. Except for `Unavailable` nothing has changed then.
+/// Why an SQL call failed. Except for `Unavailable` and `Storage` nothing has changed then.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum SqlError {
     /// The access does not cover what the statement touches, or nobody may do it; the text says what.
@@ -23,16 +23,19 @@ pub enum SqlError {
     /// The statement is wrong, or a constraint forbids what it does; the text says what.
     #[error("invalid: {0}")]
     Invalid(String),
-    /// A disk error, the deadline, or the store is closing. Nothing is known to have changed.
+    /// The deadline, or want of memory. Nothing is known to have changed.
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// The disk failed or the store is closed. Nothing is known to have changed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 const OVERLONG: &str = "the call ran longer than its turn";
 
 impl SqlError {
     pub(super) fn closing() -> Self {
-        Self::Unavailable("the store is closing".to_owned())
+        Self::Storage(StorageError::Closed)
     }
 
     pub(super) fn deadline() -> Self {
@@ -61,6 +64,7 @@ impl From<CommitError> for SqlError {
             CommitError::Invalid(text) => Self::Invalid(text),
             CommitError::AccessDenied => Self::AccessDenied("commit".to_owned()),
             CommitError::Unavailable(text) => Self::Unavailable(text),
+            CommitError::Storage(error) => Self::Storage(error),
         }
     }
 }
@@ -73,6 +77,7 @@ impl From<SqlError> for CommitError {
             SqlError::Invalid(text) => Self::Invalid(text),
             SqlError::AccessDenied(_) => Self::AccessDenied,
             SqlError::Unavailable(text) => Self::Unavailable(text),
+            SqlError::Storage(error) => Self::Storage(error),
         }
     }
 }
@@ -95,15 +100,14 @@ pub(super) fn explain(error: &Error) -> SqlError {
         )),
         Some(ErrorCode::OperationInterrupted) => SqlError::deadline(),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => SqlError::Conflict,
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StorageError::Corrupt(text).into(),
         Some(
             ErrorCode::SystemIoFailure
             | ErrorCode::CannotOpen
-            | ErrorCode::DatabaseCorrupt
-            | ErrorCode::NotADatabase
-            | ErrorCode::OutOfMemory
             | ErrorCode::FileLockingProtocolFailed
             | ErrorCode::InternalMalfunction,
-        ) => SqlError::Unavailable(text),
+        ) => StorageError::Io(text).into(),
+        Some(ErrorCode::OutOfMemory) => SqlError::Unavailable(text),
         _ => SqlError::Invalid(text),
     }
 }

@@ -161,7 +161,7 @@ impl Writer {
             // The disk would fail again; what else fails at the commit (deferred foreign keys, size) may be one call's fault.
             Err(error) => {
                 self.roll_back();
-                let unavailable = matches!(error, SqlError::Unavailable(_));
+                let unavailable = matches!(error, SqlError::Unavailable(_) | SqlError::Storage(_));
                 if done.len() == 1 || unavailable {
                     for Done { job, .. } in done {
                         job.answer(Err(error.clone()));

@@ -44,10 +44,10 @@ async fn a_joint_commit_that_fails_changes_nothing() {
     let before = memory.copy();
     memory.fail(true);
     let joint = Joint::new().set(&kv, "x", vec![1], None).unwrap().set(&kv, "y", vec![1], None).unwrap();
-    assert!(matches!(store.commit(joint).await, Err(CommitError::Unavailable(_))));
+    assert!(matches!(store.commit(joint).await, Err(CommitError::Storage(_))));
     assert_eq!(value(&kv, "x").await, Some(vec![0]));
     // The file is released soon after the answer.
-    assert!(matches!(kv.get("y").await, Ok(None) | Err(KvError::Unavailable(_))));
+    assert!(matches!(kv.get("y").await, Ok(None) | Err(KvError::Storage(_))));
 
     for memory in [before, memory.copy()] {
         let store = memory.open();

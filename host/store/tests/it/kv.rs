@@ -20,7 +20,7 @@ async fn what_is_set_is_there_also_after_reopening() {
     let relaxed = store.kv("b", RELAXED).unwrap();
     relaxed.set("k", b"other".to_vec(), SetOptions::default()).await.unwrap();
     store.close().await.unwrap();
-    assert!(matches!(kv.set("k", vec![], SetOptions::default()).await, Err(KvError::Unavailable(_))));
+    assert!(matches!(kv.set("k", vec![], SetOptions::default()).await, Err(KvError::Storage(_))));
 
     let store = place.open();
     assert_eq!(value(&store.kv("a", DURABLE).unwrap(), "k").await, Some(b"1".to_vec()));

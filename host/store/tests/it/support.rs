@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{self, Error},
+    io::{self, Error, ErrorKind},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -71,19 +71,35 @@ pub(crate) async fn number(kv: &Kv, key: &str) -> i64 {
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
     bytes: Arc<Mutex<Vec<u8>>>,
-    failing: Arc<AtomicBool>,
+    failing: Arc<Mutex<Option<ErrorKind>>>,
+    failing_reads: Arc<AtomicBool>,
 }
 
 impl Memory {
     /// From now on every write and sync fails.
     pub(crate) fn fail(&self, failing: bool) {
-        self.failing.store(failing, Ordering::SeqCst);
+        *self.failing.lock() = failing.then_some(ErrorKind::Other);
+    }
+
+    /// From now on every write and sync fails in this way.
+    pub(crate) fn fail_with(&self, kind: ErrorKind) {
+        *self.failing.lock() = Some(kind);
+    }
+
+    /// From now on every read fails.
+    pub(crate) fn fail_reads(&self) {
+        self.failing_reads.store(true, Ordering::SeqCst);
+    }
+
+    /// Changes what is stored.
+    pub(crate) fn damage(&self, change: impl FnOnce(&mut [u8])) {
+        change(&mut self.bytes.lock());
     }
 
     /// The same bytes as they are now, in a storage of its own.
     pub(crate) fn copy(&self) -> Self {
         let bytes = self.bytes.lock().clone();
-        Self { bytes: Arc::new(Mutex::new(bytes)), failing: Arc::default() }
+        Self { bytes: Arc::new(Mutex::new(bytes)), ..Self::default() }
     }
 
     pub(crate) fn options(&self) -> Options {
@@ -95,7 +111,7 @@ impl Memory {
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.failing.load(Ordering::SeqCst) { Err(Error::other("injected")) } else { Ok(()) }
+        self.failing.lock().map_or(Ok(()), |kind| Err(Error::new(kind, "injected")))
     }
 }
 
@@ -111,6 +127,9 @@ impl StorageBackend for Memory {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if self.failing_reads.load(Ordering::SeqCst) {
+            return Err(Error::other("injected"));
+        }
         let offset = offset as usize;
         out.copy_from_slice(&self.bytes.lock()[offset..offset + out.len()]);
         Ok(())

@@ -136,9 +136,9 @@ async fn a_snapshot_shows_each_store_in_steps_and_stays_as_it_was() {
         assert_eq!(entries.next().await.unwrap(), None);
     }
     store.close().await.unwrap();
-    assert!(matches!(early.get(&many, "last").await, Err(KvError::Unavailable(_))));
-    assert!(matches!(store.snapshot().await, Err(CommitError::Unavailable(_))));
-    assert!(matches!(store.batch().write().await, Err(KvError::Unavailable(_))));
+    assert!(matches!(early.get(&many, "last").await, Err(KvError::Storage(_))));
+    assert!(matches!(store.snapshot().await, Err(CommitError::Storage(_))));
+    assert!(matches!(store.batch().write().await, Err(KvError::Storage(_))));
 }
 
 #[tokio::test]
@@ -154,10 +154,10 @@ async fn a_transaction_that_the_disk_refuses_is_not_there_after_reopening() {
     let mut later = store.transaction();
     assert!(later.get(&one, "k").await.unwrap().is_some());
     memory.fail(true);
-    assert!(matches!(transaction.commit().await, Err(KvError::Unavailable(_))));
-    assert!(matches!(later.get(&two, "k").await, Err(KvError::Unavailable(_))));
-    assert!(matches!(later.commit().await, Err(KvError::Unavailable(_))));
-    assert!(matches!(store.snapshot().await, Err(CommitError::Unavailable(_))));
+    assert!(matches!(transaction.commit().await, Err(KvError::Storage(_))));
+    assert!(matches!(later.get(&two, "k").await, Err(KvError::Storage(_))));
+    assert!(matches!(later.commit().await, Err(KvError::Storage(_))));
+    assert!(matches!(store.snapshot().await, Err(CommitError::Storage(_))));
 
     let store = memory.copy().open();
     let (one, two) = (store.kv("one", DURABLE).unwrap(), store.kv("two", RELAXED).unwrap());
@@ -178,7 +178,7 @@ async fn snapshots_that_wait_are_told_when_the_disk_fails() {
         waiting.spawn(async move { store.snapshot().await.map(|_| ()) });
     }
     let answers = tokio::time::timeout(std::time::Duration::from_secs(20), waiting.join_all()).await.unwrap();
-    assert!(answers.iter().all(|answer| matches!(answer, Err(CommitError::Unavailable(_)))), "{answers:?}");
+    assert!(answers.iter().all(|answer| matches!(answer, Err(CommitError::Storage(_)))), "{answers:?}");
 }
 
 /// Runs until it is told to stop.

@@ -117,10 +117,10 @@ fn after_a_failed_disk_neither_is_there_and_nothing_is_acknowledged() {
         store.commit(joint(&kv, &database, 1)).await.unwrap();
         memory.fails.store(true, Ordering::SeqCst);
         let error = store.commit(joint(&kv, &database, 2)).await.unwrap_err();
-        assert!(matches!(error, CommitError::Unavailable(_)), "{error:?}");
+        assert!(matches!(error, CommitError::Storage(_)), "{error:?}");
         memory.fails.store(false, Ordering::SeqCst);
         let error = database.execute("INSERT INTO t VALUES (3)".into()).await.unwrap_err();
-        assert!(matches!(error, SqlError::Unavailable(_)), "{error:?}");
+        assert!(matches!(error, SqlError::Storage(_)), "{error:?}");
         let _ = store.close().await;
     });
     block_on(async {

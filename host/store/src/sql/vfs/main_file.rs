@@ -128,7 +128,8 @@ impl Shared {
 
     fn read_error(&self, error: &redb::Error) -> c_int {
         tracing::error!(database = &*self.name, %error, "cannot read pages");
-        ffi::SQLITE_IOERR_READ
+        let corrupt = matches!(error, redb::Error::Corrupted(_));
+        if corrupt { ffi::SQLITE_CORRUPT } else { ffi::SQLITE_IOERR_READ }
     }
 }
 
