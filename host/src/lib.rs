@@ -6,6 +6,7 @@ pub mod admin;
 pub mod app;
 pub mod build;
 pub mod capability;
+pub mod cases;
 pub mod cli;
 pub mod config;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -7,7 +7,9 @@ use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
-use super::case::{Case, Transcript, stamped};
+use tollgate::cases::Case;
+
+use super::case::{Transcript, manifest, stamped};
 use crate::support::component::{contracts, shipped};
 
 /// A copy of `tests/portability/` for one test, below the packages that its scripts need.
@@ -63,8 +65,7 @@ pub fn run(script: &str, cases: &[Case]) -> Transcript {
 
 /// The stores that a plugin's manifest grants.
 fn grants(plugin: &str) -> Value {
-    let path = sources().join(format!("../../plugins/{plugin}/plugin.toml"));
-    let manifest: Value = toml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let manifest: Value = toml::from_str(&manifest(plugin)).unwrap();
     manifest["grants"].clone()
 }
 

@@ -1,12 +1,11 @@
 // Fills the stores before a case and reads them after it.
 
-import { toHex } from './hex.mjs';
+import { fromHex, toHex } from './hex.mjs';
 import { wide } from './wit.mjs';
 
 export async function prepareCase(before, engines) {
     for (const [store, entries] of Object.entries(before.kv)) {
-        const encode = (value) => new TextEncoder().encode(JSON.stringify(value));
-        await engines.kv.get(store).setMany(Object.entries(entries).map(([key, value]) => [key, encode(value)]));
+        await engines.kv.get(store).setMany(Object.entries(entries).map(([key, value]) => [key, fromHex(value)]));
     }
     for (const [database, statements] of Object.entries(before.sql)) {
         await engines.sql.get(database).batch(statements.map((sql) => ({ sql, params: [] })));

@@ -1,0 +1,129 @@
+//! The stores of one case, under a clock that the case moves.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, anyhow};
+use serde_json::{Value, json};
+use tollgate_store::{Acknowledge, Database, Kv, KvOptions, Options, SetOptions, Statement, Store};
+
+use super::Before;
+use crate::plugin::Grants;
+
+/// Keys read at once.
+const PAGE: u32 = 1_000;
+
+/// A store in a folder that goes with it.
+pub(super) struct Home {
+    store: Store,
+    now_ms: Arc<AtomicU64>,
+    pub(super) kv: BTreeMap<String, Kv>,
+    pub(super) sql: BTreeMap<String, Database>,
+    _folder: tempfile::TempDir,
+}
+
+impl Home {
+    /// Empty stores of all the names that are granted to somebody.
+    pub(super) fn new<'a>(grants: impl Iterator<Item = &'a Grants>) -> anyhow::Result<Home> {
+        let now_ms = Arc::new(AtomicU64::new(0));
+        let clock = now_ms.clone();
+        let options =
+            Options { clock: Arc::new(move || clock.load(Ordering::Relaxed)), ..Options::default() };
+        let folder = tempfile::tempdir()?;
+        let store = Store::open(&folder.path().join("store.redb"), options)?;
+        let mut home = Home { store, now_ms, kv: BTreeMap::new(), sql: BTreeMap::new(), _folder: folder };
+        for grants in grants {
+            for name in grants.kv.keys() {
+                let options = KvOptions { acknowledge: Acknowledge::Durable, default_ttl_ms: None };
+                home.kv.insert(name.clone(), home.store.kv(name, options)?);
+            }
+            for name in grants.sql.keys() {
+                home.sql.insert(name.clone(), home.store.database(name)?);
+            }
+        }
+        Ok(home)
+    }
+
+    pub(super) fn set_clock(&self, now_ms: u64) {
+        self.now_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// A kv store by name.
+    pub(super) fn kv(&self, name: &str) -> anyhow::Result<&Kv> {
+        self.kv.get(name).ok_or_else(|| not_granted("kv store", name, self.kv.keys()))
+    }
+
+    /// A database by name.
+    pub(super) fn sql(&self, name: &str) -> anyhow::Result<&Database> {
+        self.sql.get(name).ok_or_else(|| not_granted("database", name, self.sql.keys()))
+    }
+
+    pub(super) async fn prepare(&self, before: &Before) -> anyhow::Result<()> {
+        for (store, entries) in &before.kv {
+            for (key, value) in entries {
+                let options = SetOptions { ttl_ms: None, if_absent: false };
+                let set = self.kv(store)?.set(key, hex::decode(value)?, options).await;
+                set.with_context(|| format!("kv store {store}, key {key:?}"))?;
+            }
+        }
+        for (database, statements) in &before.sql {
+            for sql in statements {
+                let done = self.sql(database)?.execute(Statement::new(sql, Vec::new())).await;
+                done.with_context(|| format!("database {database}: {sql}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All keys of a store with their values in hexadecimal.
+    pub(super) async fn contents(&self, store: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let kv = self.kv(store)?;
+        let mut contents = BTreeMap::new();
+        let mut cursor = None;
+        loop {
+            let page = kv.list_keys(None, cursor.as_deref(), PAGE).await?;
+            for key in page.keys {
+                if let Some(entry) = kv.get(&key).await? {
+                    contents.insert(key, hex::encode(&entry.value));
+                }
+            }
+            cursor = page.cursor;
+            if cursor.is_none() {
+                return Ok(contents);
+            }
+        }
+    }
+
+    /// The rows of a query.
+    pub(super) async fn rows(&self, database: &str, sql: &str) -> anyhow::Result<Value> {
+        let outcome = self.sql(database)?.query(Statement::new(sql, Vec::new())).await;
+        let rows = outcome.with_context(|| format!("database {database}: {sql}"))?.rows;
+        Ok(rows.into_iter().map(|row| row.into_iter().map(cell).collect::<Value>()).collect())
+    }
+
+    pub(super) async fn close(self) -> anyhow::Result<()> {
+        Ok(self.store.close().await?)
+    }
+}
+
+fn not_granted<'a>(kind: &str, name: &str, there: impl Iterator<Item = &'a String>) -> anyhow::Error {
+    let there: Vec<&str> = there.map(String::as_str).collect();
+    anyhow!("no manifest grants {kind} {name:?}; granted are: {}", there.join(", "))
+}
+
+/// A whole real is written without its fraction, as JavaScript does.
+fn cell(value: tollgate_store::Value) -> Value {
+    match value {
+        tollgate_store::Value::Null => Value::Null,
+        tollgate_store::Value::Integer(integer) => json!(integer),
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a real too large for an integer stays the largest one"
+        )]
+        tollgate_store::Value::Real(real) if real.fract() == 0.0 => json!(real as i64),
+        tollgate_store::Value::Real(real) => json!(real),
+        tollgate_store::Value::Text(text) => json!(text),
+        tollgate_store::Value::Blob(bytes) => json!({ "bytes": hex::encode(bytes) }),
+    }
+}

@@ -1,0 +1,270 @@
+//! The values of `wit/policy` from and to JSON. What a case leaves out has a value that stands in no test's way.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+use crate::plugin::admission::{Decision, Ending, Limits, Request, Subject, SubjectKind, Usage};
+use crate::plugin::ingestion::{Event, Receipt};
+use crate::plugin::job::{Job, Report, Timing};
+use crate::plugin::settle::Settlement;
+
+/// A number of 64 bits; as text beyond what JavaScript's numbers or TOML's carry.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(try_from = "Value")]
+struct Wide(u64);
+
+impl TryFrom<Value> for Wide {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Wide, String> {
+        let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+        number.map(Wide).ok_or_else(|| format!("{value} is no number of 0 or more"))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct RawRequest {
+    id: String,
+    now_ms: Option<Wide>,
+    dialect: String,
+    endpoint: String,
+    model: String,
+    estimated_tokens: Wide,
+    streaming: bool,
+}
+
+impl Default for RawRequest {
+    fn default() -> RawRequest {
+        RawRequest {
+            id: "request".to_owned(),
+            now_ms: None,
+            dialect: "openai".to_owned(),
+            endpoint: "/v1/chat/completions".to_owned(),
+            model: "model".to_owned(),
+            estimated_tokens: Wide(100),
+            streaming: false,
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawKind {
+    #[default]
+    Client,
+    Account,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct RawLimits {
+    rpm: Option<Wide>,
+    tpm: Option<Wide>,
+    rpd: Option<Wide>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct RawSubject {
+    kind: RawKind,
+    id: String,
+    name: String,
+    limits: RawLimits,
+}
+
+impl Default for RawSubject {
+    fn default() -> RawSubject {
+        RawSubject {
+            kind: RawKind::Client,
+            id: "subject".to_owned(),
+            name: "subject".to_owned(),
+            limits: RawLimits::default(),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawEnding {
+    Running,
+    #[default]
+    Completed,
+    ClientAborted,
+    UpstreamError,
+    TimedOut,
+    NeverSent,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct RawUsage {
+    ending: RawEnding,
+    status: Option<u16>,
+    input_tokens: Wide,
+    output_tokens: Wide,
+    duration_ms: Wide,
+    retry_after_ms: Option<Wide>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct RawSettlement {
+    request_id: String,
+    now_ms: Option<Wide>,
+    model: String,
+    subject: RawSubject,
+    ticket: Option<String>,
+    usage: RawUsage,
+}
+
+impl Default for RawSettlement {
+    fn default() -> RawSettlement {
+        let RawRequest { id, model, .. } = RawRequest::default();
+        RawSettlement {
+            request_id: id,
+            now_ms: None,
+            model,
+            subject: RawSubject::default(),
+            ticket: None,
+            usage: RawUsage::default(),
+        }
+    }
+}
+
+/// Reads a record of a case; the error says which and names the field.
+fn read<T: DeserializeOwned>(what: &str, value: &Value) -> anyhow::Result<T> {
+    T::deserialize(value).with_context(|| what.to_owned())
+}
+
+pub(super) fn request(value: &Value, now_ms: u64) -> anyhow::Result<Request> {
+    let RawRequest { id, now_ms: own, dialect, endpoint, model, estimated_tokens, streaming } =
+        read("request", value)?;
+    let now_ms = own.map_or(now_ms, |own| own.0);
+    Ok(Request { id, now_ms, dialect, endpoint, model, estimated_tokens: estimated_tokens.0, streaming })
+}
+
+pub(super) fn subject(value: &Value) -> anyhow::Result<Arc<Subject>> {
+    Ok(Arc::new(read::<RawSubject>("subject", value)?.into()))
+}
+
+impl From<RawSubject> for Subject {
+    fn from(RawSubject { kind, id, name, limits }: RawSubject) -> Subject {
+        let kind = match kind {
+            RawKind::Client => SubjectKind::Client,
+            RawKind::Account => SubjectKind::Account,
+        };
+        let RawLimits { rpm, tpm, rpd } = limits;
+        let [rpm, tpm, rpd] = [rpm, tpm, rpd].map(|limit| limit.map(|limit| limit.0));
+        Subject { kind, id, name, limits: Limits { rpm, tpm, rpd } }
+    }
+}
+
+pub(super) fn settlement(value: &Value, now_ms: u64) -> anyhow::Result<Settlement> {
+    let RawSettlement { request_id, now_ms: own, model, subject, ticket, usage } = read("settlement", value)?;
+    let ticket =
+        ticket.map(hex::decode).transpose().context("ticket: it must be hexadecimal, or its name")?;
+    Ok(Settlement {
+        request_id: request_id.into(),
+        now_ms: own.map_or(now_ms, |own| own.0),
+        model: model.into(),
+        subject: Arc::new(subject.into()),
+        ticket,
+        usage: usage.into(),
+    })
+}
+
+impl From<RawUsage> for Usage {
+    fn from(usage: RawUsage) -> Usage {
+        Usage {
+            ending: match usage.ending {
+                RawEnding::Running => Ending::Running,
+                RawEnding::Completed => Ending::Completed,
+                RawEnding::ClientAborted => Ending::ClientAborted,
+                RawEnding::UpstreamError => Ending::UpstreamError,
+                RawEnding::TimedOut => Ending::TimedOut,
+                RawEnding::NeverSent => Ending::NeverSent,
+            },
+            status: usage.status,
+            input_tokens: usage.input_tokens.0,
+            output_tokens: usage.output_tokens.0,
+            duration_ms: usage.duration_ms.0,
+            retry_after_ms: usage.retry_after_ms.map(|wait| wait.0),
+        }
+    }
+}
+
+/// An event; only its sequence must be there.
+pub(super) fn event(value: &Value, now_ms: u64) -> anyhow::Result<Event> {
+    let given = value.as_object().context("event: it must be a record")?;
+    let mut fields = unremarkable(now_ms);
+    fields.insert("sequence".to_owned(), Value::Null);
+    for (name, value) in given {
+        let known = fields.get_mut(&name.replace('-', "_"));
+        *known.with_context(|| format!("event: unknown field `{name}`"))? = value.clone();
+    }
+    if fields.get("sequence") == Some(&Value::Null) {
+        bail!("event: missing field `sequence`");
+    }
+    serde_json::from_value(Value::Object(fields)).context("event")
+}
+
+/// The fields of an event of a good request.
+fn unremarkable(now_ms: u64) -> Map<String, Value> {
+    let fields = json!({
+        "request_id": "request", "time_ms": now_ms, "client_type": "openai", "client_ip": "127.0.0.1",
+        "user_agent": "case", "client_key_hash": "client", "client_name": "client", "api_key_hash": "account",
+        "account_name": "account", "model": "model", "original_model": "model", "endpoint": "/v1/chat/completions",
+        "response_time_ms": 10, "status_code": 200, "input_tokens": 10, "output_tokens": 20, "cache_read_tokens": 0,
+        "cache_write_tokens": 0, "reasoning_tokens": 0, "is_stream": false, "has_error": false,
+        "error_message": null, "request_size": 100, "response_size": 200,
+    });
+    match fields {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// A field of a record that is a number.
+pub(super) fn number(value: &Value, name: &str) -> anyhow::Result<u64> {
+    let field = value.get(name).with_context(|| format!("missing field `{name}`"))?;
+    Ok(read::<Wide>(name, field)?.0)
+}
+
+pub(super) fn decision(decision: Decision) -> Value {
+    match decision {
+        Decision::Allow(ticket) => json!({ "allow": ticket.map(hex::encode) }),
+        Decision::Deny(denial) => json!({ "deny": {
+            "limit-name": denial.limit_name,
+            "reason": denial.reason,
+            "current": denial.current.map(wide),
+            "limit": denial.limit.map(wide),
+            "retry-after-ms": denial.retry_after_ms.map(wide),
+        }}),
+    }
+}
+
+pub(super) fn receipt(receipt: Receipt) -> Value {
+    json!({ "stored": receipt.stored, "repeated": receipt.repeated })
+}
+
+pub(super) fn job(job: Job) -> Value {
+    let timing = match job.timing {
+        Timing::Every(ms) => json!({ "every": wide(ms) }),
+        Timing::Cron(expression) => json!({ "cron": expression }),
+    };
+    json!({ "name": job.name, "timing": timing })
+}
+
+pub(super) fn report(report: Report) -> Value {
+    json!({ "changed": wide(report.changed), "summary": report.summary })
+}
+
+/// A number of 64 bits: as text where JavaScript's numbers would not carry it.
+fn wide(number: u64) -> Value {
+    if number <= 1 << 53 { json!(number) } else { json!(number.to_string()) }
+}
