@@ -15,6 +15,7 @@ pub mod fuzzing;
 pub mod gateway;
 pub mod keys;
 pub mod plugin;
+pub mod project;
 pub mod secret;
 
 // The properties of the fuzz targets name this crate from outside; its tests take them in.

@@ -12,6 +12,7 @@
 #![allow(unreachable_pub, missing_docs, reason = "a test binary has no API")]
 
 mod architecture;
+mod author;
 mod bad_input;
 mod cli;
 mod crash;

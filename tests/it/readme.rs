@@ -82,11 +82,19 @@ fn the_configurations_in_the_readme_are_understood() {
 }
 
 #[test]
+fn the_manifest_in_the_readme_is_understood() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let shown = readme.split("```toml plugin.toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(Manifest::parse(shown).unwrap().order, 5);
+}
+
+#[test]
 fn the_limits_in_the_readme_are_the_defaults() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let shown = readme.split("```toml plugin.toml\n").nth(1).unwrap();
-    let shown = shown.split("```").next().unwrap();
+    let blocks = readme.split("```toml plugin.toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let shown = blocks.into_iter().find(|block| block.starts_with("[limits]")).unwrap();
     let manifest = |limits: &str| Manifest::parse(&format!("name = \"a\"\n{limits}")).unwrap().limits;
     assert_eq!(manifest(shown), manifest(""));
     let keys = shown.lines().filter(|line| line.contains(" = ")).count();

@@ -1,13 +1,14 @@
 //! `/kv/{store}`.
 
-use axum::Json as Answer;
 use axum::extract::State;
+use axum::{Extension, Json as Answer};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tollgate_store::Kv;
+use tollgate_store::{Kv, SetOptions};
 
+use super::audit::{Via, audit};
 use super::error::ApiError;
-use super::extract::{Parameters, Segments};
+use super::extract::{Body, Parameters, Segments};
 use super::limits::{PAGE_KEYS, PAGE_KEYS_DEFAULT};
 use super::{Admin, Shared};
 
@@ -57,6 +58,37 @@ pub(super) async fn get(
         "version": entry.version,
         "expires_ms": entry.expires_ms,
     })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetParameters {
+    ttl_ms: Option<u64>,
+}
+
+/// Writes the body as the value, which is gone after `ttl_ms`; without it the store's default applies.
+pub(super) async fn set(
+    State(admin): State<Shared>,
+    Extension(via): Extension<Via>,
+    Segments((name, key)): Segments<(String, String)>,
+    Parameters(SetParameters { ttl_ms }): Parameters<SetParameters>,
+    Body(value): Body,
+) -> Result<Answer<Value>, ApiError> {
+    let options = SetOptions { ttl_ms, if_absent: false };
+    let written = store(&admin, &name)?.set(&key, value.to_vec(), options).await;
+    audit(via, "kv set", &name, written.map_err(ApiError::from))?;
+    Ok(Answer(json!({ "key": key })))
+}
+
+/// Removes a key; one that is not there is no error.
+pub(super) async fn delete(
+    State(admin): State<Shared>,
+    Extension(via): Extension<Via>,
+    Segments((name, key)): Segments<(String, String)>,
+) -> Result<Answer<Value>, ApiError> {
+    let removed = store(&admin, &name)?.delete(&key).await;
+    audit(via, "kv delete", &name, removed.map_err(ApiError::from))?;
+    Ok(Answer(json!({ "key": key })))
 }
 
 fn store<'a>(admin: &'a Admin, name: &str) -> Result<&'a Kv, ApiError> {

@@ -87,7 +87,7 @@ fn routes(admin: Arc<Admin>) -> Router {
         .route("/plugins/{name}/jobs/{job}", post(plugins::run_job))
         .route("/sql/{database}", post(sql::run))
         .route("/kv/{store}", get(kv::list))
-        .route("/kv/{store}/{*key}", get(kv::get))
+        .route("/kv/{store}/{*key}", get(kv::get).put(kv::set).delete(kv::delete))
         .route("/health", get(health::health))
         .fallback(async || ApiError::not_found("there is no such admin endpoint"))
         .method_not_allowed_fallback(async || {

@@ -151,6 +151,25 @@ async fn statements_read_and_write_with_parameters() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_entry_of_a_kv_store_can_be_written_and_removed() {
+    let api = Api::start().await;
+    let put = async |path: &str| api.call(Method::PUT, path, "closed").await;
+    assert_eq!(put("/kv/notes/a%2Fb").await.0, 200);
+    let (_, entry) = api.get("/kv/notes/a%2Fb").await;
+    assert_eq!((&entry["value"], &entry["expires_ms"]), (&json!("closed"), &Value::Null));
+    assert_eq!(put("/kv/notes/a%2Fb?ttl_ms=60000").await.0, 200);
+    assert!(api.get("/kv/notes/a%2Fb").await.1["expires_ms"].is_u64());
+    assert_eq!(error(&put("/kv/notes/a?ttl=1").await), (400, "invalid"));
+    assert_eq!(error(&put("/kv/nowhere/a").await), (404, "not_found"));
+    let too_long = format!("/kv/notes/{}", "k".repeat(513));
+    assert!(put(&too_long).await.0.is_client_error());
+    for _ in 0..2 {
+        assert_eq!(api.call(Method::DELETE, "/kv/notes/a%2Fb", Body::empty()).await.0, 200);
+    }
+    assert_eq!(error(&api.get("/kv/notes/a%2Fb").await), (404, "not_found"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kv_stores_are_paged_and_keys_may_hold_anything() {
     let api = Api::start().await;
     for (key, value) in [("a/b c", "text".as_bytes()), ("a/é", &[0xff]), ("b", b"")] {

@@ -1,8 +1,9 @@
-//! Builds plugins into stamped components.
+//! Builds plugins into components.
 //!
 //! A folder of plugins is a cargo workspace with one package for each plugin, named like its folder and beside its
 //! `plugin.toml`. What is built goes to `prebuilt/NAME.wasm`, with a stamp that says what it was made of, so that
-//! nobody needs a WebAssembly toolchain to run or test, and nobody can forget to build again.
+//! nobody needs a WebAssembly toolchain to run or test, and nobody can forget to build again. A project is the folder of
+//! one plugin, as [`project`](crate::project) makes it; its component lies beside its `plugin.toml`, without a stamp.
 
 mod component;
 mod stamp;
@@ -15,7 +16,8 @@ use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::stamp::Stamp;
-use self::toolchain::Toolchain;
+use self::toolchain::{Order, Toolchain};
+use crate::plugin::Manifest;
 
 /// The command that makes stale plugins fresh; names follow.
 const COMMAND: &str = "tollgate plugin build";
@@ -55,18 +57,49 @@ pub fn build(names: &[String], plugins_dir: &Path) -> anyhow::Result<Vec<Built>>
         bail!("no plugin `{unknown}` in {}; there are: {}", plugins_dir.display(), known.join(", "));
     }
     let toolchain = Toolchain::find(&plugins_dir)?;
-    let progress = progress_bar(names.len());
     let mut built = Vec::with_capacity(names.len());
-    let compiled = toolchain.compile(&names, &plugins_dir, &|unit| progress.set_message(unit.to_owned()))?;
-    for (name, module) in compiled {
-        progress.set_message(format!("{name}.wasm"));
-        let component = component::encode(&module, &toolchain.machine_paths(&plugins_dir))
-            .with_context(|| format!("plugin {name}"))?;
+    for (name, component) in components(&toolchain, &Order { names, folder: &plugins_dir, locked: true })? {
         built.push(store(&name, &component, &toolchain, &plugins_dir)?);
+    }
+    Ok(built)
+}
+
+/// Builds the plugin of a project, into `NAME.wasm` in its folder. Takes up to two minutes the first time.
+pub fn build_project(folder: &Path) -> anyhow::Result<Built> {
+    let folder = fs::canonicalize(folder).with_context(|| format!("no folder {}", folder.display()))?;
+    let name = project_name(&folder)?;
+    let toolchain = Toolchain::find(&folder)?;
+    let path = folder.join(format!("{name}.wasm"));
+    // Not locked: whoever adds a dependency adds it to the lock file by building.
+    let order = Order { names: vec![name.clone()], folder: &folder, locked: false };
+    let built = components(&toolchain, &order)?;
+    let (_, component) = built.first().with_context(|| format!("cargo made no wasm of {name}"))?;
+    fs::write(&path, component).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Built { name, path, size: component.len() as u64, digest: stamp::digest(component) })
+}
+
+/// The name of a project's plugin, as its `plugin.toml` says; its package has the same.
+pub fn project_name(folder: &Path) -> anyhow::Result<String> {
+    let path = folder.join("plugin.toml");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let manifest = Manifest::parse(&text).with_context(|| path.display().to_string())?;
+    Ok(manifest.name)
+}
+
+/// Compiles plugins and makes components of them, in the order asked.
+fn components(toolchain: &Toolchain, order: &Order<'_>) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let progress = progress_bar(order.names.len());
+    let machine_paths = toolchain.machine_paths(order.folder);
+    let mut components = Vec::with_capacity(order.names.len());
+    for (name, module) in toolchain.compile(order, &|unit| progress.set_message(unit.to_owned()))? {
+        progress.set_message(format!("{name}.wasm"));
+        let component =
+            component::encode(&module, &machine_paths).with_context(|| format!("plugin {name}"))?;
+        components.push((name, component));
         progress.inc(1);
     }
     progress.finish_and_clear();
-    Ok(built)
+    Ok(components)
 }
 
 /// The plugins of a folder whose component is missing or was made of other sources. Reads files only.

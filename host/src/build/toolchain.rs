@@ -19,6 +19,16 @@ const NONE_FOUND: &str = "no Rust toolchain that compiles to WebAssembly was fou
   with rustup:     rustup target add wasm32-wasip2
   Debian, Ubuntu:  apt-get update && apt-get install -y --no-install-recommends rustc-web cargo-web rust-web-src lld";
 
+/// What is to be compiled.
+pub(super) struct Order<'a> {
+    /// Packages, each a plugin.
+    pub(super) names: Vec<String>,
+    /// The folder of the workspace that has them.
+    pub(super) folder: &'a Path,
+    /// Whether the lock file, where there is one, must fit as it is.
+    pub(super) locked: bool,
+}
+
 /// A toolchain, and the way to a component with it.
 pub(super) struct Toolchain {
     kind: Kind,
@@ -43,10 +53,17 @@ impl fmt::Display for Toolchain {
 impl Toolchain {
     /// The best toolchain of this machine; the error says what to install.
     pub(super) fn find(plugins_dir: &Path) -> anyhow::Result<Toolchain> {
-        if let Some(toolchain) = find_wasip2(plugins_dir) {
+        Self::choose(find_wasip2(plugins_dir), || find_debian(plugins_dir))
+    }
+
+    fn choose(
+        wasip2: Option<Toolchain>,
+        debian: impl FnOnce() -> Option<Toolchain>,
+    ) -> anyhow::Result<Toolchain> {
+        if let Some(toolchain) = wasip2 {
             return Ok(toolchain);
         }
-        match find_debian(plugins_dir) {
+        match debian() {
             Some(toolchain) if toolchain.minor().is_some_and(|minor| minor < OLDEST_MINOR) => bail!(
                 "{} is too old, 1.{OLDEST_MINOR} is needed; run apt-get update and install rustc-web again",
                 toolchain.version
@@ -60,11 +77,10 @@ impl Toolchain {
     /// each unit that is done.
     pub(super) fn compile(
         &self,
-        names: &[String],
-        plugins_dir: &Path,
+        order: &Order<'_>,
         progress: &dyn Fn(&str),
     ) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
-        let mut cargo = self.cargo(names, plugins_dir);
+        let mut cargo = self.cargo(order);
         let mut child = cargo.spawn().context("cannot start cargo")?;
         let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
             bail!("cargo has no output");
@@ -84,7 +100,7 @@ impl Toolchain {
         if !status.success() {
             bail!("cargo failed:\n{}", diagnostics.join().unwrap_or_default().trim_end());
         }
-        names.iter().map(|name| Ok((name.clone(), module_of(name, &artifacts)?))).collect()
+        order.names.iter().map(|name| Ok((name.clone(), module_of(name, &artifacts)?))).collect()
     }
 
     /// Paths that would tell where a component was built.
@@ -105,7 +121,7 @@ impl Toolchain {
         self.version.split('.').nth(1)?.parse().ok()
     }
 
-    fn cargo(&self, names: &[String], plugins_dir: &Path) -> Command {
+    fn cargo(&self, Order { names, folder, locked }: &Order<'_>) -> Command {
         let mut cargo = match self.kind {
             Kind::Wasip2 => Command::new("cargo"),
             Kind::DebianWeb => Command::new(DEBIAN_CARGO),
@@ -117,7 +133,7 @@ impl Toolchain {
         }
         cargo.args(["build", "--release", "--quiet", "--message-format=json-render-diagnostics"]);
         cargo.args(["--target", self.target()]);
-        if plugins_dir.join("Cargo.lock").is_file() {
+        if *locked && folder.join("Cargo.lock").is_file() {
             cargo.arg("--locked");
         }
         names.iter().for_each(|name| {
@@ -128,11 +144,11 @@ impl Toolchain {
             cargo.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
             cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", DEBIAN_LINKER);
         }
-        let remaps = self.remapped(plugins_dir);
+        let remaps = self.remapped(folder);
         let flags: Vec<String> =
             remaps.iter().map(|(from, to)| format!("--remap-path-prefix={from}={to}")).collect();
         cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
-        cargo.current_dir(plugins_dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        cargo.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         cargo
     }
 
@@ -205,4 +221,32 @@ fn ask(program: &str, args: &[&str], folder: &Path) -> Option<String> {
 
 fn cargo_home() -> Option<PathBuf> {
     std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn toolchain(kind: Kind, version: &str) -> Toolchain {
+        Toolchain { kind, version: version.to_owned(), sysroot: String::new() }
+    }
+
+    #[test]
+    fn without_a_toolchain_both_ways_to_one_are_told() {
+        let Err(error) = Toolchain::choose(None, || None) else { panic!("found one") };
+        let error = error.to_string();
+        assert!(error.contains("rustup target add wasm32-wasip2"), "{error}");
+        assert!(error.contains("apt-get install -y --no-install-recommends rustc-web cargo-web"), "{error}");
+    }
+
+    #[test]
+    fn rustups_comes_first_and_an_old_one_of_debian_is_refused() {
+        let rustup = toolchain(Kind::Wasip2, "rustc 1.95.0");
+        let chosen = Toolchain::choose(Some(rustup), || panic!("not asked")).ok().unwrap();
+        assert_eq!(chosen.to_string(), "rustc 1.95.0 wasm32-wasip2");
+        let Err(error) = Toolchain::choose(None, || Some(toolchain(Kind::DebianWeb, "rustc 1.63.0"))) else {
+            panic!("an old one was taken");
+        };
+        assert!(error.to_string().contains("too old"), "{error}");
+    }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::plugin::PluginCommand;
 use crate::config::limits;
 
 /// An HTTP gateway for LLM and other APIs whose rules are WebAssembly components.
@@ -75,7 +76,7 @@ Examples:
         #[arg(long)]
         json: bool,
     },
-    /// Look into kv stores.
+    /// Kv stores: look into them, and change an entry.
     #[command(subcommand)]
     Kv(KvCommand),
 }
@@ -160,67 +161,6 @@ fn rate() -> clap::builder::RangedU64ValueParser<u64> {
 }
 
 #[derive(Debug, Subcommand)]
-pub(super) enum PluginCommand {
-    /// Build plugins from source into components.
-    #[command(after_help = "\
-Run it in a directory with a plugins workspace. Examples:
-  tollgate plugin build
-  tollgate plugin build quota blacklist")]
-    Build {
-        /// Plugins to build; none: all.
-        names: Vec<String>,
-    },
-    /// Check a component without a server: its imports, hooks and, with a manifest, its grants.
-    #[command(after_help = "Example:\n  tollgate plugin check quota.wasm --manifest quota.toml")]
-    Check {
-        /// The component.
-        file: PathBuf,
-        /// Its manifest.
-        #[arg(long, value_name = "FILE")]
-        manifest: Option<PathBuf>,
-    },
-    /// Push a component to the server; returns when it serves.
-    #[command(after_help = "\
-Without a manifest the present grants stay. Pushing the running digest makes a new generation.
-
-Examples:
-  tollgate plugin push quota.wasm
-  tollgate plugin push target/my_quota.wasm --name quota --manifest plugin.toml")]
-    Push(PluginPush),
-    /// List the plugins and their generations.
-    #[command(after_help = "Example:\n  tollgate plugin list --json")]
-    List {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Bring back an earlier version.
-    #[command(after_help = "\
-Examples:
-  tollgate plugin rollback quota
-  tollgate plugin rollback quota --to 3f1c…")]
-    Rollback {
-        /// The plugin's name.
-        name: String,
-        /// Digest of the version, or how it starts; none: the one before.
-        #[arg(long, value_name = "DIGEST")]
-        to: Option<String>,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(super) struct PluginPush {
-    /// The component.
-    pub(super) file: PathBuf,
-    /// The plugin's name; none: the file's stem.
-    #[arg(long, value_name = "NAME")]
-    pub(super) name: Option<String>,
-    /// A manifest to go with it; none: the present one stays.
-    #[arg(long, value_name = "FILE")]
-    pub(super) manifest: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
 pub(super) enum KvCommand {
     /// Print the value of a key, byte for byte.
     #[command(after_help = "Example:\n  tollgate kv get blacklist KEY --json")]
@@ -232,6 +172,31 @@ pub(super) enum KvCommand {
         /// Print JSON, with version and expiry.
         #[arg(long)]
         json: bool,
+    },
+    /// Write the value of a key.
+    #[command(after_help = "\
+Examples:
+  tollgate kv set notes greeting hello
+  tollgate kv set notes greeting hello --ttl-ms 60000")]
+    Set {
+        /// The store.
+        store: String,
+        /// The key.
+        key: String,
+        /// The value, as text.
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+        /// Milliseconds until the key is gone; without it the store's default applies.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        ttl_ms: Option<u64>,
+    },
+    /// Remove a key; one that is not there is no error.
+    #[command(after_help = "Example:\n  tollgate kv delete notes greeting")]
+    Delete {
+        /// The store.
+        store: String,
+        /// The key.
+        key: String,
     },
     /// Print the keys of a store, a line each.
     #[command(after_help = "Example:\n  tollgate kv list quota --prefix client/")]

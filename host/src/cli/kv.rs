@@ -31,6 +31,26 @@ pub(super) async fn get(client: &Client, store: &str, key: &str, json: bool) -> 
     Ok(output::print(&value)?)
 }
 
+pub(super) async fn set(
+    client: &Client,
+    store: &str,
+    key: &str,
+    value: String,
+    ttl_ms: Option<u64>,
+) -> Result<(), Failure> {
+    let mut path = format!("/kv/{}/{}", segment(store), segment(key));
+    if let Some(ttl_ms) = ttl_ms {
+        path.push_str(&format!("?ttl_ms={ttl_ms}"));
+    }
+    client.put(&path, "application/octet-stream", value.into_bytes()).await?;
+    Ok(())
+}
+
+pub(super) async fn delete(client: &Client, store: &str, key: &str) -> Result<(), Failure> {
+    client.delete(&format!("/kv/{}/{}", segment(store), segment(key))).await?;
+    Ok(())
+}
+
 pub(super) async fn list(
     client: &Client,
     store: &str,

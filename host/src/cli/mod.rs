@@ -16,9 +16,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Arguments, Command, KeyCommand, KvCommand, PluginCommand};
+use args::{Arguments, Command, KeyCommand, KvCommand};
 use client::Client;
 use failure::Failure;
+use plugin::PluginCommand;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
@@ -36,16 +37,19 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { connection, command } = arguments;
     match command {
         Command::Serve(serve) => serve::run(serve, connection),
+        Command::Plugin(PluginCommand::New(new)) => plugin::new(&new),
         Command::Plugin(PluginCommand::Build { names }) => plugin::build(&names),
-        Command::Plugin(PluginCommand::Check { file, manifest }) => plugin::check(&file, manifest.as_deref()),
-        command => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| Failure::Failed(anyhow::Error::new(error).context("cannot start")))?;
-            runtime.block_on(remote(&Client::new(connection)?, command))
+        Command::Plugin(PluginCommand::Check { path, manifest }) => {
+            plugin::check(path.as_deref(), manifest.as_deref())
         }
+        Command::Plugin(PluginCommand::Test(test)) => runtime()?.block_on(plugin::test(test)),
+        command => runtime()?.block_on(remote(&Client::new(connection)?, command)),
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Failed(anyhow::Error::new(error).context("cannot start")))
 }
 
 async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
@@ -61,9 +65,17 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Kv(KvCommand::List { store, prefix, limit }) => {
             kv::list(client, &store, prefix.as_deref(), limit).await
         }
-        // These need no server and were handled before.
-        Command::Serve(_) | Command::Plugin(PluginCommand::Build { .. } | PluginCommand::Check { .. }) => {
-            Ok(())
+        Command::Kv(KvCommand::Set { store, key, value, ttl_ms }) => {
+            kv::set(client, &store, &key, value, ttl_ms).await
         }
+        Command::Kv(KvCommand::Delete { store, key }) => kv::delete(client, &store, &key).await,
+        // These need no server and were handled before.
+        Command::Serve(_)
+        | Command::Plugin(
+            PluginCommand::New(_)
+            | PluginCommand::Build { .. }
+            | PluginCommand::Check { .. }
+            | PluginCommand::Test(_),
+        ) => Ok(()),
     }
 }

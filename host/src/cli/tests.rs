@@ -1,10 +1,11 @@
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::json;
 
-use super::args::{Arguments, Command, KeyCommand, KvCommand, PluginCommand};
+use super::args::{Arguments, Command, KeyCommand, KvCommand};
 use super::client::{Client, segment};
 use super::failure::Failure;
 use super::output::field;
+use super::plugin::PluginCommand;
 
 fn parse(line: &str) -> Result<Arguments, clap::Error> {
     Arguments::try_parse_from(line.split_whitespace())
@@ -25,14 +26,21 @@ fn every_documented_line_is_understood() {
         "tollgate key list --json --server http://h:1 --token T",
         "tollgate --server http://h:1 --token T key list",
         "tollgate key revoke NAME",
+        "tollgate plugin new NAME --hook ingestion --lang rust",
         "tollgate plugin build",
         "tollgate plugin build quota blacklist",
         "tollgate plugin check FILE.wasm --manifest F",
+        "tollgate plugin test",
+        "tollgate plugin test FOLDER --cases DIR --only PART",
+        "tollgate plugin check",
+        "tollgate plugin push",
         "tollgate plugin push FILE.wasm --name N --manifest F",
         "tollgate plugin list",
         "tollgate plugin rollback NAME --to DIGEST",
         "tollgate sql DB SELECT --json",
         "tollgate kv get STORE KEY",
+        "tollgate kv set STORE KEY VALUE --ttl-ms 5",
+        "tollgate kv delete STORE KEY",
         "tollgate kv list STORE --prefix p --limit 5",
     ] {
         parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -50,9 +58,12 @@ fn what_is_not_a_command_is_wrong_usage() {
         "tollgate key create --name N --rpm -1",
         "tollgate key create --name N --tpm many",
         "tollgate serve --listen localhost",
-        "tollgate plugin push",
+        "tollgate plugin new",
+        "tollgate plugin new NAME --hook settle",
+        "tollgate plugin push --name N",
         "tollgate sql gateway",
         "tollgate kv get STORE",
+        "tollgate kv set STORE KEY",
         "tollgate kv list STORE --limit 0",
     ] {
         assert_eq!(parse(line).expect_err(line).exit_code(), 2, "{line}");

@@ -1,86 +1,68 @@
 //! `tollgate plugin`.
 
-use std::path::Path;
+mod args;
+mod check;
+mod make;
+mod server;
+mod test;
+
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use http::Method;
-use serde_json::{Value, json};
 
-use super::args::PluginPush;
-use super::client::{Client, segment, text};
+pub(super) use args::PluginCommand;
+pub(super) use check::check;
+pub(super) use make::{build, new};
+pub(super) use server::{list, push, rollback};
+pub(super) use test::test;
+
 use super::failure::Failure;
-use super::keys::print_list;
-use super::output;
-use crate::plugin::{Engine, Inspection, Manifest};
-
-const COLUMNS: [&str; 9] =
-    ["name", "version", "generation", "state", "order", "hooks", "calls", "traps", "digest"];
+use crate::build;
 
 /// It travels in the URL, which may have 64 KiB with every byte of it tripled.
 const MANIFEST_BYTES: usize = 16 * 1024;
 
-/// Builds the plugins of `plugins/` here, or of the present directory when it has none.
-pub(super) fn build(names: &[String]) -> Result<(), Failure> {
-    let inner = Path::new("plugins");
-    let folder = if inner.join("Cargo.toml").is_file() { inner } else { Path::new(".") };
-    for built in crate::build::build(names, folder)? {
-        let line = format!("{}: {} bytes, digest {}\n", built.path.display(), built.size, built.digest);
-        output::print(line.as_bytes())?;
+/// A component that a command is about, with its manifest where one is given.
+struct Target {
+    file: PathBuf,
+    manifest: Option<PathBuf>,
+}
+
+impl Target {
+    /// The component named, or that of the plugin whose folder is named or is this.
+    fn of(path: Option<&Path>, manifest: Option<&Path>) -> Result<Target, Failure> {
+        match path {
+            Some(file) if !file.is_dir() => {
+                Ok(Target { file: file.to_owned(), manifest: manifest.map(Path::to_owned) })
+            }
+            Some(folder) => Target::built(folder, manifest),
+            None => Target::built(Path::new(""), manifest),
+        }
     }
-    Ok(())
-}
 
-/// Checks what the server would check, short of starting it.
-pub(super) fn check(file: &Path, manifest: Option<&Path>) -> Result<(), Failure> {
-    let manifest = manifest.map(read_manifest).transpose()?;
-    let wasm = read(file)?;
-    let engine = Engine::new()?;
-    let refused = |error: &dyn std::fmt::Display| Failure::Refused {
-        message: format!("{}: {error}", file.display()),
-        hint: None,
-    };
-    let component = engine.compile(&wasm).map_err(|error| refused(&error))?;
-    let inspection = Inspection::of(&engine, &component).map_err(|error| refused(&error))?;
-    let mut report = format!("hooks: {}\n", inspection.hooks.names().join(", "));
-    for import in &inspection.imports {
-        report.push_str(&format!("imports: {import}\n"));
+    fn built(folder: &Path, manifest: Option<&Path>) -> Result<Target, Failure> {
+        let own = folder.join("plugin.toml");
+        if !own.is_file() {
+            let folder = if folder.as_os_str().is_empty() { "this".into() } else { folder.to_string_lossy() };
+            return Err(Failure::Usage(format!("name a component; {folder} is no plugin's folder")));
+        }
+        let file = folder.join(format!("{}.wasm", build::project_name(folder)?));
+        if !file.is_file() {
+            let file = file.display();
+            return Err(Failure::Usage(format!("there is no {file} yet; run `tollgate plugin build`")));
+        }
+        Ok(Target { file, manifest: Some(manifest.map_or(own, Path::to_owned)) })
     }
-    if let Some(text) = manifest {
-        let manifest = Manifest::parse(&text).map_err(|error| refused(&error))?;
-        inspection.check_grants(&manifest.grants).map_err(|error| refused(&error))?;
-        report.push_str(&format!("manifest: {} {}\n", manifest.name, manifest.version));
+
+    /// The folder that the component is in.
+    fn folder(&self) -> PathBuf {
+        self.file.parent().map(Path::to_owned).unwrap_or_default()
     }
-    Ok(output::print(report.as_bytes())?)
-}
 
-pub(super) async fn push(client: &Client, push: PluginPush) -> Result<(), Failure> {
-    let PluginPush { file, name, manifest } = push;
-    let stem = || file.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
-    let Some(name) = name.or_else(stem) else {
-        return Err(Failure::Usage(format!("{} gives no name; use --name", file.display())));
-    };
-    let mut path = format!("/plugins/{}", segment(&name));
-    if let Some(manifest) = manifest {
-        path.push_str(&format!("?manifest={}", segment(&read_manifest(&manifest)?)));
+    /// The plugin's name, as the file's name says.
+    fn name(&self) -> Option<String> {
+        self.file.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned)
     }
-    let answer = client.put(&path, "application/wasm", read(&file)?).await?;
-    print_pushed(&answer)
-}
-
-pub(super) async fn list(client: &Client, json: bool) -> Result<(), Failure> {
-    print_list(&client.get("/plugins").await?, "plugins", &COLUMNS, json)
-}
-
-pub(super) async fn rollback(client: &Client, name: &str, to: Option<String>) -> Result<(), Failure> {
-    let path = format!("/plugins/{}/rollback", segment(name));
-    let answer = client.json(Method::POST, &path, &json!({ "to": to })).await?;
-    print_pushed(&answer)
-}
-
-fn print_pushed(answer: &Value) -> Result<(), Failure> {
-    let generation = answer.get("generation").and_then(Value::as_u64).unwrap_or_default();
-    let (name, digest) = (text(answer, "name")?, text(answer, "digest")?);
-    Ok(output::print(format!("{name}: generation {generation} serves, digest {digest}\n").as_bytes())?)
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

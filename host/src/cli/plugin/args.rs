@@ -1,0 +1,127 @@
+//! What can be written behind `tollgate plugin`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::project::Hook;
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum PluginCommand {
+    /// Make the project of a new plugin, in a folder of its name.
+    #[command(after_help = "\
+The folder has all that the plugin is built with, and a README that says how to go on.
+
+Examples:
+  tollgate plugin new hello
+  tollgate plugin new hello --hook jobs")]
+    New(PluginNew),
+    /// Build plugins from source into components.
+    #[command(after_help = "\
+In a plugin's folder it builds that plugin into NAME.wasm there; beside or in a folder of plugins those of it, into its
+prebuilt/. It says what to install when there is no toolchain that compiles to WebAssembly.
+
+Examples:
+  tollgate plugin build
+  tollgate plugin build quota blacklist")]
+    Build {
+        /// Plugins of a folder of plugins to build; none: all.
+        names: Vec<String>,
+    },
+    /// Run a plugin's cases: tests written as data, in the real runtime, without a server.
+    #[command(after_help = "\
+A case is a TOML file in cases/: what is in the stores, which calls come when, what each is to answer, what is left behind.
+cases/README.md of a new plugin is the manual. Exit code 1: a case failed.
+
+Examples:
+  tollgate plugin test                            the built plugin of the folder that this is
+  tollgate plugin test --only closed
+  tollgate plugin test hello.wasm --manifest hello.toml --cases hello-cases")]
+    Test(PluginTest),
+    /// Check a component without a server: its imports, hooks and, with a manifest, its grants.
+    #[command(after_help = "\
+Examples:
+  tollgate plugin check                           the built plugin of the folder that this is
+  tollgate plugin check quota.wasm --manifest quota.toml")]
+    Check {
+        /// The component, or a plugin's folder with it; none: this folder.
+        path: Option<PathBuf>,
+        /// Its manifest.
+        #[arg(long, value_name = "FILE", requires = "path")]
+        manifest: Option<PathBuf>,
+    },
+    /// Push a component to the server; returns when it serves.
+    #[command(after_help = "\
+Without a manifest the present grants stay. Pushing the running digest makes a new generation.
+
+Examples:
+  tollgate plugin push                            the built plugin of the folder that this is
+  tollgate plugin push quota.wasm
+  tollgate plugin push target/my_quota.wasm --name quota --manifest plugin.toml")]
+    Push(PluginPush),
+    /// List the plugins and their generations.
+    #[command(after_help = "Example:\n  tollgate plugin list --json")]
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Bring back an earlier version.
+    #[command(after_help = "\
+Examples:
+  tollgate plugin rollback quota
+  tollgate plugin rollback quota --to 3f1c…")]
+    Rollback {
+        /// The plugin's name.
+        name: String,
+        /// Digest of the version, or how it starts; none: the one before.
+        #[arg(long, value_name = "DIGEST")]
+        to: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PluginNew {
+    /// The plugin's name and the folder's: a-z, 0-9 and '-', a letter first.
+    pub(in crate::cli) name: String,
+    /// What it does at first, to be changed into what it is to do.
+    #[arg(long, value_enum, default_value = "admission")]
+    pub(in crate::cli) hook: Hook,
+    /// The language it is written in.
+    #[arg(long, value_enum, default_value = "rust")]
+    pub(in crate::cli) lang: Language,
+}
+
+/// Languages that a project can be made in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Language {
+    /// Rust.
+    Rust,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PluginPush {
+    /// The component, or a plugin's folder with it and its manifest; none: this folder.
+    pub(in crate::cli) path: Option<PathBuf>,
+    /// The plugin's name; none: the file's stem.
+    #[arg(long, value_name = "NAME", requires = "path")]
+    pub(in crate::cli) name: Option<String>,
+    /// A manifest to go with it; none: the present one stays.
+    #[arg(long, value_name = "FILE", requires = "path")]
+    pub(in crate::cli) manifest: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PluginTest {
+    /// The component, or a plugin's folder with it; none: this folder.
+    pub(in crate::cli) path: Option<PathBuf>,
+    /// Its manifest; none: plugin.toml beside it.
+    #[arg(long, value_name = "FILE", requires = "path")]
+    pub(in crate::cli) manifest: Option<PathBuf>,
+    /// The folder of the cases; none: cases/ beside the component.
+    #[arg(long, value_name = "DIR")]
+    pub(in crate::cli) cases: Option<PathBuf>,
+    /// Only cases whose name has this in it.
+    #[arg(long, value_name = "PART")]
+    pub(in crate::cli) only: Option<String>,
+}

@@ -1,0 +1,45 @@
+//! What is done with the plugins of a running server.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::args::PluginPush;
+use super::{Target, read, read_manifest};
+use crate::cli::client::{Client, segment, text};
+use crate::cli::failure::Failure;
+use crate::cli::keys::print_list;
+use crate::cli::output;
+
+const COLUMNS: [&str; 9] =
+    ["name", "version", "generation", "state", "order", "hooks", "calls", "traps", "digest"];
+
+pub(in crate::cli) async fn push(client: &Client, push: PluginPush) -> Result<(), Failure> {
+    let PluginPush { path, name, manifest } = push;
+    let target = Target::of(path.as_deref(), manifest.as_deref())?;
+    let Target { file, manifest, .. } = &target;
+    let Some(name) = name.or_else(|| target.name()) else {
+        return Err(Failure::Usage(format!("{} gives no name; use --name", file.display())));
+    };
+    let mut path = format!("/plugins/{}", segment(&name));
+    if let Some(manifest) = manifest {
+        path.push_str(&format!("?manifest={}", segment(&read_manifest(manifest)?)));
+    }
+    let answer = client.put(&path, "application/wasm", read(file)?).await?;
+    print_pushed(&answer)
+}
+
+pub(in crate::cli) async fn list(client: &Client, json: bool) -> Result<(), Failure> {
+    print_list(&client.get("/plugins").await?, "plugins", &COLUMNS, json)
+}
+
+pub(in crate::cli) async fn rollback(client: &Client, name: &str, to: Option<String>) -> Result<(), Failure> {
+    let path = format!("/plugins/{}/rollback", segment(name));
+    let answer = client.json(Method::POST, &path, &json!({ "to": to })).await?;
+    print_pushed(&answer)
+}
+
+fn print_pushed(answer: &Value) -> Result<(), Failure> {
+    let generation = answer.get("generation").and_then(Value::as_u64).unwrap_or_default();
+    let (name, digest) = (text(answer, "name")?, text(answer, "digest")?);
+    Ok(output::print(format!("{name}: generation {generation} serves, digest {digest}\n").as_bytes())?)
+}

@@ -1,0 +1,58 @@
+//! What a new plugin starts with: a small thing of each hook that works, to be changed into one's own.
+
+use anyhow::bail;
+use clap::ValueEnum;
+use include_dir::{Dir, include_dir};
+
+use super::File;
+
+static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/project/template");
+
+/// The manual of cases.
+const CASES: &str = include_str!("../../../plugins/CASES.md");
+
+/// What stands in a template where the plugin's name is to be.
+pub(super) const PLACEHOLDER: &str = "PLUGIN-NAME";
+
+/// The hook that a new plugin has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Hook {
+    /// Decides which requests may pass: closes models by entries of a kv store.
+    Admission,
+    /// Stores what happened: sums tokens by client and day in a table of its own.
+    Ingestion,
+    /// Works on a schedule: counts the requests of the last hour into a kv store.
+    Jobs,
+}
+
+impl Hook {
+    fn folder(self) -> &'static str {
+        match self {
+            Hook::Admission => "admission",
+            Hook::Ingestion => "ingestion",
+            Hook::Jobs => "jobs",
+        }
+    }
+}
+
+/// The files of a template with the plugin's name in its places.
+pub(super) fn files(name: &str, hook: Hook) -> anyhow::Result<Vec<File>> {
+    let mut files = Vec::new();
+    for folder in [hook.folder(), "all"] {
+        let Some(template) = TEMPLATES.get_dir(folder) else { bail!("there is no template {folder}") };
+        collect(template, folder, name, &mut files)?;
+    }
+    files.push(("cases/README.md".into(), CASES.as_bytes().to_vec()));
+    Ok(files)
+}
+
+fn collect(dir: &Dir<'_>, folder: &str, name: &str, files: &mut Vec<File>) -> anyhow::Result<()> {
+    for file in dir.files() {
+        let Some(text) = file.contents_utf8() else { bail!("{} is no text", file.path().display()) };
+        let path = file.path().strip_prefix(folder)?;
+        // Under its own name git would follow it here.
+        let path = if path.as_os_str() == "gitignore" { ".gitignore".as_ref() } else { path };
+        files.push((path.to_owned(), text.replace(PLACEHOLDER, name).into_bytes()));
+    }
+    dir.dirs().try_for_each(|inner| collect(inner, folder, name, files))
+}

@@ -1,0 +1,181 @@
+//! The way of a plugin author: a project from nothing, built, pushed and serving.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::support::component::shipped;
+use crate::support::server::ADMIN_TOKEN;
+use crate::support::{Server, Setup, eventually};
+
+/// A command of the command line in a folder.
+fn run(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tollgate")).args(args).current_dir(folder).output().unwrap()
+}
+
+fn run_ok(folder: &Path, args: &[&str]) -> String {
+    let output = run(folder, args);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The exit code of a command that must fail, and what it said.
+fn refusal(folder: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let output = run(folder, args);
+    assert!(!output.status.success(), "{args:?} did not fail");
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_project_is_made_once_and_says_how_to_go_on() {
+    let home = tempfile::tempdir().unwrap();
+    let said = run_ok(home.path(), &["plugin", "new", "hello"]);
+    assert!(said.contains("cd hello") && said.contains("tollgate plugin build"), "{said}");
+    let (code, said) = refusal(home.path(), &["plugin", "new", "hello", "--hook", "jobs"]);
+    assert!(code == Some(1) && said.contains("hello is there already"), "{said}");
+    let (code, said) = refusal(home.path(), &["plugin", "new", "../hello"]);
+    assert!(code == Some(1) && said.contains("a-z, 0-9 and '-'"), "{said}");
+
+    let project = home.path().join("hello");
+    for command in ["check", "test", "push"] {
+        let (code, said) = refusal(&project, &["plugin", command]);
+        assert!(code == Some(2) && said.contains("no hello.wasm yet; run `tollgate plugin build`"), "{said}");
+    }
+    let (code, said) = refusal(&project, &["plugin", "build", "hello"]);
+    assert!(code == Some(2) && said.contains("leave the names out"), "{said}");
+    let (code, said) = refusal(home.path(), &["plugin", "build"]);
+    assert!(code == Some(2) && said.contains("tollgate plugin new"), "{said}");
+}
+
+const ONE_A_MINUTE: &str = r#"
+    about = "The second request in a minute waits."
+    [let]
+    alice = { id = "c1", limits = { rpm = 1 } }
+    [[steps]]
+    call = "admit"
+    with = [{}, ["$alice"]]
+    gives = { ok = [{ allow = "$ticket" }] }
+    [[steps]]
+    at = 500
+    call = "admit"
+    with = [{ id = "another" }, ["$alice"]]
+    gives = { ok = [{ deny = { limit-name = "rpm", reason = "$reason", current = 1, limit = 1, retry-after-ms = 60500 } }] }
+    [after.kv.quota]
+    "client:c1" = "$ledger"
+"#;
+
+/// Runs cases, by name and text, for the shipped quota.
+fn test_quota(cases: &[(&str, &str)]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    for (name, text) in cases {
+        std::fs::write(home.path().join(format!("{name}.toml")), text).unwrap();
+    }
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/quota/plugin.toml");
+    let [component, manifest, cases] =
+        [shipped("quota"), manifest, home.path().to_owned()].map(|path| path.to_str().unwrap().to_owned());
+    run(home.path(), &["plugin", "test", &component, "--manifest", &manifest, "--cases", &cases])
+}
+
+#[test]
+fn a_plugin_keeps_its_cases_or_is_shown_where_it_does_not() {
+    let good = test_quota(&[("one-a-minute", ONE_A_MINUTE)]);
+    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stdout));
+    assert_eq!(String::from_utf8(good.stdout).unwrap(), "ok      one-a-minute\n1 case passed\n");
+
+    let generous = ONE_A_MINUTE.replace("limit = 1,", "limit = 2,").replace("$ledger", "nothing");
+    let bad = test_quota(&[("generous", &generous), ("one-a-minute", ONE_A_MINUTE)]);
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(String::from_utf8(bad.stderr).unwrap().contains("1 of 2 cases failed"));
+    let said = String::from_utf8(bad.stdout).unwrap();
+    let place = "  step 2, quota.admit: ok[0].deny.limit\n    expected 2\n    found    1\n";
+    assert!(said.starts_with("FAILED  generous: The second request in a minute waits.\n"), "{said}");
+    assert!(said.contains(place), "{said}");
+    assert!(said.contains("kv store quota at the end: client:c1\n    expected \"nothing\""), "{said}");
+    assert!(said.contains("ok      one-a-minute"), "{said}");
+}
+
+#[test]
+fn a_case_that_makes_no_sense_is_told_with_its_place() {
+    let sends = |from: &str, to: &str, says: &str| {
+        assert!(ONE_A_MINUTE.contains(from));
+        let output = test_quota(&[("odd", &ONE_A_MINUTE.replace(from, to))]);
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
+        assert!(output.status.code() == Some(1) && said.contains(says), "{to}: {said}");
+    };
+    sends("rpm = 1 }", "rmp = 1 }", "unknown field `rmp`, expected one of `rpm`, `tpm`, `rpd`");
+    sends("{ id = \"another\" }", "{ id = 7 }", "step 2, admit: request: invalid type");
+    sends(
+        "call = \"admit\"",
+        "call = \"admti\"",
+        "step 1, admti: there is no call of admti with 2 arguments",
+    );
+    sends("call = \"admit\"", "call = \"other.admit\"", "there is no plugin other; there is quota");
+    sends("after.kv.quota", "after.kv.notes", "no manifest grants kv store \"notes\"; granted are: quota");
+    sends("\"$alice\"", "\"$bob\"", "`$bob` is neither in [let] nor in an answer before");
+    sends("id = \"c1\"", "like = \"$alice\"", "`$alice` stands for itself");
+    sends("about = ", "abuot = ", "unknown field `abuot`");
+}
+
+/// Makes and builds a project. What is compiled for it, above all the standard library, is kept between runs; the compiler
+/// is told the project's path, so that is always the same.
+fn build(name: &str, hook: &str) -> PathBuf {
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("author");
+    let (project, target) = (home.join(name), home.join("target").join(name));
+    let _ = std::fs::remove_dir_all(&project);
+    std::fs::create_dir_all(&target).unwrap();
+    run_ok(&home, &["plugin", "new", name, "--hook", hook]);
+    std::os::unix::fs::symlink(target, project.join("target")).unwrap();
+    let said = run_ok(&project, &["plugin", "build"]);
+    assert!(said.contains(&format!("{name}.wasm: ")), "{said}");
+    let size = project.join(format!("{name}.wasm")).metadata().unwrap().len();
+    println!("{name}.wasm has {size} bytes");
+    assert!(size < 100_000, "{name}.wasm has {size} bytes");
+    project
+}
+
+fn push(server: &Server, project: &Path) {
+    let file = project.join(format!("{}.wasm", project.file_name().unwrap().to_str().unwrap()));
+    let manifest = project.join("plugin.toml");
+    server.cli_ok(&["plugin", "push", file.to_str().unwrap(), "--manifest", manifest.to_str().unwrap()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "compiles plugins; .ci/run runs it"]
+async fn a_new_plugin_of_every_hook_builds_and_does_what_it_says() {
+    let project = |hook| build(&format!("my-{hook}"), hook);
+    let [admission, ingestion, jobs] = ["admission", "ingestion", "jobs"].map(project);
+    for project in [&admission, &ingestion, &jobs] {
+        run_ok(project, &["plugin", "check"]);
+        let said = run_ok(project, &["plugin", "test"]);
+        assert!(said.contains(" passed") && !said.contains("FAILED"), "{said}");
+        let tested = Command::new("cargo").args(["test", "--quiet"]).current_dir(project).output().unwrap();
+        assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stderr));
+    }
+
+    let server = Setup::demo().config("[kv.my-admission]\n[kv.my-jobs]").start();
+    push(&server, &admission);
+    let client = server.client(&server.key("alice", &[]));
+    assert_eq!(client.chat("demo").await.status, 200);
+    server.cli_ok(&["kv", "set", "my-admission", "closed/demo", "retired in May"]);
+    let refused = client.chat("demo").await;
+    assert_eq!(refused.status, 403);
+    assert!(refused.text().contains("retired in May"), "{}", refused.text());
+    assert_eq!(client.chat("other").await.status, 200);
+    server.cli_ok(&["kv", "delete", "my-admission", "closed/demo"]);
+    assert_eq!(client.chat("demo").await.status, 200);
+
+    push(&server, &jobs);
+    let logged = "select count(*) from request_logs";
+    eventually("the requests are in the log", async || (server.count(logged) == 4).then_some(())).await;
+    let admin = server.client(ADMIN_TOKEN);
+    let report = admin.post("/admin/v1/plugins/my-jobs/jobs/count", &serde_json::json!({})).await.json();
+    assert_eq!(report["summary"], "4 requests in the last hour");
+    assert_eq!(server.cli_ok(&["kv", "get", "my-jobs", "last-hour"]), "4");
+
+    // One plugin takes the events, so the shipped one steps back.
+    let server = Setup::demo().config("[[plugin]]\nname = \"ingestion\"\nenabled = false").start();
+    push(&server, &ingestion);
+    let client = server.client(&server.key("bob", &[]));
+    let used = client.chat("demo").await.json()["usage"]["total_tokens"].as_u64().unwrap();
+    let sum = "select coalesce(sum(tokens), 0) from client_tokens where client = 'bob'";
+    eventually("the tokens are summed", async || (server.count(sum) == used).then_some(())).await;
+}
