@@ -94,6 +94,24 @@ fn a_plugin_keeps_its_cases_or_is_shown_where_it_does_not() {
 }
 
 #[test]
+fn the_case_in_the_manual_passes() {
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+    let manual = std::fs::read_to_string(plugins.join("CASES.md")).unwrap();
+    let case = manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &[u8]| {
+        let path = home.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("cases/manual.toml", case.as_bytes());
+    write("plugin.toml", b"name = \"quota\"\n[grants]\nkv.quota = \"read-write\"\nsql.gateway = \"read\"");
+    write("quota.wasm", &std::fs::read(shipped("quota")).unwrap());
+    assert_eq!(run_ok(home.path(), &["plugin", "test"]), "ok      manual\n1 case passed\n");
+    assert_eq!(run_ok(Path::new("."), &["plugin", "test", home.path().to_str().unwrap()]).lines().count(), 2);
+}
+
+#[test]
 fn a_case_that_makes_no_sense_is_told_with_its_place() {
     let sends = |from: &str, to: &str, says: &str| {
         assert!(ONE_A_MINUTE.contains(from));

@@ -85,7 +85,8 @@ fn the_configurations_in_the_readme_are_understood() {
 fn the_manifest_in_the_readme_is_understood() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let shown = readme.split("```toml plugin.toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let shown =
+        readme.split("```toml plugin.toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     assert_eq!(Manifest::parse(shown).unwrap().order, 5);
 }
 
