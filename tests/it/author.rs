@@ -95,8 +95,8 @@ fn a_plugin_keeps_its_cases_or_is_shown_where_it_does_not() {
 
 #[test]
 fn the_case_in_the_manual_passes() {
-    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
-    let manual = std::fs::read_to_string(plugins.join("CASES.md")).unwrap();
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cases/CASES.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
     let case = manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let home = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &[u8]| {

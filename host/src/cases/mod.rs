@@ -1,6 +1,6 @@
 //! Tests of plugins, written as data: what is in the stores, which calls come when, what is answered and left behind.
 //!
-//! A [`Case`] is a TOML file; `plugins/CASES.md` is its manual. It runs in the real plugin runtime over a store of its own,
+//! A [`Case`] is a TOML file; `CASES.md` beside this is its manual. It runs in the real plugin runtime over a store of its own,
 //! under a clock that it moves ([`run`]). The shipped components' cases also run in other runtimes, which read them by
 //! [`Case::for_scripts`] and answer with an [`Outcome`] too.
 

@@ -9,7 +9,7 @@ use super::File;
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/project/template");
 
 /// The manual of cases.
-const CASES: &str = include_str!("../../../plugins/CASES.md");
+const CASES: &str = include_str!("../cases/CASES.md");
 
 /// What stands in a template where the plugin's name is to be.
 pub(super) const PLACEHOLDER: &str = "PLUGIN-NAME";
