@@ -14,6 +14,10 @@ use tokio::{sync::oneshot, task::JoinError};
 
 use crate::{
     StorageError,
+    blob::{
+        BlobChange,
+        collect::{Collectable, Collector},
+    },
     core::{Core, unavailable},
     error::guarded,
     inbox::{Group, SnapshotAnswer},
@@ -60,6 +64,8 @@ pub(crate) enum Change {
     Pages(PageBatch),
     /// Writes to kv stores, which become visible when they are durable.
     Kv(Vec<KvWrite>),
+    /// A change of a blob container.
+    Blob(BlobChange),
 }
 
 /// The committer's answer to a message: a future, or awaited by blocking.
@@ -121,6 +127,7 @@ impl Change {
         match self {
             Self::Pages(batch) => batch.size(),
             Self::Kv(writes) => writes.iter().map(KvWrite::size).sum(),
+            Self::Blob(change) => change.size(),
         }
     }
 }
@@ -128,11 +135,11 @@ impl Change {
 /// The committer's thread: commits group after group until the store is closed or the storage fails.
 pub(crate) fn run(core: Arc<Core>) {
     let mut end = End { core: &core, result: Err(StorageError::panicked().into()) };
-    let mut sweeper = Sweeper::new();
+    let mut upkeep = Upkeep { sweeper: Sweeper::new(), collector: Collector::new() };
     end.result = loop {
-        let group = core.inbox.next(sweeper.due());
+        let group = core.inbox.next(upkeep.due());
         let last = group.last;
-        let mut done = commit_group(&core, &mut sweeper, &group);
+        let mut done = commit_group(&core, &mut upkeep, &group);
         let result = done.as_ref().map(|_| ()).map_err(CommitError::clone);
         if let Err(error) = &result {
             // Before the answers: nothing may be acknowledged after this one.
@@ -143,12 +150,24 @@ pub(crate) fn run(core: Arc<Core>) {
             let _ = message.answer.send(result.clone());
         }
         if !group.snapshots.is_empty() {
-            done = show(&core, &mut sweeper, done, group.snapshots);
+            done = show(&core, &mut upkeep, done, group.snapshots);
         }
         if last || done.is_err() {
             break done.map(|_| ());
         }
     };
+}
+
+/// What the committer does from time to time, whether anybody writes or not.
+struct Upkeep {
+    sweeper: Sweeper,
+    collector: Collector,
+}
+
+impl Upkeep {
+    fn due(&self) -> Instant {
+        self.sweeper.due().min(self.collector.due())
+    }
 }
 
 /// What the disk shows after a commit: everything that was visible at this time (milliseconds since 1970), and no more;
@@ -158,12 +177,12 @@ type Shown = Option<u64>;
 /// Gives snapshots of one instant to those who wait for one.
 fn show(
     core: &Core,
-    sweeper: &mut Sweeper,
+    upkeep: &mut Upkeep,
     mut done: Result<Shown, CommitError>,
     waiting: Vec<SnapshotAnswer>,
 ) -> Result<Shown, CommitError> {
     if let Ok(None) = done {
-        done = commit_group(core, sweeper, &Group::default()).inspect_err(|error| core.health.poison(error));
+        done = commit_group(core, upkeep, &Group::default()).inspect_err(|error| core.health.poison(error));
     }
     let snapshot = match &done {
         Ok(Some(at_ms)) => Rows::begin(core, *at_ms),
@@ -208,17 +227,20 @@ struct Collected {
     queues: Vec<QueueBatch>,
     names: Vec<(u8, String, u32)>,
     expired: Vec<Vec<u8>>,
+    blobs: Collectable,
 }
 
-fn commit_group(core: &Core, sweeper: &mut Sweeper, group: &Group) -> Result<Shown, CommitError> {
+fn commit_group(core: &Core, upkeep: &mut Upkeep, group: &Group) -> Result<Shown, CommitError> {
     let started = Instant::now();
-    let expired = sweeper.step(core)?;
+    let expired = upkeep.sweeper.step(core)?;
+    let blobs = upkeep.collector.step(core)?;
     let mut collected = Collected {
         kv: core.overlay.collect(|| core.now_ms()),
         queues: core.queues.collect(),
         // Last: rows of a name given meanwhile are not among the collected.
         names: core.names.collect(),
         expired,
+        blobs,
     };
     if collected.is_empty() && group.messages.iter().all(|message| message.changes.is_empty()) {
         return Ok(Some(collected.kv.at_ms));
@@ -233,7 +255,9 @@ fn commit_group(core: &Core, sweeper: &mut Sweeper, group: &Group) -> Result<Sho
         .map(|write| (write, core.next_version()))
         .collect();
     let visible = (!joint.is_empty()).then(|| core.visible.write());
-    write(core, group, &collected, &joint).map_err(unavailable)?;
+    if write(core, group, &collected, &joint).map_err(unavailable)? {
+        upkeep.collector.soon();
+    }
     count(core, group, started, collected.kv.rows.len() + joint.len() + collected.expired.len());
     core.overlay.publish(&joint, || core.next_version());
     drop(visible);
@@ -245,12 +269,13 @@ fn commit_group(core: &Core, sweeper: &mut Sweeper, group: &Group) -> Result<Sho
     Ok(joint.is_empty().then_some(collected.kv.at_ms))
 }
 
+/// True: it left blobs to collect.
 fn write(
     core: &Core,
     group: &Group,
     collected: &Collected,
     joint: &[(&KvWrite, u64)],
-) -> Result<(), redb::Error> {
+) -> Result<bool, redb::Error> {
     let mut transaction = {
         let database = core.database.read();
         let database = database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
@@ -265,13 +290,18 @@ fn write(
     for batch in &collected.queues {
         batch.write(&transaction)?;
     }
+    // Before this group releases any more.
+    collected.blobs.take_apart(&transaction)?;
+    let mut released = false;
     for change in group.messages.iter().flat_map(|message| &message.changes) {
-        if let Change::Pages(batch) = change {
-            pages::apply(&transaction, batch)?;
+        match change {
+            Change::Pages(batch) => pages::apply(&transaction, batch)?,
+            Change::Blob(change) => released |= change.apply(&transaction)?,
+            Change::Kv(_) => {}
         }
     }
     transaction.commit()?;
-    Ok(())
+    Ok(released)
 }
 
 fn write_kv(
@@ -319,6 +349,10 @@ fn count(core: &Core, group: &Group, started: Instant, kv_writes: usize) {
 
 impl Collected {
     fn is_empty(&self) -> bool {
-        self.kv.rows.is_empty() && self.queues.is_empty() && self.names.is_empty() && self.expired.is_empty()
+        self.kv.rows.is_empty()
+            && self.queues.is_empty()
+            && self.names.is_empty()
+            && self.expired.is_empty()
+            && self.blobs.is_empty()
     }
 }

@@ -14,6 +14,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 
 use crate::{
     Acknowledge, Clock, Stats,
+    blob::lease::Leases,
     commit::{Ack, Change, CommitError},
     health::Health,
     inbox::Inbox,
@@ -36,6 +37,7 @@ pub(crate) struct Core {
     pub(crate) presences: Presences,
     pub(crate) names: Names,
     pub(crate) queues: Queues,
+    pub(crate) leases: Arc<Leases>,
     pub(crate) figures: Mutex<Stats>,
     pub(crate) two_phase: bool,
     pub(crate) clock: Clock,

@@ -1,6 +1,8 @@
-//! Changes of kv stores and of an SQL database in one commit.
+//! Changes of kv stores, of blob containers and of an SQL database in one commit.
 
 use crate::{
+    BlobError, Prepared,
+    commit::Change,
     kv::{Kv, KvError, KvWrite},
     sql::JointSql,
 };
@@ -11,6 +13,7 @@ use crate::{
 pub struct Joint {
     pub(crate) kv: Vec<KvWrite>,
     pub(crate) stores: Vec<Kv>,
+    pub(crate) blobs: Vec<Prepared>,
     /// Statements on one database; then its writer submits the kv writes with its pages.
     pub(crate) sql: Option<JointSql>,
 }
@@ -34,4 +37,20 @@ impl Joint {
         self.stores.push(kv.clone());
         Ok(self)
     }
+
+    /// Adds: publish an upload, whatever stands under its key.
+    pub fn publish(mut self, upload: Prepared) -> Result<Self, BlobError> {
+        if !upload.is_unconditional() {
+            let text = "an upload with a precondition cannot be part of a joint commit";
+            return Err(BlobError::Invalid(text.to_owned()));
+        }
+        self.blobs.push(upload);
+        Ok(self)
+    }
+}
+
+/// What is handed to the committer beside pages.
+pub(crate) fn changes(kv: Vec<KvWrite>, blobs: Vec<Prepared>) -> Vec<Change> {
+    let kv = (!kv.is_empty()).then_some(Change::Kv(kv));
+    kv.into_iter().chain(blobs.into_iter().flat_map(|upload| upload.changes)).collect()
 }

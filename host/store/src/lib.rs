@@ -1,9 +1,10 @@
-//! Named kv stores, SQL databases and queues in one redb file.
+//! Named kv stores, SQL databases, queues and blob containers in one redb file.
 //!
 //! One committer thread owns the write transaction and groups whatever waits into one commit. Writes that are not
 //! committed yet live in the overlay, which is the truth for them; clean kv values are cached by moka.
 
 mod backend;
+pub mod blob;
 pub mod commit;
 mod core;
 mod error;
@@ -19,6 +20,10 @@ pub mod sql;
 mod stats;
 mod store;
 
+pub use blob::{
+    BlobError, BlobInfo, BlobList, BlobOptions, BlobPage, BlobReport, ByteRange, Container, Etags,
+    GetOptions, Got, Precondition, Prepared, PutOptions, Reader, Unmet, Upload,
+};
 pub use commit::CommitError;
 pub use error::StorageError;
 pub use joint::Joint;

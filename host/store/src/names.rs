@@ -1,4 +1,4 @@
-//! Names of kv stores and queues, and the numbers they have in rows.
+//! Names of kv stores, queues and blob containers, and the numbers they have in rows.
 
 use std::collections::HashMap;
 
@@ -16,6 +16,7 @@ pub(crate) const TABLE: TableDefinition<'_, (u8, &str), u32> = TableDefinition::
 pub(crate) enum Kind {
     Kv = 1,
     Queue = 2,
+    Blob = 3,
 }
 
 /// The names in memory. A new one goes to disk with the next commit, hence never after rows that need it.

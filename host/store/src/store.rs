@@ -14,14 +14,15 @@ use redb::{Durability, ReadableTable, TableDefinition};
 use thiserror::Error;
 
 use crate::{
-    Batch, CommitError, Joint, Kv, KvError, KvOptions, Queue, QueueError, Snapshot, Stats, StorageError,
-    Transaction,
+    Batch, BlobError, BlobOptions, CommitError, Container, Joint, Kv, KvError, KvOptions, Queue, QueueError,
+    Snapshot, Stats, StorageError, Transaction,
     backend::Given,
-    commit::{self, Change},
+    blob, commit,
     core::{Core, EPOCH_SHIFT, Open},
     error::guarded,
     health::Health,
     inbox::Inbox,
+    joint,
     kv::{key::Keys, presence::Presences, record::ROWS},
     limits::{CACHE_BYTES, KV_CACHE_BYTES, LIST_ITEMS},
     names::Names,
@@ -64,8 +65,8 @@ pub enum OpenError {
     Storage(#[from] StorageError),
 }
 
-/// Named kv stores, SQL databases and queues in one file. A clone is the same store. The last handle, of whatever
-/// kind, that goes away stops the committer and waits for it; better call `close` first.
+/// Named kv stores, SQL databases, queues and blob containers in one file. A clone is the same store. The last handle,
+/// of whatever kind, that goes away stops the committer and waits for it; better call `close` first.
 #[derive(Clone)]
 pub struct Store {
     databases: Arc<Databases>,
@@ -101,6 +102,7 @@ impl Store {
             presences: Presences::default(),
             names,
             queues: Queues::default(),
+            leases: Arc::default(),
             figures: Mutex::default(),
             two_phase,
             clock: options.clock,
@@ -150,6 +152,11 @@ impl Store {
         Batch::new(Arc::clone(&self.open))
     }
 
+    /// Opens a named blob container, or creates it. The options count for what is done through this handle.
+    pub fn container(&self, name: &str, options: BlobOptions) -> Result<Container, BlobError> {
+        Container::open(Arc::clone(&self.open), name, options)
+    }
+
     /// Makes all changes visible and durable together, or none.
     pub async fn commit(&self, joint: Joint) -> Result<(), CommitError> {
         let core = &self.open.core;
@@ -157,12 +164,14 @@ impl Store {
             return Err(CommitError::TooLarge(format!("a list has at most {LIST_ITEMS} items")));
         }
         let own_rows = joint.sql.as_ref().is_none_or(|sql| sql.belongs_to(&self.open));
-        if !own_rows || !joint.stores.iter().all(|kv| kv.belongs_to(core)) {
+        let own_blobs = joint.blobs.iter().all(|upload| upload.container.belongs_to(core));
+        if !own_rows || !own_blobs || !joint.stores.iter().all(|kv| kv.belongs_to(core)) {
             return Err(CommitError::Invalid("a joint commit changes one file".to_owned()));
         }
+        let changes = joint::changes(joint.kv, joint.blobs);
         match joint.sql {
-            Some(sql) => sql.commit(joint.kv).await,
-            None => core.submit(vec![Change::Kv(joint.kv)]).await,
+            Some(sql) => sql.commit(changes).await,
+            None => core.submit(changes).await,
         }
     }
 
@@ -233,6 +242,7 @@ fn start(database: &redb::Database, two_phase: bool) -> Result<(u64, Names), red
     transaction.open_table(ROWS)?;
     transaction.open_table(CHUNKS)?;
     transaction.open_table(REMOVED)?;
+    blob::create_tables(&transaction)?;
     let names = Names::load(&transaction)?;
     transaction.commit()?;
     Ok((epoch, names))

@@ -25,7 +25,7 @@ use super::{
     vfs::{Shared, Vfs},
     writer::{Job, Writer},
 };
-use crate::{core::Open, kv::KvWrite};
+use crate::{commit::Change, core::Open};
 
 /// A handle of a database, with an access. A clone is the same database.
 #[derive(Clone)]
@@ -109,7 +109,7 @@ impl Database {
     pub(super) async fn write(
         &self,
         statements: Vec<Statement>,
-        kv: Vec<KvWrite>,
+        companions: Vec<Change>,
     ) -> Result<Vec<Outcome>, SqlError> {
         if *self.rules.access() == Access::ReadOnly {
             return Err(SqlError::AccessDenied("the handle only reads".to_owned()));
@@ -121,7 +121,7 @@ impl Database {
         let deadline = self.ends();
         let writer = self.inner.writer.lock().clone().ok_or_else(SqlError::closing)?;
         let (reply, answer) = oneshot::channel();
-        let job = Job { rules: self.rules.clone(), statements, kv, deadline, turn: self.turn, reply };
+        let job = Job { rules: self.rules.clone(), statements, companions, deadline, turn: self.turn, reply };
         let sent = tokio::time::timeout_at(deadline.into(), writer.send(job)).await;
         sent.map_err(|_| SqlError::deadline())?.map_err(|_| SqlError::closing())?;
         answer.await.unwrap_or_else(|_| Err(SqlError::closing()))

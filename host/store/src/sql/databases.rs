@@ -20,7 +20,6 @@ use crate::{
     commit::Change,
     core::{Core, Open},
     error::guarded,
-    kv::KvWrite,
 };
 
 /// The open databases of a store, by name. They hold what `Open` holds, so that must not hold this.
@@ -89,13 +88,8 @@ impl Committer for Core {
         Core::begin_read(self)
     }
 
-    fn commit(&self, pages: Option<PageBatch>, kv: Vec<KvWrite>) -> Result<(), CommitError> {
-        let mut changes = Vec::with_capacity(2);
-        changes.extend(pages.map(Change::Pages));
-        if !kv.is_empty() {
-            changes.push(Change::Kv(kv));
-        }
-        self.submit(changes).wait()
+    fn commit(&self, pages: Option<PageBatch>, companions: Vec<Change>) -> Result<(), CommitError> {
+        self.submit(pages.map(Change::Pages).into_iter().chain(companions).collect()).wait()
     }
 
     fn down(&self) -> Option<CommitError> {

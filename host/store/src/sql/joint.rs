@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Database, SqlError, Statement};
-use crate::{CommitError, Joint, core::Open, kv::KvWrite};
+use crate::{CommitError, Joint, commit::Change, core::Open};
 
 /// Statements on one database.
 #[derive(Debug)]
@@ -18,9 +18,9 @@ impl JointSql {
         self.database.belongs_to(store)
     }
 
-    /// Runs the statements in one transaction and commits it with the kv writes, in one message to the committer.
-    pub(crate) async fn commit(self, kv: Vec<KvWrite>) -> Result<(), CommitError> {
-        self.database.write(self.statements, kv).await?;
+    /// Runs the statements in one transaction and commits it with the companions, in one message to the committer.
+    pub(crate) async fn commit(self, companions: Vec<Change>) -> Result<(), CommitError> {
+        self.database.write(self.statements, companions).await?;
         Ok(())
     }
 }

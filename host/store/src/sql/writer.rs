@@ -14,14 +14,14 @@ use super::{
     guard::{Until, ends},
     limits::{GROUP_BYTES, GROUP_CALLS, GROUP_TIME},
 };
-use crate::kv::KvWrite;
+use crate::commit::Change;
 
 /// A call that writes.
 pub(super) struct Job {
     pub(super) rules: Arc<Rules>,
     pub(super) statements: Vec<Statement>,
     /// Made durable in the same commit.
-    pub(super) kv: Vec<KvWrite>,
+    pub(super) companions: Vec<Change>,
     pub(super) deadline: Instant,
     /// How long it may run, the commit apart.
     pub(super) turn: Duration,
@@ -50,7 +50,7 @@ struct Failed {
 impl Job {
     /// Whether it must not share a transaction: it would fail there, or could not be run again.
     fn is_alone(&self) -> bool {
-        !self.kv.is_empty() || runs_alone(&self.statements)
+        !self.companions.is_empty() || runs_alone(&self.statements)
     }
 
     fn bytes(&self) -> usize {
@@ -180,11 +180,11 @@ impl Writer {
         let Some(mut job) = job.if_wanted() else {
             return;
         };
-        let kv = std::mem::take(&mut job.kv);
+        let companions = std::mem::take(&mut job.companions);
         let result = if runs_alone(&job.statements) {
-            self.without_transaction(&job, kv)
+            self.without_transaction(&job, companions)
         } else {
-            self.transaction(&job, kv)
+            self.transaction(&job, companions)
         };
         if result.is_err() {
             self.roll_back();
@@ -192,23 +192,23 @@ impl Writer {
         job.answer(result);
     }
 
-    fn transaction(&mut self, job: &Job, kv: Vec<KvWrite>) -> Result<Vec<Outcome>, SqlError> {
+    fn transaction(&mut self, job: &Job, companions: Vec<Change>) -> Result<Vec<Outcome>, SqlError> {
         self.connection.control("BEGIN IMMEDIATE")?;
         let outcomes = self.statements(job, &mut Room::new())?;
         let shared = self.connection.vfs().shared();
-        shared.accompany(kv);
+        shared.accompany(companions);
         let committed = self.connection.control("COMMIT");
-        let kv = shared.take_companions();
+        let companions = shared.take_companions();
         committed?;
-        if !kv.is_empty() {
+        if !companions.is_empty() {
             // The statements have changed no page, so SQLite had nothing to commit.
-            shared.committer().commit(None, kv)?;
+            shared.committer().commit(None, companions)?;
         }
         Ok(outcomes)
     }
 
-    fn without_transaction(&self, job: &Job, kv: Vec<KvWrite>) -> Result<Vec<Outcome>, SqlError> {
-        if job.statements.len() != 1 || !kv.is_empty() {
+    fn without_transaction(&self, job: &Job, companions: Vec<Change>) -> Result<Vec<Outcome>, SqlError> {
+        if job.statements.len() != 1 || !companions.is_empty() {
             return Err(SqlError::Invalid("VACUUM cannot be part of a transaction".to_owned()));
         }
         self.statements(job, &mut Room::new())

@@ -7,6 +7,7 @@
     reason = "a test fails fast, its helpers too"
 )]
 
+mod blob;
 mod crash;
 mod expiry;
 mod faults;

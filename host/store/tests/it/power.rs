@@ -19,7 +19,7 @@ const SECTOR: usize = 512;
 
 /// A disk that remembers what is synced.
 #[derive(Clone, Debug, Default)]
-struct Disk(Arc<Mutex<State>>);
+pub(crate) struct Disk(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -29,7 +29,7 @@ struct State {
 
 impl Disk {
     /// What another machine may find: the synced bytes, and of the sectors changed since, those that `chance` picks.
-    fn after_power_failure(&self, chance: &mut impl FnMut() -> bool) -> Self {
+    pub(crate) fn after_power_failure(&self, chance: &mut impl FnMut() -> bool) -> Self {
         let state = self.0.lock();
         let mut found = state.synced.clone();
         if state.written.len() > found.len() && chance() {
@@ -46,7 +46,7 @@ impl Disk {
         Self(Arc::new(Mutex::new(State { written: found.clone(), synced: found })))
     }
 
-    fn open(&self, two_phase: bool) -> Store {
+    pub(crate) fn open(&self, two_phase: bool) -> Store {
         let options = Options { backend: Some(Box::new(self.clone())), two_phase, ..Options::default() };
         Store::open(Path::new("unused"), options).unwrap()
     }

@@ -18,7 +18,7 @@ use super::{
     Database, Outcome, SqlError, Statement, Value, databases::Databases, pages, pages::PageBatch,
     vfs::Committer,
 };
-use crate::{CommitError, kv::KvWrite};
+use crate::{CommitError, commit::Change};
 
 /// A committer that commits at once, or refuses.
 pub(super) struct TestCommitter {
@@ -39,8 +39,8 @@ impl Committer for TestCommitter {
         Ok(self.redb.begin_read().unwrap())
     }
 
-    fn commit(&self, batch: Option<PageBatch>, kv: Vec<KvWrite>) -> Result<(), CommitError> {
-        assert!(kv.is_empty());
+    fn commit(&self, batch: Option<PageBatch>, companions: Vec<Change>) -> Result<(), CommitError> {
+        assert!(companions.is_empty());
         let mut transaction = self.redb.begin_write().unwrap();
         transaction.set_durability(redb::Durability::None).unwrap();
         if let Some(batch) = batch {

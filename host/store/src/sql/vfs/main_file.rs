@@ -16,7 +16,7 @@ use rusqlite::ffi;
 use super::callbacks::Answer;
 use crate::{
     CommitError,
-    kv::KvWrite,
+    commit::Change,
     sql::{
         limits::TRANSACTION_BYTES,
         pages::{Meta, PageBatch, Snapshot, copy_or_zero},
@@ -31,8 +31,8 @@ pub(crate) trait Committer: Send + Sync {
     /// A snapshot of everything committed.
     fn begin_read(&self) -> Result<ReadTransaction, CommitError>;
 
-    /// Makes pages and kv writes durable together, or neither; returns when they are.
-    fn commit(&self, pages: Option<PageBatch>, kv: Vec<KvWrite>) -> Result<(), CommitError>;
+    /// Makes pages and other changes durable together, or neither; returns when they are.
+    fn commit(&self, pages: Option<PageBatch>, companions: Vec<Change>) -> Result<(), CommitError>;
 
     /// Why nothing is read or written any more, if so.
     fn down(&self) -> Option<CommitError>;
@@ -52,7 +52,7 @@ pub(crate) struct Shared {
     /// Bytes in temporary files.
     pub(super) temporary: AtomicU64,
     /// What the next commit takes along.
-    companions: Mutex<Vec<KvWrite>>,
+    companions: Mutex<Vec<Change>>,
     /// Why the last commit failed; SQLite's codes cannot say it.
     failure: Mutex<Option<CommitError>>,
 }
@@ -96,13 +96,13 @@ impl Shared {
         }
     }
 
-    /// Gives kv writes to the next commit.
-    pub(crate) fn accompany(&self, writes: Vec<KvWrite>) {
-        *self.companions.lock() = writes;
+    /// Gives other changes to the next commit.
+    pub(crate) fn accompany(&self, changes: Vec<Change>) {
+        *self.companions.lock() = changes;
     }
 
     /// Takes back what no commit has taken.
-    pub(crate) fn take_companions(&self) -> Vec<KvWrite> {
+    pub(crate) fn take_companions(&self) -> Vec<Change> {
         std::mem::take(&mut *self.companions.lock())
     }
 

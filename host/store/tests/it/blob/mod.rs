@@ -1,0 +1,13 @@
+//! Blob containers from outside.
+
+mod crash;
+mod dedup;
+mod faults;
+mod hostile;
+mod joint;
+mod list;
+mod memory;
+mod model;
+mod objects;
+mod races;
+mod support;
