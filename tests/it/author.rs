@@ -1,11 +1,13 @@
 //! The way of a plugin author: a project from nothing, built, pushed and serving.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use crate::support::component::shipped;
+use crate::support::guest::ALLOW;
 use crate::support::server::ADMIN_TOKEN;
-use crate::support::{Server, Setup, eventually};
+use crate::support::{Guest, Server, Setup, eventually};
 
 /// A command of the command line in a folder.
 fn run(folder: &Path, args: &[&str]) -> Output {
@@ -131,6 +133,139 @@ fn a_case_that_makes_no_sense_is_told_with_its_place() {
     sends("\"$alice\"", "\"$bob\"", "`$bob` is neither in [let] nor in an answer before");
     sends("id = \"c1\"", "like = \"$alice\"", "`$alice` stands for itself");
     sends("about = ", "abuot = ", "unknown field `abuot`");
+}
+
+/// Runs a command on a shipped plugin: its component and its manifest.
+fn on_shipped(command: &str, plugin: &str, more: &[&str]) -> Output {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../plugins/{plugin}/plugin.toml"));
+    let component = shipped(plugin);
+    let mut args = vec!["plugin", command, component.to_str().unwrap()];
+    args.extend_from_slice(more);
+    if command == "check" {
+        args.extend_from_slice(&["--manifest", manifest.to_str().unwrap()]);
+    }
+    run(Path::new("."), &args)
+}
+
+#[test]
+fn a_component_tells_what_it_is_and_what_it_needs() {
+    let said = String::from_utf8(on_shipped("inspect", "quota", &[]).stdout).unwrap();
+    for line in [
+        "hooks: admission\n",
+        "contracts: tollgate:policy@0.1.0\n",
+        "contracts: tollgate:storage@0.1.0\n",
+        "imports: tollgate:storage/kv@0.1.0 (",
+        "needs: [grants.kv] NAME = \"read-write\"\n",
+        "made_by: wit-component ",
+    ] {
+        assert!(said.contains(line), "no {line:?} in\n{said}");
+    }
+    let found: serde_json::Value =
+        serde_json::from_slice(&on_shipped("inspect", "sync", &["--json"]).stdout).unwrap();
+    assert_eq!(found["size"], shipped("sync").metadata().unwrap().len());
+    assert_eq!(found["hooks"], serde_json::json!(["jobs"]));
+}
+
+#[test]
+fn the_server_tells_what_a_plugin_of_its_own_does() {
+    let server = Setup::demo().start();
+    let said = server.cli_ok(&["plugin", "inspect", "sync"]);
+    for line in ["hooks: jobs\n", "grants: kv.blacklist = \"read\"\n", "calls: ", "pushed_by: shipped"] {
+        assert!(said.contains(line), "no {line:?} in\n{said}");
+    }
+    let output = server.cli(&["plugin", "inspect", "nothing"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no plugin"));
+}
+
+#[test]
+fn the_shipped_plugins_take_whatever_valid_input_comes() {
+    for plugin in ["blacklist", "quota", "ingestion", "sync"] {
+        let output = on_shipped("check", plugin, &["--rounds", "60"]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{plugin}: {complaint}");
+        assert!(said.contains("none trapped (seed "), "{said}");
+        // One of its jobs reads a table of another plugin's.
+        assert_eq!(said.contains("answered with an error"), plugin == "sync", "{said}");
+        assert_eq!(complaint, "");
+    }
+}
+
+#[test]
+fn a_plugin_that_traps_or_answers_badly_fails_its_check_with_the_seed() {
+    let home = tempfile::tempdir().unwrap();
+    let manifest = home.path().join("plugin.toml");
+    std::fs::write(&manifest, "name = \"bad\"").unwrap();
+    let check = |guest: Guest, seed: &str| {
+        let component = home.path().join("bad.wasm");
+        std::fs::write(&component, guest.build()).unwrap();
+        let paths = [&component, &manifest].map(|path| path.to_str().unwrap());
+        refusal(home.path(), &["plugin", "check", paths[0], "--manifest", paths[1], "--seed", seed]).1
+    };
+    // Traps on the most tokens that there can be.
+    let greedy = "(if (i64.eq (local.get 9) (i64.const -1)) (then unreachable))";
+    let said = check(Guest::new().admit(&format!("{greedy} {ALLOW}")), "7");
+    assert!(said.contains("seed 7: call ") && said.contains("18446744073709551615"), "{said}");
+    assert!(said.contains("trapped"), "{said}");
+    assert_eq!(
+        said,
+        check(Guest::new().admit(&format!("{greedy} {ALLOW}")), "7"),
+        "the seed does not bring it back"
+    );
+    let said = check(Guest::new().admit("(call $allow (i32.const 0))"), "7");
+    assert!(said.contains("0 decisions for "), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_plugin_writes_is_shown_as_it_comes_and_does_nothing_to_the_terminal() {
+    let server = Setup::demo().start();
+    let (component, manifest) = (server.home().join("chatty.wasm"), server.home().join("chatty.toml"));
+    let guest = Guest::new()
+        .stdout()
+        .define(r#"(data (i32.const 1600) "over here\1b[2J\0a")"#)
+        .admit(&format!("(call $print (i32.const 1600) (i32.const 14)) {ALLOW}"));
+    std::fs::write(&component, guest.build()).unwrap();
+    std::fs::write(&manifest, "name = \"chatty\"").unwrap();
+    let [component, manifest] = [&component, &manifest].map(|path| path.to_str().unwrap());
+    server.cli_ok(&["plugin", "push", component, "--manifest", manifest]);
+    assert_eq!(server.cli_ok(&["plugin", "logs", "chatty"]), "");
+
+    let mut following = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(["plugin", "logs", "chatty", "--follow", "--server", server.url(), "--token", ADMIN_TOKEN])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    let client = server.client(&server.key("alice", &[]));
+    for _ in 0..2 {
+        assert_eq!(client.chat("demo").await.status, 200);
+        let line = lines.next().unwrap().unwrap();
+        assert!(line.ends_with("Z stdout over here\\u{1b}[2J"), "{line:?}");
+    }
+    following.kill().unwrap();
+    following.wait().unwrap();
+    let kept = server.cli_ok(&["plugin", "logs", "chatty"]);
+    assert_eq!(kept.lines().count(), 2, "{kept}");
+    let page = server.get("/admin/v1/plugins/chatty/logs?after=1").await.json();
+    assert_eq!((&page["lines"][0]["sequence"], &page["missed"]), (&2.into(), &0.into()));
+    assert_eq!(server.get("/admin/v1/plugins/nobody/logs").await.status, 404);
+    assert_eq!(server.get("/admin/v1/plugins/chatty/logs?after=-1").await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_says_of_a_plugin_why_its_calls_failed() {
+    let server = Setup::demo().start();
+    let component = server.home().join("bad.wasm");
+    let manifest = server.home().join("bad.toml");
+    std::fs::write(&component, Guest::new().admit("unreachable").build()).unwrap();
+    std::fs::write(&manifest, "name = \"bad\"\non-error = \"allow\"").unwrap();
+    let [component, manifest] = [&component, &manifest].map(|path| path.to_str().unwrap());
+    server.cli_ok(&["plugin", "push", component, "--manifest", manifest]);
+    let client = server.client(&server.key("alice", &[]));
+    assert_eq!(client.chat("demo").await.status, 200);
+    let said = server.cli_ok(&["plugin", "logs", "bad"]);
+    assert!(said.contains("Z host generation ") && said.contains(": admit trapped: "), "{said}");
 }
 
 /// Makes and builds a project. What is compiled for it, above all the standard library, is kept between runs; the compiler

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use tollgate_store::{Database, Kv, Store};
 
@@ -81,8 +81,11 @@ fn routes(admin: Arc<Admin>) -> Router {
         .route("/plugins", get(plugins::list))
         .route(
             "/plugins/{name}",
-            put(plugins::push).layer(DefaultBodyLimit::max(crate::plugin::limits::COMPONENT_BYTES)),
+            get(plugins::get)
+                .put(plugins::push)
+                .layer(DefaultBodyLimit::max(crate::plugin::limits::COMPONENT_BYTES)),
         )
+        .route("/plugins/{name}/logs", get(plugins::logs))
         .route("/plugins/{name}/rollback", post(plugins::rollback))
         .route("/plugins/{name}/jobs/{job}", post(plugins::run_job))
         .route("/sql/{database}", post(sql::run))

@@ -1,5 +1,7 @@
 //! `/plugins`.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::{Extension, Json as Answer};
 use serde::Deserialize;
@@ -9,7 +11,7 @@ use super::Shared;
 use super::audit::{Via, audit};
 use super::error::ApiError;
 use super::extract::{Body, Json, Parameters, Segments};
-use crate::plugin::{JobReport, Pushed};
+use crate::plugin::{JobReport, Lines, PluginInfo, Pushed};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +27,33 @@ pub(super) struct Rollback {
 
 pub(super) async fn list(State(admin): State<Shared>) -> Result<Answer<Value>, ApiError> {
     Ok(Answer(json!({ "plugins": admin.registry.list().await? })))
+}
+
+/// One of them, with its grants.
+pub(super) async fn get(
+    State(admin): State<Shared>,
+    Segments(name): Segments<String>,
+) -> Result<Answer<PluginInfo>, ApiError> {
+    Ok(Answer(admin.registry.plugin(&name).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogParameters {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+/// Its last lines, after number `after`: `{lines: [{sequence, time_ms, source, text}], missed, last}`. Where there are none
+/// the answer waits for one, at most `wait_ms` and two seconds.
+pub(super) async fn logs(
+    State(admin): State<Shared>,
+    Segments(name): Segments<String>,
+    Parameters(LogParameters { after, wait_ms }): Parameters<LogParameters>,
+) -> Result<Answer<Lines>, ApiError> {
+    Ok(Answer(admin.registry.logs(&name, after, Duration::from_millis(wait_ms)).await?))
 }
 
 /// The body is the component, as it is; the text of its `plugin.toml` may come along as the parameter `manifest`.

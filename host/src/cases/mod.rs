@@ -6,6 +6,7 @@
 
 mod case;
 mod compare;
+mod exercise;
 mod home;
 mod opaque;
 mod run;
@@ -13,6 +14,7 @@ mod stores;
 mod values;
 
 pub use case::{Before, Case, KV, SQL, Step};
+pub use exercise::{Exercised, exercise};
 pub use run::{Plugin, run};
 
 use std::collections::BTreeMap;

@@ -42,7 +42,7 @@ impl Plugin {
         &self.identity.digest
     }
 
-    fn start(&self, engine: &Engine, stores: &Stores) -> anyhow::Result<Generation> {
+    pub(super) fn start(&self, engine: &Engine, stores: &Stores) -> anyhow::Result<Generation> {
         let Plugin { component, manifest, identity } = self;
         Ok(Generation::new(engine, component, manifest.clone(), identity.clone(), stores)?)
     }

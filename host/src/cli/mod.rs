@@ -12,6 +12,7 @@ mod sql;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -39,8 +40,11 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Serve(serve) => serve::run(serve, connection),
         Command::Plugin(PluginCommand::New(new)) => plugin::new(&new),
         Command::Plugin(PluginCommand::Build { names }) => plugin::build(&names),
-        Command::Plugin(PluginCommand::Check { path, manifest }) => {
-            plugin::check(path.as_deref(), manifest.as_deref())
+        Command::Plugin(PluginCommand::Check { path, manifest, rounds, seed }) => {
+            runtime()?.block_on(plugin::check(path.as_deref(), manifest.as_deref(), rounds, seed))
+        }
+        Command::Plugin(PluginCommand::Inspect { what, json }) if plugin::is_here(what.as_deref()) => {
+            plugin::inspect(what.as_deref().map(Path::new), json)
         }
         Command::Plugin(PluginCommand::Test(test)) => runtime()?.block_on(plugin::test(test)),
         command => runtime()?.block_on(remote(&Client::new(connection)?, command)),
@@ -58,7 +62,11 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Key(KeyCommand::List { json }) => keys::list(client, json).await,
         Command::Key(KeyCommand::Revoke { name }) => keys::revoke(client, &name).await,
         Command::Plugin(PluginCommand::Push(push)) => plugin::push(client, push).await,
+        Command::Plugin(PluginCommand::Inspect { what, json }) => {
+            plugin::inspect_running(client, &what.unwrap_or_default(), json).await
+        }
         Command::Plugin(PluginCommand::List { json }) => plugin::list(client, json).await,
+        Command::Plugin(PluginCommand::Logs { name, follow }) => plugin::logs(client, &name, follow).await,
         Command::Plugin(PluginCommand::Rollback { name, to }) => plugin::rollback(client, &name, to).await,
         Command::Sql { database, statement, json } => sql::run(client, &database, &statement, json).await,
         Command::Kv(KvCommand::Get { store, key, json }) => kv::get(client, &store, &key, json).await,

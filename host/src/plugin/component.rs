@@ -2,12 +2,15 @@
 
 use std::ops::Range;
 
+use std::fmt;
+
 use thiserror::Error;
 use wasmparser::{BinaryReader, ComponentType, ComponentTypeDeclaration, Payload};
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
 use super::manifest::Grants;
+use super::needs::short;
 use super::{Engine, limits};
 
 /// Why a component cannot be a plugin.
@@ -67,8 +70,17 @@ pub struct Hooks {
 impl Hooks {
     /// The names of the hooks there are, for people.
     pub fn names(self) -> Vec<&'static str> {
+        self.there().map(|(name, _)| name).collect()
+    }
+
+    /// The interfaces of the hooks there are, with their versions.
+    pub(crate) fn interfaces(self) -> impl Iterator<Item = &'static str> {
+        self.there().map(|(_, interface)| interface)
+    }
+
+    fn there(self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let all = [self.admission, self.ingestion, self.jobs, self.lifecycle];
-        HOOKS.iter().zip(all).filter(|(_, there)| *there).map(|((name, _), _)| *name).collect()
+        HOOKS.into_iter().zip(all).filter(|(_, there)| *there).map(|(hook, _)| hook)
     }
 }
 
@@ -77,8 +89,25 @@ impl Hooks {
 pub struct Inspection {
     /// Its hooks; at least one.
     pub hooks: Hooks,
-    /// The interfaces and functions it imports, as it names them.
-    pub imports: Vec<String>,
+    /// What it imports.
+    pub imports: Vec<Import>,
+}
+
+/// An interface that a component imports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Its name, with its version.
+    pub interface: String,
+    /// The functions that the component may call, as WIT names them; none of them where the import is a function itself.
+    pub functions: Vec<String>,
+}
+
+impl fmt::Display for Import {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.interface)?;
+        let functions: Vec<&str> = self.functions.iter().map(|name| short(name)).collect();
+        if functions.is_empty() { Ok(()) } else { write!(formatter, " ({})", functions.join(", ")) }
+    }
 }
 
 /// The interface of the admission hook.
@@ -93,8 +122,8 @@ const HOOKS: [(&str, &str); 4] = [
 ];
 
 const STORAGE_TYPES: &str = "tollgate:storage/types@0.1.0";
-const STORAGE_KV: &str = "tollgate:storage/kv@0.1.0";
-const STORAGE_SQL: &str = "tollgate:storage/sql@0.1.0";
+pub(super) const STORAGE_KV: &str = "tollgate:storage/kv@0.1.0";
+pub(super) const STORAGE_SQL: &str = "tollgate:storage/sql@0.1.0";
 
 /// What Rust's and other languages' runtimes import; always there, and inert.
 const INERT: [&str; 5] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/"];
@@ -212,13 +241,17 @@ impl Inspection {
         if hooks == Hooks::default() {
             return Err(ComponentError::NoHook);
         }
-        let imports = kind.imports(engine.wasm()).map(|(name, _)| name.to_owned()).collect();
+        let imports = kind.imports(engine.wasm()).map(|(name, item)| Import {
+            interface: name.to_owned(),
+            functions: functions(engine, &item.ty),
+        });
+        let imports = imports.collect();
         Ok(Inspection { hooks, imports })
     }
 
     /// Whether the grants cover every import.
     pub fn check_grants(&self, grants: &Grants) -> Result<(), ComponentError> {
-        self.imports.iter().try_for_each(|import| check_import(import, grants))
+        self.imports.iter().try_for_each(|import| check_import(&import.interface, grants))
     }
 }
 
@@ -231,6 +264,13 @@ fn check_import(import: &str, grants: &Grants) -> Result<(), ComponentError> {
         _ => false,
     };
     if granted { Ok(()) } else { Err(ComponentError::NotGranted(import.to_owned())) }
+}
+
+fn functions(engine: &Engine, item: &ComponentItem) -> Vec<String> {
+    let ComponentItem::ComponentInstance(instance) = item else { return Vec::new() };
+    let exports = instance.exports(engine.wasm());
+    let functions = exports.filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)));
+    functions.map(|(name, _)| name.to_owned()).collect()
 }
 
 fn hook_names() -> String {

@@ -11,6 +11,7 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationCon
 
 use super::instance::HostState;
 use super::lane::Lane;
+use super::logs::Logs;
 use super::{ComponentError, component, limits};
 use crate::capability;
 
@@ -20,6 +21,7 @@ pub struct Engine {
     wasm: wasmtime::Engine,
     linker: Arc<Linker<HostState>>,
     lane: Arc<Lane>,
+    logs: Arc<Logs>,
     _ticker: Arc<Ticker>,
 }
 
@@ -33,7 +35,8 @@ impl Engine {
         capability::add_to_linker(&mut linker)?;
         let ticker = Ticker::start(wasm.clone()).context("cannot start the engine's ticker")?;
         let lane = Lane::start().context("cannot start the threads for slow guests")?;
-        Ok(Engine { wasm, linker: Arc::new(linker), lane: Arc::new(lane), _ticker: Arc::new(ticker) })
+        let (linker, lane, ticker) = (Arc::new(linker), Arc::new(lane), Arc::new(ticker));
+        Ok(Engine { wasm, linker, lane, logs: Arc::default(), _ticker: ticker })
     }
 
     /// Compiles a component. Takes up to a second for each MiB on the calling thread: not for a worker of the runtime.
@@ -53,6 +56,11 @@ impl Engine {
     /// Where guests run that take long.
     pub(crate) fn lane(&self) -> &Lane {
         &self.lane
+    }
+
+    /// What its guests say.
+    pub(crate) fn logs(&self) -> &Logs {
+        &self.logs
     }
 
     pub(crate) fn linker(&self) -> &Linker<HostState> {

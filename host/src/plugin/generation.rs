@@ -339,6 +339,7 @@ impl Generation {
         if self.blueprint.log.admits() {
             let (plugin, generation) = (&*self.name, self.identity.number);
             tracing::warn!(plugin, generation, ?hook, %error, "a plugin call failed");
+            self.blueprint.log.note(&format!("generation {generation}: {} {error}", hook.name()));
         }
         error
     }

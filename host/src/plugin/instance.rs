@@ -130,12 +130,14 @@ impl Blueprint {
         let unfit = |error: wasmtime::Error| ComponentError::Unfit(format!("{error:#}"));
         let instances = engine.linker().instantiate_pre(component).map_err(unfit)?;
         let exports = Exports::find(&instances, hooks).map_err(unfit)?;
+        let name: Arc<str> = Arc::from(manifest.name.as_str());
+        let log = PluginLog::new(name.clone(), engine.logs().of(&name), tally.clone());
         Ok(Blueprint {
             engine: engine.clone(),
             instances,
             exports,
             granted: Arc::new(granted),
-            log: Arc::new(PluginLog::new(Arc::from(manifest.name.as_str()), tally.clone())),
+            log: Arc::new(log),
             tally,
             memory_bytes: manifest.limits.memory_bytes,
             total_memory_bytes: manifest.limits.total_memory_bytes,

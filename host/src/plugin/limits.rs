@@ -12,6 +12,10 @@ pub use tollgate_store::sql::limits as sql;
 /// Bytes of a component. The largest policy we know, with regex and JSON, has 1 MiB; compiling is about 1 s a MiB.
 pub const COMPONENT_BYTES: usize = 16 << 20;
 
+/// Bytes that a policy should stay under; `tollgate plugin check` notes what is larger. The shipped ones have 57 to 93 KB, and
+/// a component is compiled while an operator waits for the push.
+pub const COMPONENT_BYTES_AIM: usize = 100_000;
+
 /// Components within components, and types within types: compilers nest two or three deep, and composing tools a few more.
 pub const COMPONENT_DEPTH: usize = 16;
 
@@ -187,6 +191,15 @@ pub const LOG_LINES_PER_SECOND: u32 = 50;
 
 /// Bytes of one line of it; longer ones are broken.
 pub const LOG_LINE_BYTES: usize = 4 << 10;
+
+/// Lines of each plugin that are kept in memory for `tollgate plugin logs`: some screens.
+pub const LOG_KEPT_LINES: usize = 1_000;
+
+/// Bytes of them: more than a hundred of the longest lines.
+pub const LOG_KEPT_BYTES: usize = 512 << 10;
+
+/// How long an answer waits for new lines of a plugin, at most: a stopping server waits for it.
+pub const LOG_WAIT: Duration = Duration::from_secs(2);
 
 /// Length of the engine's tick, which bounds how late a deadline interrupts a guest.
 pub const TICK: Duration = Duration::from_millis(1);

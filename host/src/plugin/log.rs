@@ -11,11 +11,13 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use super::limits;
+use super::logs::Ring;
 use super::meter::Tally;
 
 /// The log of one generation; all its instances share the number of lines.
 pub(crate) struct PluginLog {
     plugin: Arc<str>,
+    ring: Arc<Ring>,
     tally: Arc<Tally>,
     second: Mutex<Second>,
 }
@@ -36,9 +38,14 @@ pub(crate) struct Stream {
 }
 
 impl PluginLog {
-    pub(crate) fn new(plugin: Arc<str>, tally: Arc<Tally>) -> PluginLog {
+    pub(crate) fn new(plugin: Arc<str>, ring: Arc<Ring>, tally: Arc<Tally>) -> PluginLog {
         let second = Second { began: Instant::now(), lines: 0, dropped: 0 };
-        PluginLog { plugin, tally, second: Mutex::new(second) }
+        PluginLog { plugin, ring, tally, second: Mutex::new(second) }
+    }
+
+    /// Keeps a line of the host's own about the plugin, one that was admitted.
+    pub(crate) fn note(&self, text: &str) {
+        self.ring.push("host", text);
     }
 
     /// Whether one more line about the plugin may go to the log; its failures count too, since it can make many.
@@ -49,6 +56,7 @@ impl PluginLog {
         }
         if dropped > 0 {
             tracing::warn!(plugin = &*self.plugin, dropped, "lines of a plugin were dropped");
+            self.note(&format!("{dropped} lines were dropped: too many in one second"));
         }
         admitted
     }
@@ -57,7 +65,9 @@ impl PluginLog {
         if self.admits() {
             let plugin = &*self.plugin;
             let line = String::from_utf8_lossy(line);
-            tracing::info!(plugin, stream, line = line.trim_end(), "a plugin wrote");
+            let line = line.trim_end();
+            tracing::info!(plugin, stream, line, "a plugin wrote");
+            self.ring.push(stream, line);
         }
     }
 }
@@ -140,7 +150,7 @@ mod tests {
     use super::*;
 
     fn log(plugin: &str) -> PluginLog {
-        PluginLog::new(Arc::from(plugin), Arc::new(Tally::new(plugin)))
+        PluginLog::new(Arc::from(plugin), Arc::default(), Arc::new(Tally::new(plugin)))
     }
 
     #[test]

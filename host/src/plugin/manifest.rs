@@ -115,6 +115,35 @@ impl Manifest {
     }
 }
 
+impl Grants {
+    /// A line for each, as a manifest has it.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> =
+            self.kv.iter().map(|(name, access)| format!("kv.{name} = {:?}", access.name())).collect();
+        for (database, grant) in &self.sql {
+            match grant {
+                SqlGrant::Whole(access) => lines.push(format!("sql.{database} = {:?}", access.name())),
+                SqlGrant::Tables(tables) => lines.extend(
+                    tables
+                        .iter()
+                        .map(|(table, access)| format!("sql.{database}.{table} = {:?}", access.name())),
+                ),
+            }
+        }
+        lines
+    }
+}
+
+impl Access {
+    /// As a manifest has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Access::Read => "read",
+            Access::ReadWrite => "read-write",
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Raw {
@@ -309,6 +338,8 @@ mod tests {
         assert_eq!(manifest.grants.kv["quota"], Access::ReadWrite);
         let tables = BTreeMap::from([("request_logs".to_owned(), Access::ReadWrite)]);
         assert_eq!(manifest.grants.sql["gateway"], SqlGrant::Tables(tables));
+        let lines = ["kv.quota = \"read-write\"", "sql.gateway.request_logs = \"read-write\""];
+        assert_eq!(manifest.grants.lines(), lines);
         assert_eq!(manifest.limits.instances, Instances::Warm(64));
         assert_eq!(manifest.limits.ingest_deadline, limits::INGEST_DEADLINE);
     }

@@ -17,8 +17,10 @@ pub mod jobs;
 mod lane;
 pub mod limits;
 mod log;
+mod logs;
 pub mod manifest;
 mod meter;
+mod needs;
 mod pool;
 pub mod registry;
 mod rollout;
@@ -29,14 +31,16 @@ mod watch;
 
 pub use admissions::active::{ActivePlugin, Canary, CanaryEnd};
 pub use admissions::{Admissions, Lease, Verdict};
-pub use component::{ComponentError, Hooks, Inspection};
+pub use component::{ComponentError, Hooks, Import, Inspection};
 pub use engine::Engine;
 pub use generation::{CallError, Generation, Hook, Identity};
 pub use ingest::{EventQueue, EventRecord};
 pub use jobs::{JobError, Report as JobReport};
+pub use logs::{Line, Lines};
 pub use manifest::{Access, Grants, Instances, Manifest, ManifestError, OnError, SqlGrant};
 pub use meter::Counters;
 pub(crate) use meter::{Limit, Tally};
+pub use needs::{Need, made_by};
 pub use registry::{PluginInfo, Pushed, Refusal, Registry};
 
 /// The types of `wit/policy/admission.wit`.

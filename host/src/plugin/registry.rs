@@ -20,12 +20,13 @@ use super::background::Background;
 use super::ingest::{EventQueue, Ingestion};
 use super::jobs::{JobError, Jobs, Report};
 use super::limits::{
-    INGEST_FLUSH, KEPT_GENERATIONS, LISTED_GENERATIONS, ROLLBACK_PAUSE_MAX, ROLLBACK_PAUSE_MIN, WATCH,
+    INGEST_FLUSH, KEPT_GENERATIONS, LISTED_GENERATIONS, LOG_WAIT, ROLLBACK_PAUSE_MAX, ROLLBACK_PAUSE_MIN,
+    WATCH,
 };
 pub use super::rollout::Refusal;
 use super::rollout::{self, Loaded, Loader};
 use super::versions::{Replaced, State, Version, Versions};
-use super::{ActivePlugin, Admissions, Counters, Generation, watch};
+use super::{ActivePlugin, Admissions, Counters, Generation, Lines, watch};
 use crate::capability::Stores;
 
 /// What a registry stands on.
@@ -103,6 +104,8 @@ pub struct PluginInfo {
     pub errors: u64,
     /// Place in the admission chain, low first.
     pub order: i64,
+    /// What it may touch: a line for each grant.
+    pub grants: Vec<String>,
     /// Milliseconds since 1970, UTC, when it was pushed.
     pub pushed_ms: u64,
     /// Who pushed it; `shipped` for what came with the binary.
@@ -172,6 +175,22 @@ impl Registry {
         }
         infos.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
         Ok(infos)
+    }
+
+    /// One of them.
+    pub async fn plugin(&self, name: &str) -> Result<PluginInfo, Refusal> {
+        let serving = self.inner.plugins.all();
+        let found = serving.into_iter().find(|(_, version, _)| version.name == name);
+        let (generation, version, watched) = found.ok_or_else(|| Refusal::NoSuchPlugin(name.to_owned()))?;
+        let generations = self.inner.versions.history(name, LISTED_GENERATIONS).await?;
+        Ok(info(&generation, &version, watched, generations))
+    }
+
+    /// What a plugin said after line `after`; where there is nothing yet, once it says something or `wait` is over.
+    pub async fn logs(&self, name: &str, after: u64, wait: Duration) -> Result<Lines, Refusal> {
+        let plugin = self.inner.plugins.plugin(name).ok_or_else(|| Refusal::NoSuchPlugin(name.to_owned()))?;
+        let ring = self.inner.loader.engine.logs().of(plugin.current().name());
+        Ok(ring.wait_after(after, wait.min(LOG_WAIT)).await)
     }
 
     /// Runs a job now, outside its schedule.
@@ -449,6 +468,7 @@ fn info(generation: &Generation, version: &Version, watched: bool, generations: 
         traps: counters.traps,
         errors: counters.errors,
         order: generation.manifest().order.into(),
+        grants: generation.manifest().grants.lines(),
         pushed_ms: version.pushed_ms,
         pushed_by: version.pushed_by.clone(),
         generations,

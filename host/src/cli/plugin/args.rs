@@ -38,8 +38,27 @@ Examples:
   tollgate plugin test --only closed
   tollgate plugin test hello.wasm --manifest hello.toml --cases hello-cases")]
     Test(PluginTest),
-    /// Check a component without a server: its imports, hooks and, with a manifest, its grants.
+    /// Show what a component is, or what a plugin of the server does.
     #[command(after_help = "\
+Of a component: size, digest, hooks, contracts with their versions, imports with the functions it may call, the grants it
+cannot do without, and what made it. Of a plugin of the server: which version serves, its grants, and what it has done.
+
+Examples:
+  tollgate plugin inspect                         the built plugin of the folder that this is
+  tollgate plugin inspect hello.wasm --json
+  tollgate plugin inspect quota                   the one that the server runs")]
+    Inspect {
+        /// A component (its file or a plugin's folder), or the name of a plugin of the server; none: this folder.
+        what: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a component without a server: its imports, hooks and, with a manifest, its grants and its behaviour.
+    #[command(after_help = "\
+With a manifest every hook is called with random valid input, in the real runtime over empty stores: a trap, an overrun or
+an answer that no server takes fails the check, and names the seed that brings it back.
+
 Examples:
   tollgate plugin check                           the built plugin of the folder that this is
   tollgate plugin check quota.wasm --manifest quota.toml")]
@@ -49,6 +68,12 @@ Examples:
         /// Its manifest.
         #[arg(long, value_name = "FILE", requires = "path")]
         manifest: Option<PathBuf>,
+        /// Rounds of random calls of each hook.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        rounds: u32,
+        /// The seed of the random calls; none: a new one.
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
     },
     /// Push a component to the server; returns when it serves.
     #[command(after_help = "\
@@ -65,6 +90,20 @@ Examples:
         /// Print JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Print the last lines that a plugin wrote, and those of the host about it.
+    #[command(after_help = "\
+The server keeps some hundred lines of each plugin in memory, at most 50 for each second; its own log has them too.
+
+Examples:
+  tollgate plugin logs hello
+  tollgate plugin logs hello --follow")]
+    Logs {
+        /// The plugin's name.
+        name: String,
+        /// Go on with the lines that come, until interrupted.
+        #[arg(long, short)]
+        follow: bool,
     },
     /// Bring back an earlier version.
     #[command(after_help = "\

@@ -2,6 +2,8 @@
 
 mod args;
 mod check;
+mod inspect;
+mod logs;
 mod make;
 mod server;
 mod test;
@@ -12,6 +14,8 @@ use anyhow::Context as _;
 
 pub(super) use args::PluginCommand;
 pub(super) use check::check;
+pub(super) use inspect::{inspect, inspect_running, is_here};
+pub(super) use logs::logs;
 pub(super) use make::{build, new};
 pub(super) use server::{list, push, rollback};
 pub(super) use test::test;

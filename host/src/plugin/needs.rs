@@ -1,0 +1,106 @@
+//! What a component needs at least, read off what it imports and what it was made by.
+
+use std::collections::BTreeSet;
+
+use wasmparser::{KnownCustom, Payload};
+
+use super::component::{Inspection, STORAGE_KV, STORAGE_SQL};
+use super::manifest::Access;
+
+/// A table of the manifest's grants, the interface it opens, and the functions of that which only read.
+const KINDS: [(&str, &str, &[&str]); 2] = [
+    ("grants.kv", STORAGE_KV, &["open", "get", "get-many", "exists", "list-keys", "read"]),
+    ("grants.sql", STORAGE_SQL, &["open", "query"]),
+];
+
+/// A grant that a component cannot do without. Which stores it opens nobody can tell: it says so only when it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The table of the manifest that must have a grant.
+    pub table: &'static str,
+    /// How far the grant must go for all that the component could call.
+    pub access: Access,
+}
+
+impl Inspection {
+    /// The grants that it cannot do without.
+    pub fn needs(&self) -> Vec<Need> {
+        let needs = KINDS.iter().filter_map(|(table, interface, reading)| {
+            let import = self.imports.iter().find(|import| import.interface == *interface)?;
+            let reads = import.functions.iter().all(|name| reading.contains(&short(name)));
+            Some(Need { table, access: if reads { Access::Read } else { Access::ReadWrite } })
+        });
+        needs.collect()
+    }
+
+    /// The packages of interfaces, with their versions, that it exports hooks of or imports.
+    pub fn packages(&self) -> BTreeSet<String> {
+        let imported = self.imports.iter().map(|import| package(&import.interface));
+        imported.chain(self.hooks.interfaces().map(package)).flatten().collect()
+    }
+}
+
+/// `tollgate:policy@0.1.0` of `tollgate:policy/jobs@0.1.0`.
+fn package(interface: &str) -> Option<String> {
+    let (package, rest) = interface.split_once('/')?;
+    let version = rest.split_once('@').map(|(_, version)| format!("@{version}")).unwrap_or_default();
+    Some(format!("{package}{version}"))
+}
+
+/// `get` of `[method]store.get`.
+pub(crate) fn short(function: &str) -> &str {
+    function.rsplit(['.', ']']).next().unwrap_or(function)
+}
+
+/// The tools that a component says it was made by, with their versions, in all of its parts.
+pub fn made_by(wasm: &[u8]) -> BTreeSet<String> {
+    let mut makers = BTreeSet::new();
+    // What cannot be read says nothing; whether it is a good component is asked elsewhere.
+    for payload in wasmparser::Parser::new(0).parse_all(wasm).flatten() {
+        let Payload::CustomSection(section) = payload else { continue };
+        let KnownCustom::Producers(fields) = section.as_known() else { continue };
+        for field in fields.into_iter().flatten() {
+            for value in field.values.into_iter().flatten() {
+                makers.insert(format!("{} {}", value.name, value.version).trim_end().to_owned());
+            }
+        }
+    }
+    makers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::Engine;
+    use crate::plugin::component::Import;
+
+    fn shipped(name: &str) -> Vec<u8> {
+        std::fs::read(format!("{}/../plugins/prebuilt/{name}.wasm", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+
+    fn inspection(name: &str) -> Inspection {
+        let engine = Engine::new().unwrap();
+        Inspection::of(&engine, &engine.compile(&shipped(name)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_the_prebuilt_plugins_need_is_what_they_are_granted() {
+        let quota = inspection("quota");
+        assert_eq!(quota.needs(), [Need { table: "grants.kv", access: Access::ReadWrite }]);
+        let ingestion = inspection("ingestion");
+        assert_eq!(ingestion.needs(), [Need { table: "grants.sql", access: Access::ReadWrite }]);
+        let packages = ["tollgate:policy@0.1.0", "tollgate:storage@0.1.0"];
+        assert!(ingestion.packages().iter().any(|found| found == packages[0]), "{:?}", ingestion.packages());
+        assert!(made_by(&shipped("quota")).iter().any(|tool| tool.starts_with("wit-component ")));
+    }
+
+    #[test]
+    fn who_only_reads_needs_no_more() {
+        let functions = ["[static]store.open", "[method]store.get"].map(str::to_owned).to_vec();
+        let import = Import { interface: STORAGE_KV.to_owned(), functions };
+        let mut inspection = Inspection { hooks: Default::default(), imports: vec![import] };
+        assert_eq!(inspection.needs(), [Need { table: "grants.kv", access: Access::Read }]);
+        inspection.imports[0].functions.push("[method]store.swap".to_owned());
+        assert_eq!(inspection.needs(), [Need { table: "grants.kv", access: Access::ReadWrite }]);
+    }
+}
