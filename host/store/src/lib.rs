@@ -1,10 +1,11 @@
-//! Named kv stores, SQL databases, queues and blob containers in one redb file.
+//! Named kv stores, SQL databases, queues and blob containers in one redb file, and caches beside it.
 //!
 //! One committer thread owns the write transaction and groups whatever waits into one commit. Writes that are not
 //! committed yet live in the overlay, which is the truth for them; clean kv values are cached by moka.
 
 mod backend;
 pub mod blob;
+pub mod cache;
 pub mod commit;
 mod core;
 mod error;
@@ -24,6 +25,7 @@ pub use blob::{
     BlobError, BlobInfo, BlobList, BlobOptions, BlobPage, BlobReport, ByteRange, Container, Etags,
     GetOptions, Got, Precondition, Prepared, PutOptions, Reader, Unmet, Upload,
 };
+pub use cache::{Cache, CacheError, CacheOptions, CacheSet, CacheStats, Priority, Strategy};
 pub use commit::CommitError;
 pub use error::StorageError;
 pub use joint::Joint;

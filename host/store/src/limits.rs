@@ -87,6 +87,34 @@ pub const SNAPSHOT_STEP_ROWS: usize = 10_000;
 /// Bytes of entries at which a step through a snapshot ends; the last value comes on top.
 pub const SNAPSHOT_STEP_BYTES: usize = 1 << 20;
 
+/// Entries of each priority in a cache by default.
+pub const CACHE_ENTRIES: u64 = 1_000;
+
+/// Entries of each priority in a cache at most: with their overhead a few dozen megabytes.
+pub const CACHE_ENTRIES_MOST: u64 = 100_000;
+
+/// Bytes of each priority in a cache by default: 8 KiB for each of its entries.
+pub const CACHE_ROOM_BYTES: u64 = 8 << 20;
+
+/// Bytes of each priority in a cache at most; keeps a mistyped unit from asking for more memory than the machine has.
+pub const CACHE_ROOM_BYTES_MOST: u64 = 1 << 30;
+
+/// Caches of one store. Names come from configuration and code, so this only stops a mistake.
+pub const CACHES: usize = 1_000;
+
+/// Longest life of an entry in a cache: what is wanted for longer belongs into a kv store.
+pub const CACHE_TTL_MOST_MS: u64 = 24 * 60 * 60_000;
+
+/// Shortest life that a low hit rate leaves to entries: under it the entries would be gone before they are asked for.
+pub const CACHE_TTL_LEAST_MS: u64 = 1_000;
+
+/// Lookups after which a cache looks at its hit rate: enough that chance does not decide.
+pub const ADAPT_LOOKUPS: u64 = 1_000;
+
+/// How often a strategy's expiry is doubled, or halved: from an eighth to eight times of what was configured, so that
+/// what an operator chose is still recognised.
+pub const ADAPT_DOUBLINGS: i32 = 3;
+
 /// Bytes of one event in a queue: an event is a record of a request, not its body.
 pub const EVENT_BYTES: usize = 1 << 20;
 

@@ -14,10 +14,12 @@ use redb::{Durability, ReadableTable, TableDefinition};
 use thiserror::Error;
 
 use crate::{
-    Batch, BlobError, BlobOptions, CommitError, Container, Joint, Kv, KvError, KvOptions, Queue, QueueError,
-    Snapshot, Stats, StorageError, Transaction,
+    Batch, BlobError, BlobOptions, Cache, CacheError, CacheOptions, CommitError, Container, Joint, Kv,
+    KvError, KvOptions, Queue, QueueError, Snapshot, Stats, StorageError, Transaction,
     backend::Given,
-    blob, commit,
+    blob,
+    cache::Caches,
+    commit,
     core::{Core, EPOCH_SHIFT, Open},
     error::guarded,
     health::Health,
@@ -69,6 +71,7 @@ pub enum OpenError {
 /// of whatever kind, that goes away stops the committer and waits for it; better call `close` first.
 #[derive(Clone)]
 pub struct Store {
+    caches: Arc<Caches>,
     databases: Arc<Databases>,
     open: Arc<Open>,
 }
@@ -117,7 +120,7 @@ impl Store {
                 .map_err(|error| OpenError::Storage(StorageError::Io(error.to_string())))?
         };
         let open = Arc::new(Open { core, committer: Some(committer) });
-        Ok(Self { databases: Arc::default(), open })
+        Ok(Self { caches: Arc::default(), databases: Arc::default(), open })
     }
 
     /// Opens a named kv store, or creates it.
@@ -129,6 +132,12 @@ impl Store {
     /// time of a name. The database serves as long as a handle of the store, of a kv store or of a queue lives.
     pub fn database(&self, name: &str) -> Result<Database, SqlError> {
         self.databases.open(&self.open, name)
+    }
+
+    /// Opens a named cache, empty the first time; the options of a name's first opening stand. It serves on when the
+    /// store is closed.
+    pub fn cache(&self, name: &str, options: CacheOptions) -> Result<Cache, CacheError> {
+        self.caches.open(name, options, &self.open.core.clock)
     }
 
     /// Opens a named queue, or creates it. Blocks for reading what is in it, the first time.

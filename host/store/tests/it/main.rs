@@ -8,6 +8,7 @@
 )]
 
 mod blob;
+mod cache;
 mod crash;
 mod expiry;
 mod faults;
