@@ -58,10 +58,10 @@ pub(crate) fn take_probe(
 ) -> Result<Option<Denial>, String> {
     update(store, key, |value| {
         let Some(value) = value else { return Ok(Change::Keep(None)) };
-        if let Standing::Blocked(denial) = standing(value, now_ms) {
+        if let Standing::Blocked(denial) = standing(&value, now_ms) {
             return Ok(Change::Keep(Some(denial)));
         }
-        let mut entry = Entry::decode(value)?;
+        let mut entry = Entry::decode(&value)?;
         entry.probe = Some(Probe { request: request.to_owned(), until_ms: now_ms.saturating_add(PROBE_MS) });
         write(&entry, now_ms, None)
     })
@@ -95,7 +95,7 @@ pub(crate) fn hold(store: &impl Store, key: &str, entry: &Entry, now_ms: u64) ->
     update(store, key, |value| {
         // An entry that cannot be read blocks until a person looks at it.
         let longer = value.is_some_and(|value| {
-            Entry::decode(value).map_or(true, |present| present.until_ms() >= entry.until_ms())
+            Entry::decode(&value).map_or(true, |present| present.until_ms() >= entry.until_ms())
         });
         if longer { Ok(Change::Keep(())) } else { write(entry, now_ms, ()) }
     })
@@ -104,7 +104,7 @@ pub(crate) fn hold(store: &impl Store, key: &str, entry: &Entry, now_ms: u64) ->
 /// Counts a strike of a request, once; true: there are enough of them.
 pub(crate) fn strike(store: &impl Store, key: &str, request: &str) -> Result<bool, String> {
     update(store, key, |value| {
-        let text = std::str::from_utf8(value.unwrap_or_default()).unwrap_or_default();
+        let text = std::str::from_utf8(value.as_deref().unwrap_or_default()).unwrap_or_default();
         let mut requests: Vec<&str> = text.lines().collect();
         if requests.contains(&request) {
             return Ok(Change::Keep(false));
@@ -126,7 +126,7 @@ fn change_own(
     change: impl Fn(Entry) -> Result<Change<()>, String>,
 ) -> Result<(), String> {
     update(store, key, |value| {
-        let entry = value.map(Entry::decode).transpose()?;
+        let entry = value.as_deref().map(Entry::decode).transpose()?;
         match entry {
             Some(entry) if entry.probe.as_ref().is_some_and(|probe| probe.request == request) => {
                 change(entry)

@@ -78,7 +78,7 @@ impl Versioned for Store {
     }
 }
 
-/// What [`update`] is to do with the value it showed.
+/// What [`update`] is to do with the value it gave.
 pub enum Change<T> {
     /// Leave the value and answer.
     Keep(T),
@@ -93,19 +93,19 @@ pub enum Change<T> {
     },
 }
 
-/// Changes one value atomically: shows the present one to `change` and swaps in what it makes of it, again from the
+/// Changes one value atomically: gives the present one to `change` and swaps in what it makes of it, again from the
 /// start whenever another call was faster.
 pub fn update<T>(
     store: &impl Versioned,
     key: &str,
-    mut change: impl FnMut(Option<&[u8]>) -> Result<Change<T>, String>,
+    mut change: impl FnMut(Option<Vec<u8>>) -> Result<Change<T>, String>,
 ) -> Result<T, String> {
     let mut current = store.read(key).map_err(|error| explain(&error))?;
     for _ in 0..UPDATE_ATTEMPTS {
-        match change(current.as_ref().map(|entry| entry.value.as_slice()))? {
+        let (value, expected) = current.map(|entry| (entry.value, entry.version)).unzip();
+        match change(value)? {
             Change::Keep(answer) => return Ok(answer),
             Change::Write { value, ttl_ms, answer } => {
-                let expected = current.as_ref().map(|entry| entry.version);
                 match store.swap(key, expected, &value, Some(ttl_ms)).map_err(|error| explain(&error))? {
                     Swapped::Swapped(_) => return Ok(answer),
                     Swapped::Stale(entry) => current = entry,

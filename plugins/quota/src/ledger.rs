@@ -2,6 +2,9 @@
 //!
 //! A window is counted over the present bucket and all that the window may touch before it, so what was charged in any
 //! window of the exact length never exceeds a limit; the price is up to one bucket's time of caution.
+//!
+//! The lists of the value hold, oldest first, only buckets that are not empty and that a window may still touch;
+//! quarters are kept only for subjects with a daily limit.
 
 use tollgate_guest::admission::{Denial, Ending, Limits, Usage};
 
@@ -9,67 +12,26 @@ use crate::limits::{
     LEASE_SECONDS, LEASES, LEASES_RETRY_MS, QUARTER_MS, QUARTER_SECONDS, QUARTERS, SECOND_MS, SECONDS,
     STEP_BACK_MS,
 };
+use crate::value::{Bucket, Lease, Quarter, Second, Value};
+use crate::window::{Asked, RPD, RPM, TPM};
 
-/// Everything known about one subject. Vectors are kept between calls, so that a warm instance does not allocate.
-#[derive(Debug, Default, PartialEq)]
+/// Everything known about one subject. Time never runs backwards in it.
+#[derive(Debug)]
 pub(crate) struct Ledger {
-    /// The latest time seen, in milliseconds since 1970; time never runs backwards in a ledger.
-    pub(crate) now_ms: u64,
-    /// Leases given out so far.
-    pub(crate) counter: u64,
-    /// Charges by second, oldest first; only those that are not empty and that a window may still touch.
-    pub(crate) seconds: Vec<Second>,
-    /// Charges by quarter of an hour, likewise; kept only for subjects with a daily limit.
-    pub(crate) quarters: Vec<Quarter>,
-    /// Requests in flight.
-    pub(crate) leases: Vec<Lease>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Second {
-    /// Seconds since 1970.
-    pub(crate) index: u32,
-    pub(crate) requests: u32,
-    pub(crate) tokens: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Quarter {
-    /// Quarters of an hour since 1970.
-    pub(crate) index: u32,
-    pub(crate) requests: u32,
-}
-
-/// A request that was charged by its estimate and is not settled.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Lease {
-    pub(crate) id: u64,
-    /// Estimated tokens.
-    pub(crate) tokens: u64,
-    /// The second that was charged.
-    pub(crate) second: u32,
-    /// The second from which on the lease is forgotten.
-    pub(crate) expires: u32,
-    /// Whether the day was charged too.
-    pub(crate) daily: bool,
-}
-
-impl Second {
-    fn take(&mut self, other: &Second) -> bool {
-        self.requests = self.requests.saturating_add(other.requests);
-        self.tokens = self.tokens.saturating_add(other.tokens);
-        true
-    }
-}
-
-impl Quarter {
-    fn take(&mut self, other: &Quarter) -> bool {
-        self.requests = self.requests.saturating_add(other.requests);
-        true
-    }
+    value: Value,
 }
 
 impl Ledger {
+    /// A ledger from its value; an absent one is empty.
+    pub(crate) fn open(value: Option<Vec<u8>>) -> Result<Ledger, String> {
+        Ok(Ledger { value: Value::open(value)? })
+    }
+
+    /// The value to write.
+    pub(crate) fn into_value(self) -> Vec<u8> {
+        self.value.into_bytes()
+    }
+
     /// Charges a request and its estimated tokens, and gives the lease's id; or says which limit is in the way.
     pub(crate) fn reserve(
         &mut self,
@@ -82,16 +44,15 @@ impl Ledger {
         if let Some(denial) = self.refusal(tokens, limits) {
             return Err(denial);
         }
-        let second = second_of(self.now_ms);
-        self.charge_second(second, 1, tokens);
+        let second = self.second();
+        self.charge(Second { index: second, requests: 1, tokens });
         let daily = limits.rpd.is_some();
         if daily {
-            self.charge_quarter(second / QUARTER_SECONDS);
+            self.charge(Quarter { index: second / QUARTER_SECONDS, requests: 1 });
         }
-        self.counter = self.counter.wrapping_add(1);
-        let id = hash(request_id).wrapping_add(self.counter);
+        let id = hash(request_id).wrapping_add(self.value.count_lease());
         let expires = second.saturating_add(LEASE_SECONDS);
-        self.leases.push(Lease { id, tokens, second, expires, daily });
+        self.value.push(Lease { id, tokens, second, expires, daily });
         Ok(id)
     }
 
@@ -99,28 +60,28 @@ impl Ledger {
     /// one seen last is no step of the clock: a settlement may come late.
     pub(crate) fn settle(&mut self, id: u64, usage: &Usage, now_ms: u64) -> bool {
         self.advance(now_ms);
-        let Some(place) = self.leases.iter().position(|lease| lease.id == id) else { return false };
+        let found = self.value.all::<Lease>().enumerate().find(|(_, lease)| lease.id == id);
+        let Some((place, lease)) = found else { return false };
         if usage.ending == Ending::Running {
-            let expires = second_of(self.now_ms).saturating_add(LEASE_SECONDS);
-            if let Some(lease) = self.leases.get_mut(place) {
-                lease.expires = expires;
-            }
+            let expires = self.second().saturating_add(LEASE_SECONDS);
+            self.value.set(place, Lease { expires, ..lease });
             return true;
         }
-        let lease = self.leases.swap_remove(place);
+        self.value.remove::<Lease>(place..place + 1);
         match usage.ending {
             Ending::Completed | Ending::ClientAborted => {
                 let used = usage.input_tokens.saturating_add(usage.output_tokens);
-                self.refund_second(lease.second, 0, lease.tokens.saturating_sub(used));
-                let overrun = used.saturating_sub(lease.tokens);
-                if overrun > 0 {
-                    self.charge_second(second_of(self.now_ms), 0, overrun);
+                let tokens = lease.tokens.saturating_sub(used);
+                self.refund(Second { index: lease.second, requests: 0, tokens });
+                let tokens = used.saturating_sub(lease.tokens);
+                if tokens > 0 {
+                    self.charge(Second { index: self.second(), requests: 0, tokens });
                 }
             }
             Ending::UpstreamError | Ending::TimedOut | Ending::NeverSent | Ending::Running => {
-                self.refund_second(lease.second, 1, lease.tokens);
+                self.refund(Second { index: lease.second, requests: 1, tokens: lease.tokens });
                 if lease.daily {
-                    self.refund_quarter(lease.second / QUARTER_SECONDS);
+                    self.refund(Quarter { index: lease.second / QUARTER_SECONDS, requests: 1 });
                 }
             }
         }
@@ -131,29 +92,28 @@ impl Ledger {
     /// the request, else it would start from the old time again. Whole buckets only, so that a charge gets younger by up
     /// to one, and never older. The two rings move apart by that, hence a request in flight keeps its charge of the day.
     pub(crate) fn step_back(&mut self, now_ms: u64) -> bool {
-        if self.now_ms <= now_ms.saturating_add(STEP_BACK_MS) {
+        if self.value.now_ms() <= now_ms.saturating_add(STEP_BACK_MS) {
             return false;
         }
-        let step_ms = self.now_ms - now_ms;
-        let buckets = |bucket_ms| u32::try_from(step_ms / bucket_ms).unwrap_or(u32::MAX);
-        let (seconds, quarters) = (buckets(SECOND_MS), buckets(QUARTER_MS));
-        self.now_ms = now_ms;
-        self.seconds.iter_mut().for_each(|bucket| bucket.index = bucket.index.saturating_sub(seconds));
-        self.quarters.iter_mut().for_each(|bucket| bucket.index = bucket.index.saturating_sub(quarters));
-        for lease in &mut self.leases {
+        let step_ms = self.value.now_ms() - now_ms;
+        let steps = |bucket_ms| u32::try_from(step_ms / bucket_ms).unwrap_or(u32::MAX);
+        let (seconds, quarters) = (steps(SECOND_MS), steps(QUARTER_MS));
+        self.value.set_now_ms(now_ms);
+        self.move_back::<Second>(seconds);
+        self.move_back::<Quarter>(quarters);
+        let mut leases: Vec<Lease> = self.value.all().collect();
+        for lease in &mut leases {
             lease.second = lease.second.saturating_sub(seconds);
             lease.expires = lease.expires.saturating_sub(seconds);
             lease.daily = false;
         }
-        // A machine without a battery starts in 1970, before which there is no bucket.
-        self.seconds.dedup_by(|bucket, first| first.index == bucket.index && first.take(bucket));
-        self.quarters.dedup_by(|bucket, first| first.index == bucket.index && first.take(bucket));
+        self.value.replace(&leases);
         true
     }
 
     /// Milliseconds after which nothing of this ledger matters any more.
     pub(crate) fn ttl_ms(&self) -> u64 {
-        let window_ms = if self.quarters.is_empty() {
+        let window_ms = if self.value.len::<Quarter>() == 0 {
             u64::from(SECONDS) * SECOND_MS
         } else {
             u64::from(QUARTERS) * QUARTER_MS
@@ -161,144 +121,107 @@ impl Ledger {
         window_ms + u64::from(LEASE_SECONDS) * SECOND_MS
     }
 
+    /// The present second.
+    fn second(&self) -> u32 {
+        second_of(self.value.now_ms())
+    }
+
     /// Goes on to a time and forgets what no window touches any more.
     fn advance(&mut self, now_ms: u64) {
-        let before = second_of(self.now_ms);
-        self.now_ms = self.now_ms.max(now_ms);
-        let second = second_of(self.now_ms);
-        if second == before {
+        let before_ms = self.value.now_ms();
+        if now_ms <= before_ms {
+            return;
+        }
+        self.value.set_now_ms(now_ms);
+        let second = self.second();
+        if second == second_of(before_ms) {
             // What this second's windows do not touch was forgotten when it began.
             return;
         }
-        let quarter = second / QUARTER_SECONDS;
-        let gone = self.seconds.partition_point(|bucket| bucket.index.saturating_add(SECONDS) <= second);
-        self.seconds.drain(..gone);
-        let gone = self.quarters.partition_point(|bucket| bucket.index.saturating_add(QUARTERS) <= quarter);
-        self.quarters.drain(..gone);
-        self.leases.retain(|lease| lease.expires > second);
+        let gone = |bucket: &Second| bucket.index.saturating_add(SECONDS) <= second;
+        self.value.remove::<Second>(0..self.value.all().take_while(gone).count());
+        let gone = |bucket: &Quarter| bucket.index.saturating_add(QUARTERS) <= second / QUARTER_SECONDS;
+        self.value.remove::<Quarter>(0..self.value.all().take_while(gone).count());
+        if self.value.all::<Lease>().any(|lease| lease.expires <= second) {
+            let held: Vec<Lease> = self.value.all().filter(|lease: &Lease| lease.expires > second).collect();
+            self.value.replace(&held);
+        }
     }
 
     /// The limit that stands in the way longest, if any does.
     fn refusal(&self, tokens: u64, limits: &Limits) -> Option<Denial> {
-        if self.leases.len() >= LEASES {
+        let leases = self.value.len::<Lease>();
+        if leases >= LEASES {
             return Some(Denial {
                 limit_name: "concurrency".to_owned(),
                 reason: "too many requests in flight".to_owned(),
-                current: Some(self.leases.len() as u64),
+                current: Some(leases as u64),
                 limit: Some(LEASES as u64),
                 retry_after_ms: Some(LEASES_RETRY_MS),
             });
         }
-        let requests = || self.seconds.iter().map(|bucket| (bucket.index, u64::from(bucket.requests)));
-        let used = || self.seconds.iter().map(|bucket| (bucket.index, bucket.tokens));
-        let daily = || self.quarters.iter().map(|bucket| (bucket.index, u64::from(bucket.requests)));
-        let minute = Window { bucket_ms: SECOND_MS, buckets: SECONDS, now_ms: self.now_ms };
-        let day = Window { bucket_ms: QUARTER_MS, buckets: QUARTERS, now_ms: self.now_ms };
+        let (mut requests, mut used) = (0, 0u64);
+        for bucket in self.value.all::<Second>() {
+            requests += u64::from(bucket.requests);
+            used = used.saturating_add(bucket.tokens);
+        }
+        let daily = self.value.all::<Quarter>().map(|bucket| u64::from(bucket.requests)).sum();
+        let now_ms = self.value.now_ms();
+        let asked = |current, more, limit| Asked { now_ms, current, more, limit };
         let denials = [
-            limits.rpm.and_then(|limit| minute.refusal(&RPM, requests, 1, limit)),
-            limits.tpm.and_then(|limit| minute.refusal(&TPM, used, tokens, limit)),
-            limits.rpd.and_then(|limit| day.refusal(&RPD, daily, 1, limit)),
+            RPM.refusal(&asked(requests, 1, limits.rpm), || {
+                self.value.all::<Second>().map(|bucket| (bucket.index, u64::from(bucket.requests)))
+            }),
+            TPM.refusal(&asked(used, tokens, limits.tpm), || {
+                self.value.all::<Second>().map(|bucket| (bucket.index, bucket.tokens))
+            }),
+            RPD.refusal(&asked(daily, 1, limits.rpd), || {
+                self.value.all::<Quarter>().map(|bucket| (bucket.index, u64::from(bucket.requests)))
+            }),
         ];
         denials.into_iter().flatten().max_by_key(|denial| denial.retry_after_ms.unwrap_or(u64::MAX))
     }
 
-    fn charge_second(&mut self, index: u32, requests: u32, tokens: u64) {
-        match self.seconds.last_mut() {
-            Some(bucket) if bucket.index >= index => {
-                bucket.requests = bucket.requests.saturating_add(requests);
-                bucket.tokens = bucket.tokens.saturating_add(tokens);
+    /// Adds charges to the latest bucket, or begins one.
+    fn charge<B: Bucket>(&mut self, charge: B) {
+        let last = self.value.all::<B>().next_back();
+        match last {
+            Some(last) if last.index() >= charge.index() => {
+                self.value.set(self.value.len::<B>() - 1, last.plus(charge));
             }
-            _ => self.seconds.push(Second { index, requests, tokens }),
+            _ => self.value.push(charge),
         }
     }
 
-    fn charge_quarter(&mut self, index: u32) {
-        match self.quarters.last_mut() {
-            Some(bucket) if bucket.index >= index => bucket.requests = bucket.requests.saturating_add(1),
-            _ => self.quarters.push(Quarter { index, requests: 1 }),
+    /// Gives charges back to their bucket, if a window still touches it.
+    fn refund<B: Bucket>(&mut self, charge: B) {
+        // From the end, since most requests end soon.
+        let found =
+            self.value.all::<B>().rev().enumerate().find(|(_, bucket)| bucket.index() <= charge.index());
+        let Some((from_end, bucket)) = found else { return };
+        if bucket.index() != charge.index() {
+            return;
         }
-    }
-
-    fn refund_second(&mut self, index: u32, requests: u32, tokens: u64) {
-        let Ok(place) = self.seconds.binary_search_by_key(&index, |bucket| bucket.index) else { return };
-        if let Some(bucket) = self.seconds.get_mut(place) {
-            bucket.requests = bucket.requests.saturating_sub(requests);
-            bucket.tokens = bucket.tokens.saturating_sub(tokens);
-        }
-        self.seconds.retain(|bucket| bucket.requests > 0 || bucket.tokens > 0);
-    }
-
-    fn refund_quarter(&mut self, index: u32) {
-        let Ok(place) = self.quarters.binary_search_by_key(&index, |bucket| bucket.index) else { return };
-        if let Some(bucket) = self.quarters.get_mut(place) {
-            bucket.requests = bucket.requests.saturating_sub(1);
-        }
-        self.quarters.retain(|bucket| bucket.requests > 0);
-    }
-}
-
-/// How a limit is called, and what people call it.
-struct Name {
-    word: &'static str,
-    people: &'static str,
-}
-
-const RPM: Name = Name { word: "rpm", people: "requests per minute" };
-const TPM: Name = Name { word: "tpm", people: "tokens per minute" };
-const RPD: Name = Name { word: "rpd", people: "requests per day" };
-
-/// A sliding window over buckets, at one instant.
-struct Window {
-    bucket_ms: u64,
-    buckets: u32,
-    now_ms: u64,
-}
-
-impl Window {
-    /// Why `more` does not fit under the limit, or nothing when it does. `charges` are those of the window, oldest
-    /// first.
-    fn refusal<I: Iterator<Item = (u32, u64)>>(
-        &self,
-        name: &Name,
-        charges: impl Fn() -> I,
-        more: u64,
-        limit: u64,
-    ) -> Option<Denial> {
-        let current = charges().fold(0u64, |sum, (_, amount)| sum.saturating_add(amount));
-        if current.saturating_add(more) <= limit {
-            return None;
-        }
-        let reason = if more > limit {
-            format!("the request needs {more} of {limit} {}", name.people)
+        let place = self.value.len::<B>() - 1 - from_end;
+        let rest = bucket.minus(charge);
+        if rest.is_empty() {
+            self.value.remove::<B>(place..place + 1);
         } else {
-            format!("{current} of {limit} {} are used", name.people)
-        };
-        Some(Denial {
-            limit_name: name.word.to_owned(),
-            reason,
-            current: Some(current),
-            limit: Some(limit),
-            retry_after_ms: self.wait_ms(charges(), current, more, limit),
-        })
+            self.value.set(place, rest);
+        }
     }
 
-    /// Milliseconds until enough has left the window; none: `more` alone is over the limit.
-    fn wait_ms(
-        &self,
-        charges: impl Iterator<Item = (u32, u64)>,
-        current: u64,
-        more: u64,
-        limit: u64,
-    ) -> Option<u64> {
-        let mut left = current;
-        for (index, amount) in charges {
-            left = left.saturating_sub(amount);
-            if left.saturating_add(more) <= limit {
-                let leaves_ms = (u64::from(index) + u64::from(self.buckets)) * self.bucket_ms;
-                return Some(leaves_ms.saturating_sub(self.now_ms).max(1));
+    /// Moves all buckets of a ring back. Before 1970 there is no bucket, so there several may become one.
+    fn move_back<B: Bucket>(&mut self, steps: u32) {
+        let mut moved: Vec<B> = Vec::with_capacity(self.value.len::<B>());
+        for bucket in self.value.all::<B>() {
+            let bucket = bucket.moved_to(bucket.index().saturating_sub(steps));
+            match moved.last_mut() {
+                Some(last) if last.index() == bucket.index() => *last = last.plus(bucket),
+                _ => moved.push(bucket),
             }
         }
-        None
+        self.value.replace(&moved);
     }
 }
 

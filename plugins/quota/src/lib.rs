@@ -5,11 +5,11 @@
 //! subject is one value in the kv store `quota`, changed by read and swap, so no concurrency gets past a limit. An
 //! allow that is never settled keeps its charge as estimated until it leaves the windows.
 
-mod codec;
 mod ledger;
 mod limits;
-
-use std::cell::RefCell;
+mod ticket;
+mod value;
+mod window;
 
 use tollgate_guest::admission::{Decision, Ending, Guest, Request, Settlement, Subject, SubjectKind, Usage};
 use tollgate_guest::kv::{Change, Named, Versioned, update};
@@ -18,7 +18,6 @@ use crate::ledger::Ledger;
 
 thread_local! {
     static STORE: Named = const { Named::new("quota") };
-    static LEDGER: RefCell<Ledger> = RefCell::default();
 }
 
 struct Quota;
@@ -30,39 +29,28 @@ impl Guest for Quota {
         if subjects.iter().all(is_unlimited) {
             return Ok(subjects.iter().map(|_| Decision::Allow(None)).collect());
         }
-        with_store(|store, ledger| admit(store, ledger, &request, &subjects))
+        STORE.with(|store| admit(store.get()?, &request, &subjects))
     }
 
     fn settle(settlements: Vec<Settlement>) -> Result<(), String> {
         if settlements.iter().all(|settlement| settlement.ticket.is_none()) {
             return Ok(());
         }
-        with_store(|store, ledger| settle(store, ledger, &settlements))
+        STORE.with(|store| settle(store.get()?, &settlements))
     }
 }
 
-fn with_store<T>(
-    run: impl FnOnce(&tollgate_guest::kv::Store, &mut Ledger) -> Result<T, String>,
-) -> Result<T, String> {
-    STORE.with(|store| LEDGER.with_borrow_mut(|ledger| run(store.get()?, ledger)))
-}
-
 /// One decision for each subject. On an error nothing stays reserved, as far as the store allows.
-fn admit(
-    store: &impl Versioned,
-    ledger: &mut Ledger,
-    request: &Request,
-    subjects: &[Subject],
-) -> Result<Vec<Decision>, String> {
+fn admit(store: &impl Versioned, request: &Request, subjects: &[Subject]) -> Result<Vec<Decision>, String> {
     let mut decisions = Vec::with_capacity(subjects.len());
     for subject in subjects {
-        match admit_one(store, ledger, request, subject) {
+        match admit_one(store, request, subject) {
             Ok(decision) => decisions.push(decision),
             Err(error) => {
                 for (subject, decision) in subjects.iter().zip(&decisions) {
                     if let Decision::Allow(Some(ticket)) = decision {
                         // The first error is the one to report; what cannot be given back here, its lease's end does.
-                        let _ = give_back(store, ledger, subject, ticket, request.now_ms);
+                        let _ = give_back(store, subject, ticket, request.now_ms);
                     }
                 }
                 return Err(error);
@@ -72,56 +60,51 @@ fn admit(
     Ok(decisions)
 }
 
-fn admit_one(
-    store: &impl Versioned,
-    ledger: &mut Ledger,
-    request: &Request,
-    subject: &Subject,
-) -> Result<Decision, String> {
+fn admit_one(store: &impl Versioned, request: &Request, subject: &Subject) -> Result<Decision, String> {
     if is_unlimited(subject) {
         return Ok(Decision::Allow(None));
     }
     update(store, &key(subject), |value| {
-        codec::decode(value, ledger)?;
+        let mut ledger = Ledger::open(value)?;
         let moved = ledger.step_back(request.now_ms);
         let answer =
             match ledger.reserve(&request.id, request.estimated_tokens, &subject.limits, request.now_ms) {
                 Err(denial) if !moved => return Ok(Change::Keep(Decision::Deny(denial))),
                 Err(denial) => Decision::Deny(denial),
-                Ok(lease) => Decision::Allow(Some(codec::encode_ticket(lease))),
+                Ok(lease) => Decision::Allow(Some(ticket::encode(lease))),
             };
-        Ok(Change::Write { value: codec::encode(ledger), ttl_ms: ledger.ttl_ms(), answer })
+        Ok(Change::Write { ttl_ms: ledger.ttl_ms(), value: ledger.into_value(), answer })
     })
 }
 
 /// Settles every subject's settlements in one change of its value. An error of one keeps none of the others back.
-fn settle(store: &impl Versioned, ledger: &mut Ledger, settlements: &[Settlement]) -> Result<(), String> {
+fn settle(store: &impl Versioned, settlements: &[Settlement]) -> Result<(), String> {
     let mut ordered: Vec<&Settlement> =
         settlements.iter().filter(|settlement| settlement.ticket.is_some()).collect();
     ordered.sort_by(|a, b| identity(&a.subject).cmp(&identity(&b.subject)));
     let mut outcome = Ok(());
     for group in ordered.chunk_by(|a, b| identity(&a.subject) == identity(&b.subject)) {
-        if let Err(error) = settle_group(store, ledger, group) {
+        if let Err(error) = settle_group(store, group) {
             outcome = outcome.and(Err(error));
         }
     }
     outcome
 }
 
-fn settle_group(store: &impl Versioned, ledger: &mut Ledger, group: &[&Settlement]) -> Result<(), String> {
+fn settle_group(store: &impl Versioned, group: &[&Settlement]) -> Result<(), String> {
     let Some(first) = group.first() else { return Ok(()) };
     let mut unreadable = Ok(());
     update(store, &key(&first.subject), |value| {
-        codec::decode(value, ledger)?;
+        let mut ledger = Ledger::open(value)?;
         let mut changed = false;
         for settlement in group {
-            match codec::decode_ticket(settlement.ticket.as_deref().unwrap_or_default()) {
+            match ticket::decode(settlement.ticket.as_deref().unwrap_or_default()) {
                 Ok(lease) => changed |= ledger.settle(lease, &settlement.usage, settlement.now_ms),
                 Err(error) => unreadable = Err(error),
             }
         }
         Ok(if changed {
-            Change::Write { value: codec::encode(ledger), ttl_ms: ledger.ttl_ms(), answer: () }
+            Change::Write { ttl_ms: ledger.ttl_ms(), value: ledger.into_value(), answer: () }
         } else {
             Change::Keep(())
         })
@@ -129,14 +112,8 @@ fn settle_group(store: &impl Versioned, ledger: &mut Ledger, group: &[&Settlemen
     unreadable
 }
 
-fn give_back(
-    store: &impl Versioned,
-    ledger: &mut Ledger,
-    subject: &Subject,
-    ticket: &[u8],
-    now_ms: u64,
-) -> Result<(), String> {
-    let lease = codec::decode_ticket(ticket)?;
+fn give_back(store: &impl Versioned, subject: &Subject, ticket: &[u8], now_ms: u64) -> Result<(), String> {
+    let lease = ticket::decode(ticket)?;
     let usage = Usage {
         ending: Ending::NeverSent,
         status: None,
@@ -146,9 +123,9 @@ fn give_back(
         retry_after_ms: None,
     };
     update(store, &key(subject), |value| {
-        codec::decode(value, ledger)?;
+        let mut ledger = Ledger::open(value)?;
         ledger.settle(lease, &usage, now_ms);
-        Ok(Change::Write { value: codec::encode(ledger), ttl_ms: ledger.ttl_ms(), answer: () })
+        Ok(Change::Write { ttl_ms: ledger.ttl_ms(), value: ledger.into_value(), answer: () })
     })
 }
 

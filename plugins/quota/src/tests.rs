@@ -46,13 +46,11 @@ impl Versioned for Map {
 #[derive(Default)]
 struct Bench {
     map: Map,
-    ledger: Ledger,
 }
 
 impl Bench {
     fn admit(&mut self, id: &str, now_ms: u64, tokens: u64, limits: &Limits) -> Result<Vec<u8>, Denial> {
-        let decisions =
-            admit(&self.map, &mut self.ledger, &request(id, now_ms, tokens), &[subject(limits)]).unwrap();
+        let decisions = admit(&self.map, &request(id, now_ms, tokens), &[subject(limits)]).unwrap();
         match decisions.into_iter().next() {
             Some(Decision::Allow(Some(ticket))) => Ok(ticket),
             Some(Decision::Deny(denial)) => Err(denial),
@@ -62,7 +60,7 @@ impl Bench {
 
     fn settle(&mut self, ticket: &[u8], now_ms: u64, ending: Ending, tokens: u64, limits: &Limits) {
         let settlements = [settlement(ticket, now_ms, ending, tokens, limits)];
-        settle(&self.map, &mut self.ledger, &settlements).unwrap();
+        settle(&self.map, &settlements).unwrap();
     }
 
     fn value(&self) -> Option<Vec<u8>> {
@@ -256,10 +254,9 @@ proptest! {
 
     #[test]
     fn any_bytes_are_a_ledger_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let mut ledger = Ledger::default();
-        if codec::decode(Some(&bytes), &mut ledger).is_ok() {
+        let _ = ticket::decode(&bytes);
+        if let Ok(mut ledger) = Ledger::open(Some(bytes)) {
             let _ = ledger.reserve("r", 1, &limits(Some(1), Some(1), Some(1)), START_MS);
-            let _ = codec::decode_ticket(&bytes);
         }
     }
 
@@ -273,14 +270,13 @@ proptest! {
         let mut value = bench.value().unwrap();
         let place = place % value.len();
         value[place] = byte;
-        let mut ledger = Ledger::default();
-        if codec::decode(Some(&value), &mut ledger).is_ok() {
+        if let Ok(mut ledger) = Ledger::open(Some(value.clone())) {
             let _ = ledger.reserve("r", u64::MAX, &all, START_MS);
             let _ = ledger.reserve("r", 1, &all, u64::MAX);
             let _ = ledger.reserve("r", 1, &all, 0);
         }
         value.truncate(cut % value.len());
-        prop_assert!(codec::decode(Some(&value), &mut ledger).is_err());
+        prop_assert!(Ledger::open(Some(value)).is_err());
     }
 }
 
@@ -452,17 +448,13 @@ fn a_clock_set_back_to_1970_loses_neither_charges_nor_the_ledger() {
 #[test]
 fn an_error_at_one_subject_gives_back_the_others() {
     let map = Map::default();
-    let mut ledger = Ledger::default();
     let one = limits(Some(1), None, None);
     let mut broken = subject(&one);
     broken.id = "broken".to_owned();
     map.0.borrow_mut().insert("client:broken".to_owned(), Entry { value: vec![9], version: 1 });
     let both = [subject(&one), broken];
-    assert_eq!(
-        admit(&map, &mut ledger, &request("a", START_MS, 0), &both),
-        Err("quota value is corrupt".to_owned())
-    );
-    let alone = admit(&map, &mut ledger, &request("b", START_MS, 0), &both[..1]).unwrap();
+    assert_eq!(admit(&map, &request("a", START_MS, 0), &both), Err("quota value is corrupt".to_owned()));
+    let alone = admit(&map, &request("b", START_MS, 0), &both[..1]).unwrap();
     assert!(matches!(alone[..], [Decision::Allow(Some(_))]));
 }
 
@@ -477,7 +469,7 @@ fn settlements_of_one_subject_are_one_change() {
     let mut settlements: Vec<_> =
         tickets.iter().map(|ticket| settlement(ticket, START_MS, Ending::Completed, 3, &many)).collect();
     settlements.push(settlement(b"?", START_MS, Ending::Completed, 3, &many));
-    let error = settle(&bench.map, &mut Ledger::default(), &settlements).unwrap_err();
+    let error = settle(&bench.map, &settlements).unwrap_err();
     assert_eq!(error, "quota ticket is of an unknown version or corrupt");
     assert_eq!(version(), before + 1);
     assert_eq!(bench.admit("x", START_MS, 1_000, &many).unwrap_err().current, Some(30));
