@@ -24,8 +24,9 @@ use tollgate_store::{Database, KvOptions, Options, Statement, Store, Value};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Batches of one round, each as large as the driver takes them under load.
-const BATCHES: u64 = 16;
+/// Batches of one round, each as large as the driver takes them under load. All rows of a round are read back as one
+/// result, which is bounded.
+const BATCHES: u64 = 8;
 
 /// Events of one round.
 const EVENTS: u64 = BATCHES * INGEST_BATCH_EVENTS as u64;

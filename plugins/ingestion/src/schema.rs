@@ -45,7 +45,8 @@ pub(crate) fn additions(present: &[&str]) -> Vec<String> {
 }
 
 /// What `init` runs. The sequence is the row's id, so that rows are appended in order and none can be there twice.
-/// (time, status) serves searches by time, and (key, model, time) those by key.
+/// (time, status) serves searches by time, and (key, model, time) those by key. Only rows with an error are in the index of
+/// errors: nobody looks for the others by it.
 pub(crate) const TABLES: [&str; 14] = [
     "CREATE TABLE IF NOT EXISTS ingestion_state (
         name TEXT PRIMARY KEY,
@@ -85,7 +86,7 @@ pub(crate) const TABLES: [&str; 14] = [
     "CREATE INDEX IF NOT EXISTS request_logs_key_model_time ON request_logs (api_key_hash, model, timestamp)",
     "CREATE INDEX IF NOT EXISTS request_logs_model ON request_logs (model)",
     "CREATE INDEX IF NOT EXISTS request_logs_status ON request_logs (status_code)",
-    "CREATE INDEX IF NOT EXISTS request_logs_error ON request_logs (has_error)",
+    "CREATE INDEX IF NOT EXISTS request_logs_error ON request_logs (has_error) WHERE has_error = 1",
     "CREATE TABLE IF NOT EXISTS api_key_metrics (
         api_key_hash TEXT PRIMARY KEY,
         total_requests INTEGER NOT NULL DEFAULT 0,

@@ -33,6 +33,14 @@ pub(super) struct Connection {
     writes: bool,
 }
 
+/// A caller's text, and what it became when it last ran without an error.
+struct Text<'a> {
+    /// With the mark of its rules in front.
+    marked: String,
+    prepared: Option<CachedStatement<'a>>,
+    may_write: bool,
+}
+
 /// What the results of one call may still take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
@@ -66,22 +74,55 @@ impl Connection {
         result.map(drop).map_err(|error| self.failure().unwrap_or_else(|| self.explain(&error)))
     }
 
-    /// Runs a caller's statement.
-    pub(super) fn run(
+    /// Runs a caller's statements, in order. What stands there many times in a row is prepared once.
+    pub(super) fn run_all(
+        &self,
+        rules: &Arc<Rules>,
+        statements: &[Statement],
+        until: &Until,
+        room: &mut Room,
+    ) -> Result<Vec<Outcome>, SqlError> {
+        let mut outcomes = Vec::with_capacity(statements.len());
+        for alike in statements.chunk_by(|one, next| one.sql == next.sql) {
+            self.run_alike(rules, alike, true, until, room, &mut outcomes)?;
+        }
+        Ok(outcomes)
+    }
+
+    /// Runs a caller's statement that only reads.
+    pub(super) fn query(
         &self,
         rules: &Arc<Rules>,
         statement: &Statement,
+        until: &Until,
+    ) -> Result<Outcome, SqlError> {
+        let mut outcomes = Vec::with_capacity(1);
+        let one = std::slice::from_ref(statement);
+        self.run_alike(rules, one, false, until, &mut Room::new(), &mut outcomes)?;
+        Ok(outcomes.pop().unwrap_or_default())
+    }
+
+    /// Runs statements of one text.
+    fn run_alike(
+        &self,
+        rules: &Arc<Rules>,
+        statements: &[Statement],
         may_write: bool,
         until: &Until,
         room: &mut Room,
-    ) -> Result<Outcome, SqlError> {
-        if statement.sql.len() > STATEMENT_BYTES {
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<(), SqlError> {
+        let Some(Statement { sql, .. }) = statements.first() else { return Ok(()) };
+        if sql.len() > STATEMENT_BYTES {
             return Err(SqlError::TooLarge(format!("a statement has at most {STATEMENT_BYTES} bytes")));
         }
-        let shape = shape(&statement.sql).ok_or_else(|| SqlError::Invalid("no statement".to_owned()))?;
-        let text = format!("{}{}", rules.mark, statement.sql);
+        let shape = shape(sql).ok_or_else(|| SqlError::Invalid("no statement".to_owned()))?;
+        let mut text = Text { marked: format!("{}{sql}", rules.mark), prepared: None, may_write };
         self.guard.enter(rules, shape, until);
-        let result = self.run_guarded(&text, &statement.params, may_write, room);
+        let result = statements.iter().try_for_each(|statement| {
+            outcomes.push(self.run_guarded(&mut text, &statement.params, room)?);
+            Ok(())
+        });
         let refusal = self.guard.leave();
         result.map_err(|error| match error {
             Failure::Ours(error) => error,
@@ -117,16 +158,15 @@ impl Connection {
     }
 
     /// Runs the statement, again for each name that the authorizer could not place and that turns out to be no table.
-    fn run_guarded(
-        &self,
-        text: &str,
+    fn run_guarded<'a>(
+        &'a self,
+        text: &mut Text<'a>,
         params: &[Value],
-        may_write: bool,
         room: &mut Room,
     ) -> Result<Outcome, Failure> {
         let mut aliases = 0;
         loop {
-            let result = self.attempt(text, params, may_write, room);
+            let result = self.attempt(text, params, room);
             let unnamed = if result.is_err() { self.guard.take_unnamed() } else { None };
             let Some(name) = unnamed else {
                 return result;
@@ -149,15 +189,17 @@ impl Connection {
         self.raw.prepare_cached(sql)?.query_row([&lower], |row| row.get(0))
     }
 
-    fn attempt(
-        &self,
-        text: &str,
+    fn attempt<'a>(
+        &'a self,
+        text: &mut Text<'a>,
         params: &[Value],
-        may_write: bool,
         room: &mut Room,
     ) -> Result<Outcome, Failure> {
-        let mut prepared = self.raw.prepare_cached(text)?;
-        if !may_write && !prepared.readonly() {
+        let mut prepared = match text.prepared.take() {
+            Some(prepared) => prepared,
+            None => self.raw.prepare_cached(&text.marked)?,
+        };
+        if !text.may_write && !prepared.readonly() {
             let message = "the statement writes; a query only reads".to_owned();
             return Err(Failure::Ours(SqlError::Invalid(message)));
         }
@@ -168,7 +210,8 @@ impl Connection {
             vfs::forget_last_insert(&self.raw);
         }
         let columns: Vec<_> = prepared.column_names().map(str::to_owned).collect();
-        let rows = collect(prepared, columns.len(), room)?;
+        let rows = collect(&mut prepared, columns.len(), room)?;
+        text.prepared = Some(prepared);
         if reads {
             return Ok(Outcome { columns, rows, ..Outcome::default() });
         }
@@ -265,7 +308,7 @@ fn bind(prepared: &mut CachedStatement<'_>, params: &[Value]) -> Result<(), Fail
 }
 
 fn collect(
-    mut prepared: CachedStatement<'_>,
+    prepared: &mut CachedStatement<'_>,
     columns: usize,
     room: &mut Room,
 ) -> Result<Vec<Vec<Value>>, Failure> {

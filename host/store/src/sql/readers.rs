@@ -51,7 +51,7 @@ impl Readers {
         let read = spawn_blocking(move || {
             let _place = place;
             let connection = readers.take()?;
-            let result = connection.run(&rules, &statement, false, &until, &mut Room::new());
+            let result = connection.query(&rules, &statement, &until);
             let result = result.map_err(|error| error.within(deadline, turn));
             readers.idle.lock().push(connection);
             result

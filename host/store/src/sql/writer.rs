@@ -233,8 +233,7 @@ impl Writer {
 
     fn statements(&self, job: &Job, room: &mut Room) -> Result<Vec<Outcome>, SqlError> {
         let until = job.until();
-        let run = |statement| self.connection.run(&job.rules, statement, true, &until, room);
-        let outcomes: Result<_, SqlError> = job.statements.iter().map(run).collect();
+        let outcomes = self.connection.run_all(&job.rules, &job.statements, &until, room);
         outcomes.map_err(|error| error.within(job.deadline, job.turn))
     }
 

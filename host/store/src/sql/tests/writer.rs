@@ -197,3 +197,31 @@ fn a_statement_that_fails_half_way_is_undone_with_its_call() {
         assert_eq!(rows(&database, "SELECT id FROM t").await, "3");
     });
 }
+
+/// Such statements are prepared once, so nothing of one may remain for the next.
+#[test]
+fn statements_of_one_text_each_have_their_own_parameters_result_and_count() {
+    block_on(async {
+        let (database, _) = database();
+        execute(&database, "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)").await;
+        let insert = |id, name: Value| {
+            let sql = "INSERT OR IGNORE INTO t VALUES (?1, ?2) RETURNING name";
+            Statement::new(sql, vec![Value::Integer(id), name])
+        };
+        let named = |name: &str| Value::Text(name.to_owned());
+        let batch = vec![insert(7, named("a")), insert(7, named("b")), insert(9, Value::Null)];
+        let outcomes = database.batch(batch).await.unwrap();
+        let seen: Vec<_> = outcomes
+            .iter()
+            .map(|outcome| (text(outcome), outcome.rows_written, outcome.last_insert_rowid))
+            .collect();
+        assert_eq!(seen, [("a".to_owned(), 1, 7), (String::new(), 0, 0), ("null".to_owned(), 1, 9)]);
+        let missing = Statement::new(insert(0, Value::Null).sql, vec![Value::Integer(1)]);
+        let failed = database.batch(vec![insert(1, named("c")), missing, insert(2, named("d"))]).await;
+        assert!(matches!(failed, Err(SqlError::Invalid(_))), "{failed:?}");
+        assert_eq!(rows(&database, "SELECT id, name FROM t").await, "7|a 9|null");
+        let altered = ["SELECT * FROM t", "ALTER TABLE t ADD more DEFAULT 1", "SELECT * FROM t"];
+        let outcomes = database.batch(altered.map(Statement::from).into()).await.unwrap();
+        assert_eq!(text(outcomes.last().unwrap()), "7|a|1 9|null|1");
+    });
+}
