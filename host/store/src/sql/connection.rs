@@ -209,8 +209,9 @@ impl Connection {
         if !reads {
             vfs::forget_last_insert(&self.raw);
         }
+        let rows = collect(&mut prepared, room)?;
+        // Only now: a statement from before a change of the schema is prepared again as it runs.
         let columns: Vec<_> = prepared.column_names().map(str::to_owned).collect();
-        let rows = collect(&mut prepared, columns.len(), room)?;
         text.prepared = Some(prepared);
         if reads {
             return Ok(Outcome { columns, rows, ..Outcome::default() });
@@ -307,15 +308,12 @@ fn bind(prepared: &mut CachedStatement<'_>, params: &[Value]) -> Result<(), Fail
     Ok(())
 }
 
-fn collect(
-    prepared: &mut CachedStatement<'_>,
-    columns: usize,
-    room: &mut Room,
-) -> Result<Vec<Vec<Value>>, Failure> {
+fn collect(prepared: &mut CachedStatement<'_>, room: &mut Room) -> Result<Vec<Vec<Value>>, Failure> {
     let mut found = Vec::new();
     let mut rows = prepared.raw_query();
     while let Some(row) = rows.next()? {
-        let values = (0..columns).map(|column| value(row, column)).collect::<Result<Vec<_>, _>>()?;
+        let columns = 0..row.as_ref().column_count();
+        let values = columns.map(|column| value(row, column)).collect::<Result<Vec<_>, _>>()?;
         room.take(1, values.iter().map(Value::bytes).sum())?;
         found.push(values);
     }
