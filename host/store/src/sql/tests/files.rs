@@ -161,8 +161,8 @@ fn a_failed_commit_leaves_writer_and_readers_as_before() {
             let before = rows(&database, "SELECT count(*), sum(id), total(length(body)) FROM t").await;
             committer.fails.store(true, Ordering::SeqCst);
             for sql in [
-                "UPDATE t SET body = body || 'bad'",
-                "INSERT INTO t (body) VALUES ('bad')",
+                "UPDATE t SET body = body || ' bad'",
+                "INSERT INTO t (body) VALUES (' bad')",
                 "CREATE TABLE bad (a)",
             ] {
                 let error = database.execute(sql.into()).await.unwrap_err();
@@ -176,8 +176,8 @@ fn a_failed_commit_leaves_writer_and_readers_as_before() {
             // The same change counter as the failed commit, with other content.
             execute(&database, &format!("UPDATE t SET body = 'good{round}' WHERE id % 7 = {}", round % 7))
                 .await;
-            assert_eq!(rows(&database, "SELECT count(*) FROM t WHERE body LIKE '%bad'").await, "0");
-            let own = execute(&database, "SELECT count(*) FROM t WHERE body LIKE '%bad'").await;
+            assert_eq!(rows(&database, "SELECT count(*) FROM t WHERE body LIKE '% bad'").await, "0");
+            let own = execute(&database, "SELECT count(*) FROM t WHERE body LIKE '% bad'").await;
             assert_eq!(text(&own), "0");
         }
         check_integrity(&database).await;
