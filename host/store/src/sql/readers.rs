@@ -14,7 +14,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout_at};
 use super::{
     Outcome, SqlError, Statement,
     access::Rules,
-    connection::{Connection, Room},
+    connection::Connection,
     guard::{Until, ends},
     limits::READERS,
     vfs::Vfs,
