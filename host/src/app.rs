@@ -86,7 +86,7 @@ impl App {
             store: store.clone(),
             data_dir: data.path().to_path_buf(),
             secret: Arc::new(secret),
-            stores: Stores::new(named.kv.clone(), named.sql.clone()),
+            stores: Stores::new(named.kv.clone(), named.sql.clone()).with_blob(named.blob),
             admissions: admissions.clone(),
             clock: clock.clone(),
             event_queue_bytes: config.storage.event_queue_bytes,

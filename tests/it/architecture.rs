@@ -73,6 +73,11 @@ fn one_capability_names_no_other() {
         &["capability::kv", "super::kv"],
         &["host/src/capability/kv", "host/src/capability/mod.rs"],
     );
+    assert_absent(
+        "host/src/capability",
+        &["capability::blob", "super::blob"],
+        &["host/src/capability/blob", "host/src/capability/mod.rs"],
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@
 mod architecture;
 mod author;
 mod bad_input;
+mod blob;
 mod cli;
 mod crash;
 mod dialects;

@@ -1,9 +1,9 @@
-//! The named kv stores and databases of a server.
+//! The named kv stores, databases and blob containers of a server.
 
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use tollgate_store::{Acknowledge, Database, Kv, KvOptions, Store};
+use tollgate_store::{Acknowledge, BlobOptions, Container, Database, Kv, KvOptions, Store};
 
 use crate::config::{self, Config};
 
@@ -25,6 +25,7 @@ pub(super) const HOST: &str = "host.tollgate";
 pub(super) struct Named {
     pub(super) kv: BTreeMap<String, Kv>,
     pub(super) sql: BTreeMap<String, Database>,
+    pub(super) blob: BTreeMap<String, Container>,
 }
 
 /// Opens what is shipped and what is configured.
@@ -49,7 +50,23 @@ pub(super) fn open(store: &Store, config: &Config) -> anyhow::Result<Named> {
         let opened = store.database(name).with_context(|| format!("cannot open database `{name}`"))?;
         sql.insert(name.to_owned(), opened);
     }
-    Ok(Named { kv, sql })
+    let mut blob = BTreeMap::new();
+    for (name, configured) in &config.blob {
+        let opened = store
+            .container(name, blob_options(configured))
+            .with_context(|| format!("cannot open blob container `{name}`"))?;
+        blob.insert(name.clone(), opened);
+    }
+    Ok(Named { kv, sql, blob })
+}
+
+fn blob_options(configured: &config::BlobContainer) -> BlobOptions {
+    let defaults = BlobOptions::default();
+    BlobOptions {
+        object_bytes: configured.object_limit_bytes.unwrap_or(defaults.object_bytes),
+        content_types: configured.content_types.clone(),
+        cache_control: configured.cache_control.clone(),
+    }
 }
 
 fn options(setting: config::KvStore) -> KvOptions {

@@ -3,6 +3,7 @@
 //! Each has four items: a context (what one plugin is granted), a view of it (what one call sees), a conversion of the
 //! store's errors, and `add_to_linker`. No host function traps or panics: whatever a guest asks for is answered.
 
+pub mod blob;
 mod budget;
 pub mod kv;
 pub mod sql;
@@ -10,7 +11,7 @@ pub mod sql;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tollgate_store::{Database, Kv};
+use tollgate_store::{Container, Database, Kv};
 use wasmtime::component::{Linker, ResourceTable};
 
 pub(crate) use budget::{Allowance, Budget};
@@ -22,12 +23,18 @@ use crate::plugin::{ComponentError, Grants};
 pub struct Stores {
     kv: Arc<BTreeMap<String, Kv>>,
     sql: Arc<BTreeMap<String, Database>>,
+    blob: Arc<BTreeMap<String, Container>>,
 }
 
 impl Stores {
     /// All stores of the host that a manifest may name.
     pub fn new(kv: BTreeMap<String, Kv>, sql: BTreeMap<String, Database>) -> Stores {
-        Stores { kv: Arc::new(kv), sql: Arc::new(sql) }
+        Stores { kv: Arc::new(kv), sql: Arc::new(sql), blob: Arc::default() }
+    }
+
+    /// With these blob containers too.
+    pub fn with_blob(self, blob: BTreeMap<String, Container>) -> Stores {
+        Stores { blob: Arc::new(blob), ..self }
     }
 
     /// What one plugin may open. A grant of a store that there is not is refused.
@@ -36,7 +43,9 @@ impl Stores {
             .map_err(|name| ComponentError::NoSuchStore { kind: "kv store", name })?;
         let sql = sql::SqlCtx::new(&self.sql, &grants.sql)
             .map_err(|name| ComponentError::NoSuchStore { kind: "database", name })?;
-        Ok(Granted { kv, sql })
+        let blob = blob::BlobCtx::new(&self.blob, &grants.blob)
+            .map_err(|name| ComponentError::NoSuchStore { kind: "blob container", name })?;
+        Ok(Granted { kv, sql, blob })
     }
 }
 
@@ -44,6 +53,7 @@ impl Stores {
 pub(crate) struct Granted {
     pub(crate) kv: kv::KvCtx,
     pub(crate) sql: sql::SqlCtx,
+    pub(crate) blob: blob::BlobCtx,
 }
 
 /// What the state of an instance must have for capabilities to work.
@@ -55,5 +65,6 @@ pub(crate) trait Host: Send + 'static {
 /// Links all capabilities.
 pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     kv::add_to_linker(linker)?;
-    sql::add_to_linker(linker)
+    sql::add_to_linker(linker)?;
+    blob::add_to_linker(linker)
 }

@@ -26,6 +26,9 @@ pub const EVENT_QUEUE_BYTES: u64 = 64 * 1024 * 1024;
 /// Keeps a mistyped unit from asking for more memory than any machine has.
 pub const CACHE_MOST_BYTES: u64 = 1 << 40;
 
+/// The longest object that the store takes.
+pub const OBJECT_MOST_BYTES: u64 = tollgate_store::blob::limits::OBJECT_BYTES_MAX;
+
 /// Beyond it threads only cost memory.
 pub const WORKERS_MOST: u64 = 1024;
 

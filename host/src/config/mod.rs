@@ -39,6 +39,8 @@ pub struct Config {
     pub kv: BTreeMap<String, KvStore>,
     /// SQL databases by name.
     pub sql: BTreeMap<String, SqlDatabase>,
+    /// Blob containers by name.
+    pub blob: BTreeMap<String, BlobContainer>,
 }
 
 /// Memory and durability of the store.
@@ -89,6 +91,17 @@ pub struct KvStore {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SqlDatabase {}
 
+/// One `[blob.NAME]`: a container that exists from the start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BlobContainer {
+    /// Bytes of an object at most; none: the store's default, 100 MiB.
+    pub object_limit_bytes: Option<u64>,
+    /// Content types that are taken, such as `image/png` or `image/*`; empty: all.
+    pub content_types: Vec<String>,
+    /// `cache-control` of objects written without one.
+    pub cache_control: Option<String>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -101,6 +114,7 @@ impl Default for Config {
             plugins: Vec::new(),
             kv: BTreeMap::new(),
             sql: BTreeMap::new(),
+            blob: BTreeMap::new(),
         }
     }
 }

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 use super::error::{ConfigError, Problem};
 use super::reader::{Section, Source};
-use super::{Acknowledge, Config, KvStore, Plugin, SqlDatabase, Storage, limits};
+use super::{Acknowledge, BlobContainer, Config, KvStore, Plugin, SqlDatabase, Storage, limits};
 use crate::gateway::{AccountSpec, Dialect, Settings};
 use crate::secret::Secret;
 
@@ -52,6 +52,7 @@ fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> 
         plugins: plugins(section.sections("plugin"), directory),
         kv: named(section.named_sections("kv"), kv),
         sql: named(section.named_sections("sql"), sql),
+        blob: named(section.named_sections("blob"), blob),
     };
     section.finish();
     config
@@ -256,4 +257,18 @@ fn kv(section: &Section<'_>) -> KvStore {
 
 fn sql(_: &Section<'_>) -> SqlDatabase {
     SqlDatabase {}
+}
+
+fn blob(section: &Section<'_>) -> BlobContainer {
+    let header = |value: &str| !value.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
+    let cache_control = section.text("cache_control");
+    if cache_control.is_some_and(header) {
+        let place = section.place();
+        section.problem("cache_control", format!("`cache_control`{place} must be printable ASCII"));
+    }
+    BlobContainer {
+        object_limit_bytes: section.number("object_limit_bytes", 1..=limits::OBJECT_MOST_BYTES),
+        content_types: section.texts("content_types").unwrap_or_default(),
+        cache_control: cache_control.map(str::to_owned),
+    }
 }

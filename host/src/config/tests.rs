@@ -80,6 +80,11 @@ fn every_key_arrives() {
         default_ttl_ms = 1000
         [kv.other]
         [sql.reports]
+        [blob.images]
+        object_limit_bytes = 1000
+        content_types = ["image/*"]
+        cache_control = "public, max-age=31536000, immutable"
+        [blob.other]
         "#,
     )
     .unwrap();
@@ -139,6 +144,17 @@ fn every_key_arrives() {
             ("other".to_owned(), KvStore::default()),
         ]),
         sql: BTreeMap::from([("reports".to_owned(), SqlDatabase {})]),
+        blob: BTreeMap::from([
+            (
+                "images".to_owned(),
+                BlobContainer {
+                    object_limit_bytes: Some(1000),
+                    content_types: vec!["image/*".to_owned()],
+                    cache_control: Some("public, max-age=31536000, immutable".to_owned()),
+                },
+            ),
+            ("other".to_owned(), BlobContainer::default()),
+        ]),
     };
     assert_eq!(config, expected);
 }
@@ -164,6 +180,14 @@ fn unknown_keys_name_their_line_and_the_nearest_right_key() {
         &["3: unknown key `default-ttl-ms` in [kv.x]; did you mean `default_ttl_ms`?"],
     );
     check("[sql.x]\nsize = 1", &["2: unknown key `size` in [sql.x]; it takes no keys"]);
+    check(
+        "[blob.x]\nobject_limit_bytes = 0\ncache_control = \"a\\nb\"\ncontent_types = []",
+        &[
+            "2: `object_limit_bytes` in [blob.x] must be at least 1; leave it out for the default",
+            "3: `cache_control` in [blob.x] must be printable ASCII",
+            "4: `content_types` in [blob.x] must not be empty; leave it out",
+        ],
+    );
     check("[kv.x]\nq = 1", &["2: unknown key `q` in [kv.x]; right: `acknowledge`, `default_ttl_ms`"]);
     for key in ["naem", "dialetc", "api_keyenv", "model", "wieght", "prio", "rmp"] {
         let error = parse(&format!("{ACCOUNT}{key} = 1")).unwrap_err();
@@ -369,7 +393,7 @@ fn a_problem_stays_on_one_line_whatever_it_quotes() {
     check(
         "\"a\\nb\\u001b\" = 1\nlisten = 1",
         &[
-            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `data`, `gateway`, `kv`, `listen`, `plugin`, `sql`, `storage`, `workers`",
+            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `blob`, `data`, `gateway`, `kv`, `listen`, `plugin`, `sql`, `storage`, `workers`",
             "2: `listen` must be a string, not an integer",
         ],
     );

@@ -17,14 +17,17 @@ pub mod imports {
             world imports {
                 import tollgate:storage/kv@0.1.0;
                 import tollgate:storage/sql@0.1.0;
+                import tollgate:storage/blob@0.1.0;
             }
         ",
         imports: { default: async },
         with: {
             "tollgate:storage/kv.store": crate::capability::kv::OpenStore,
             "tollgate:storage/sql.database": crate::capability::sql::OpenDatabase,
+            "tollgate:storage/blob.container": crate::capability::blob::OpenContainer,
+            "tollgate:storage/blob.reader": crate::capability::blob::OpenReader,
+            "tollgate:storage/blob.writer": crate::capability::blob::OpenWriter,
         },
-        additional_derives: [PartialEq],
     });
 }
 

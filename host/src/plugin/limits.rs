@@ -132,6 +132,19 @@ pub const INIT_SQL_TURN: Duration = INIT_DEADLINE;
 /// waits for a plugin's long query. More wait within the time of their call.
 pub const SQL_CALLS_AT_ONCE: usize = 2;
 
+/// Bytes of an object that one `get` answers: as much as the budget of a policy. Longer ones are read piece by piece.
+pub const BLOB_GET_BYTES: usize = 8 << 20;
+
+/// Bytes of a piece that a reader answers; eight chunks of the store.
+pub const BLOB_PIECE_BYTES: usize = 1 << 20;
+
+/// Readers of one plugin on one container at the same time: each may hold a piece and a chunk of an object.
+pub const BLOB_READERS: usize = 32;
+
+/// Writers of one plugin on one container at the same time: each may hold 12 MiB in the host, gathered, prepared and on the way
+/// to the disk.
+pub const BLOB_WRITERS: usize = 4;
+
 /// Items in a list argument of a kv call, and keys in a page; `wit/storage/kv.wit` promises it.
 pub const LIST_ITEMS: usize = 1_000;
 

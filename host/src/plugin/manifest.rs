@@ -43,6 +43,8 @@ pub struct Grants {
     pub kv: BTreeMap<String, Access>,
     /// SQL databases by name.
     pub sql: BTreeMap<String, SqlGrant>,
+    /// Blob containers by name.
+    pub blob: BTreeMap<String, Access>,
 }
 
 /// How far a grant goes.
@@ -130,6 +132,7 @@ impl Grants {
                 ),
             }
         }
+        lines.extend(self.blob.iter().map(|(name, access)| format!("blob.{name} = {:?}", access.name())));
         lines
     }
 }
@@ -167,6 +170,8 @@ struct RawGrants {
     kv: BTreeMap<String, Access>,
     #[serde(default)]
     sql: BTreeMap<String, SqlGrant>,
+    #[serde(default)]
+    blob: BTreeMap<String, Access>,
 }
 
 #[derive(Default, Deserialize)]
@@ -225,7 +230,7 @@ impl Raw {
 impl RawGrants {
     fn validate(self) -> Result<Grants, ManifestError> {
         let tables: usize = self.sql.values().map(tables_of).sum();
-        if self.kv.len() + self.sql.len() + tables > limits::GRANTS {
+        if self.kv.len() + self.sql.len() + tables + self.blob.len() > limits::GRANTS {
             return Err(ManifestError(format!("grants: at most {} are allowed", limits::GRANTS)));
         }
         if let Some((database, _)) = self.sql.iter().find(|(_, grant)| is_empty(grant)) {
@@ -233,7 +238,7 @@ impl RawGrants {
                 "grants.sql.{database} names no table; give tables, or \"read\" or \"read-write\" for all of it"
             )));
         }
-        Ok(Grants { kv: self.kv, sql: self.sql })
+        Ok(Grants { kv: self.kv, sql: self.sql, blob: self.blob })
     }
 }
 

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use wasmparser::{KnownCustom, Payload};
 
-use super::component::{Inspection, STORAGE_KV, STORAGE_SQL};
+use super::component::{Inspection, STORAGE_BLOB, STORAGE_KV, STORAGE_SQL};
 use super::manifest::Access;
 
 /// A table of the manifest's grants, the interface it opens, and the functions of that which only read.
-const KINDS: [(&str, &str, &[&str]); 2] = [
+const KINDS: [(&str, &str, &[&str]); 3] = [
     ("grants.kv", STORAGE_KV, &["open", "get", "get-many", "exists", "list-keys", "read"]),
     ("grants.sql", STORAGE_SQL, &["open", "query"]),
+    ("grants.blob", STORAGE_BLOB, &["open", "get", "head", "list-objects", "read", "info", "range"]),
 ];
 
 /// A grant that a component cannot do without. Which stores it opens nobody can tell: it says so only when it runs.
@@ -100,6 +101,13 @@ mod tests {
         let import = Import { interface: STORAGE_KV.to_owned(), functions };
         let mut inspection = Inspection { hooks: Default::default(), imports: vec![import] };
         assert_eq!(inspection.needs(), [Need { table: "grants.kv", access: Access::Read }]);
+        let functions = ["[static]container.open", "[method]container.read", "[method]reader.read"];
+        let functions = functions.map(str::to_owned).to_vec();
+        inspection.imports.push(Import { interface: STORAGE_BLOB.to_owned(), functions });
+        assert_eq!(inspection.needs()[1], Need { table: "grants.blob", access: Access::Read });
+        inspection.imports[1].functions.push("[method]container.write".to_owned());
+        assert_eq!(inspection.needs()[1], Need { table: "grants.blob", access: Access::ReadWrite });
+        inspection.imports.pop();
         inspection.imports[0].functions.push("[method]store.swap".to_owned());
         assert_eq!(inspection.needs(), [Need { table: "grants.kv", access: Access::ReadWrite }]);
     }

@@ -53,6 +53,16 @@ const KV: &str = r#"
     (import "tollgate:storage/kv@0.1.0" "[method]store.set"
         (func $set (param i32 i32 i32 i32 i32 i32 i64 i32 i32)))"#;
 
+/// The blob functions that tests use.
+const BLOB: &str = r#"
+    (import "tollgate:storage/blob@0.1.0" "[static]container.open" (func $open_container (param i32 i32 i32)))
+    (import "tollgate:storage/blob@0.1.0" "[method]container.write" (func $write_object (param i32 i32)))
+    (import "tollgate:storage/blob@0.1.0" "[method]container.read"
+        (func $read_object (param i32 i32 i32 i32 i32 i64 i32 i64 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+    (import "tollgate:storage/blob@0.1.0" "[method]writer.write" (func $write_piece (param i32 i32 i32 i32)))
+    (import "tollgate:storage/blob@0.1.0" "[method]writer.finish" (func $finish (param i32 i32)))
+    (import "tollgate:storage/blob@0.1.0" "[method]reader.read" (func $read_piece (param i32 i32 i32)))"#;
+
 impl Guest {
     /// Allows everything and settles it.
     pub fn new() -> Guest {
@@ -107,6 +117,51 @@ impl Guest {
                     (if (i32.eqz (i32.load8_u (i32.const 800))) (then
                         (global.set $handle (i32.load (i32.const 804)))))))
                 (global.get $handle))"#
+        ))
+    }
+
+    /// Imports blob. `$container` opens the container `name`, `$writer` and `$reader` the object `k` in it, in whole and
+    /// without options: a handle, or -1 with the error's case in `$case`. `$is_bad` of the place of an answer and that of its
+    /// error says whether it is one, and notes its case. `$ran` and `$refused` end a job with a number and with the case.
+    pub fn blob(mut self, name: &str) -> Guest {
+        self.world.push_str("import tollgate:storage/blob@0.1.0;\n");
+        self.imports.push_str(BLOB);
+        let length = name.len();
+        self.define(&format!(
+            r#"(data (i32.const 640) "{name}") (data (i32.const 700) "k")
+            (global $case (mut i32) (i32.const -1))
+            (func $is_bad (param $at i32) (param $error i32) (result i32)
+                (if (i32.load8_u (local.get $at)) (then
+                    (global.set $case (i32.load8_u (local.get $error)))
+                    (return (i32.const 1))))
+                (i32.const 0))
+            (func $container (result i32)
+                (call $open_container (i32.const 640) (i32.const {length}) (i32.const 1600))
+                (if (call $is_bad (i32.const 1600) (i32.const 1604)) (then (return (i32.const -1))))
+                (i32.load (i32.const 1604)))
+            (func $writer (param $container i32) (result i32)
+                (i32.store (i32.const 2048) (local.get $container))
+                (i32.store (i32.const 2052) (i32.const 700)) (i32.store (i32.const 2056) (i32.const 1))
+                (call $write_object (i32.const 2048) (i32.const 1600))
+                (if (call $is_bad (i32.const 1600) (i32.const 1604)) (then (return (i32.const -1))))
+                (i32.load (i32.const 1604)))
+            (func $reader (param $container i32) (result i32)
+                (call $read_object (local.get $container) (i32.const 700) (i32.const 1)
+                    (i32.const 0) (i32.const 0) (i64.const 0) (i32.const 0) (i64.const 0)
+                    (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                    (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1600))
+                (if (call $is_bad (i32.const 1600) (i32.const 1608)) (then (return (i32.const -1))))
+                (i32.load (i32.const 1616)))
+            (func $ran (param $changed i32) (result i32)
+                (i32.store8 (i32.const 1704) (i32.const 0))
+                (i64.store (i32.const 1712) (i64.extend_i32_u (local.get $changed)))
+                (i32.store (i32.const 1720) (i32.const 700)) (i32.store (i32.const 1724) (i32.const 1))
+                (i32.const 1704))
+            (func $refused (result i32)
+                (i32.store8 (i32.const 1760) (i32.add (i32.const 48) (global.get $case)))
+                (i32.store8 (i32.const 1704) (i32.const 1))
+                (i32.store (i32.const 1712) (i32.const 1760)) (i32.store (i32.const 1716) (i32.const 1))
+                (i32.const 1704))"#
         ))
     }
 
