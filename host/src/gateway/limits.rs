@@ -64,11 +64,12 @@ pub(super) const BYTES_PER_TOKEN: u64 = 3;
 pub(super) const ESTIMATE_MAX: u64 = u32::MAX as u64;
 
 /// Longest event of a stream that is kept to be read as a whole; in a longer one, such as a `response.completed` that
-/// repeats a large answer, only usage is looked for.
-pub(super) const LINE_BYTES: usize = 1024 * 1024;
+/// repeats a large answer, only usage is looked for. Fuzz targets have a short one, to come across it thousands of times a
+/// second.
+pub(super) const LINE_BYTES: usize = if cfg!(feature = "fuzzing") { 512 } else { 1024 * 1024 };
 
-/// Longest entry of a plain answer that is looked at, such as `usage`; real ones are a few hundred bytes.
-pub(super) const ENTRY_BYTES: usize = 16 * 1024;
+/// Longest entry of a plain answer that is looked at, such as `usage`; real ones are a few hundred bytes. Likewise.
+pub(super) const ENTRY_BYTES: usize = if cfg!(feature = "fuzzing") { 256 } else { 16 * 1024 };
 
 /// Bytes of an encoded answer that are decoded at once: gzip makes at most a thousand times as many of them.
 pub(super) const DECODE_BYTES: usize = 1024;

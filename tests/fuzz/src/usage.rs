@@ -15,6 +15,9 @@ const ANSWERS: [Answer; 5] =
 /// Places to split an answer; more only take longer.
 const CUTS: usize = 64;
 
+/// Length up to which an answer is filled.
+const FILLED_BYTES: usize = LINE_BYTES - 16;
+
 /// Longest answer that is also read byte by byte.
 const SHORT_BYTES: usize = 2 * 1024;
 
@@ -52,10 +55,7 @@ fn expand(input: &[u8]) -> (Vec<u8>, Vec<usize>) {
     while let Some(&byte) = bytes.next() {
         match byte {
             0xff if cuts.len() < CUTS => cuts.push(text.len()),
-            0xfe if text.len() < LINE_BYTES => {
-                let fill = *bytes.next().unwrap_or(&b' ');
-                text.resize(LINE_BYTES - 16, fill);
-            }
+            0xfe if text.len() < FILLED_BYTES => text.resize(FILLED_BYTES, *bytes.next().unwrap_or(&b' ')),
             _ => text.push(byte),
         }
     }
