@@ -285,6 +285,45 @@ fn build(name: &str, hook: &str) -> PathBuf {
     project
 }
 
+#[test]
+#[ignore = "compiles a plugin; .ci/run runs it"]
+fn a_watched_project_is_pushed_when_it_is_saved_and_only_when_it_is_good() {
+    let project = build("watched", "admission");
+    let server = Setup::demo().config("[kv.watched]").start();
+    let mut watching = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(["plugin", "watch", "--server", server.url(), "--token", ADMIN_TOKEN])
+        .current_dir(&project)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    let mut turn = || {
+        let lines = lines.by_ref().map(Result::unwrap);
+        lines.take_while(|line| !line.starts_with("watching")).collect::<Vec<_>>().join("\n")
+    };
+    let first = turn();
+    assert!(first.contains("2 cases passed") && first.contains("watched: generation"), "{first}");
+
+    let source = project.join("src/lib.rs");
+    let text = std::fs::read_to_string(&source).unwrap();
+    let save = |from: &str, to: &str| {
+        assert!(text.contains(from));
+        std::fs::write(&source, text.replace(from, to)).unwrap();
+    };
+    save("\"closed\".into()", "\"shut\".into()");
+    let failing = turn();
+    assert!(failing.contains("found    \"shut\"") && !failing.contains("generation"), "{failing}");
+    save("struct Plugin;", "struct Plugin");
+    let broken = turn();
+    assert!(!broken.contains("watched.wasm"), "{broken}");
+    save("//! Closes models", "//! Shuts models");
+    let good = turn();
+    assert!(good.contains("2 cases passed") && good.contains("watched: generation"), "{good}");
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+}
+
 fn push(server: &Server, project: &Path) {
     let file = project.join(format!("{}.wasm", project.file_name().unwrap().to_str().unwrap()));
     let manifest = project.join("plugin.toml");

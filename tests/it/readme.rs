@@ -1,4 +1,4 @@
-//! The README's tour, run as it stands.
+//! The README's tour and the guide of plugins, run as they stand.
 
 use std::io::Write;
 use std::path::Path;
@@ -14,15 +14,33 @@ const ADDRESS: &str = "127.0.0.1:8080";
 fn the_tour_in_the_readme_works_when_pasted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let tour = blocks(&readme, "## A tour").replace(ADDRESS, &free);
+    let tour = blocks(&readme, "## A tour");
     assert!(tour.contains("tollgate serve") && tour.contains("curl"), "there is no tour");
+    paste(&tour, root);
+}
+
+/// Needs a WebAssembly toolchain and a minute or two, so it runs only when asked.
+#[test]
+#[ignore = "compiles a plugin; .ci/run runs it"]
+fn the_guide_of_plugins_works_when_pasted() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/GUIDE.md");
+    let guide = shells(&std::fs::read_to_string(guide).unwrap());
+    assert!(guide.contains("plugin new") && guide.contains("plugin rollback"), "there is no guide");
+    let home = tempfile::tempdir().unwrap();
+    let began = std::time::Instant::now();
+    paste(&guide, home.path());
+    println!("from nothing to production in {} s", began.elapsed().as_secs());
+}
+
+/// Runs a shell's lines in a folder, and holds what they print against what their comments promise.
+fn paste(lines: &str, folder: &Path) {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let home = tempfile::tempdir().unwrap();
     let binary = Path::new(env!("CARGO_BIN_EXE_tollgate")).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
     let mut shell = Command::new("bash")
         .args(["-eu", "-o", "pipefail"])
-        .current_dir(root)
+        .current_dir(folder)
         .env("PATH", path)
         .env("TMPDIR", home.path())
         .env_remove("TOLLGATE_ADMIN_TOKEN")
@@ -31,27 +49,31 @@ fn the_tour_in_the_readme_works_when_pasted() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    shell.stdin.take().unwrap().write_all(tour.as_bytes()).unwrap();
+    shell.stdin.take().unwrap().write_all(lines.replace(ADDRESS, &free).as_bytes()).unwrap();
     let output = shell.wait_with_output().unwrap();
     let shown = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "the tour failed\n{shown}\n{}", String::from_utf8_lossy(&output.stderr));
-    for expected in expectations(&readme) {
-        assert!(shown.contains(&expected), "the tour did not print {expected:?}:\n{shown}");
+    assert!(output.status.success(), "it failed\n{shown}\n{}", String::from_utf8_lossy(&output.stderr));
+    for expected in expectations(lines) {
+        assert!(shown.contains(&expected), "it did not print {expected:?}:\n{shown}");
     }
 }
 
 /// The shell blocks of the section that starts with `heading`.
 fn blocks(readme: &str, heading: &str) -> String {
     let section = readme.split(heading).nth(1).unwrap_or_default();
-    let section = section.split("\n## ").next().unwrap_or_default();
-    let blocks = section.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    shells(section.split("\n## ").next().unwrap_or_default())
+}
+
+/// The shell blocks of a text.
+fn shells(text: &str) -> String {
+    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     blocks.collect::<Vec<_>>().join("\n")
 }
 
-/// What the comments of the tour promise: `# prints: …`.
-fn expectations(readme: &str) -> Vec<String> {
+/// What comments promise: `# prints: …`.
+fn expectations(lines: &str) -> Vec<String> {
     let prints = |line: &str| Some(line.split_once("# prints: ")?.1.trim().to_owned());
-    blocks(readme, "## A tour").lines().filter_map(prints).collect()
+    lines.lines().filter_map(prints).collect()
 }
 
 #[test]

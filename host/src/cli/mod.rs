@@ -61,6 +61,7 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Key(KeyCommand::Create(key)) => keys::create(client, key).await,
         Command::Key(KeyCommand::List { json }) => keys::list(client, json).await,
         Command::Key(KeyCommand::Revoke { name }) => keys::revoke(client, &name).await,
+        Command::Plugin(PluginCommand::Watch) => plugin::watch(client).await,
         Command::Plugin(PluginCommand::Push(push)) => plugin::push(client, push).await,
         Command::Plugin(PluginCommand::Inspect { what, json }) => {
             plugin::inspect_running(client, &what.unwrap_or_default(), json).await

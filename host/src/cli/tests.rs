@@ -30,6 +30,7 @@ fn every_documented_line_is_understood() {
         "tollgate plugin build",
         "tollgate plugin build quota blacklist",
         "tollgate plugin check FILE.wasm --manifest F --rounds 5 --seed 7",
+        "tollgate plugin watch",
         "tollgate plugin inspect",
         "tollgate plugin logs NAME --follow",
         "tollgate plugin inspect NAME --json",

@@ -75,6 +75,13 @@ Examples:
         #[arg(long, value_name = "N")]
         seed: Option<u64>,
     },
+    /// Build, test and push the plugin of this folder at every change, until interrupted.
+    #[command(after_help = "\
+What does not build, fails a case or is refused is told, and the version before serves on.
+
+Example:
+  tollgate plugin watch")]
+    Watch,
     /// Push a component to the server; returns when it serves.
     #[command(after_help = "\
 Without a manifest the present grants stay. Pushing the running digest makes a new generation.
@@ -138,7 +145,7 @@ pub(in crate::cli) enum Language {
     Rust,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(in crate::cli) struct PluginPush {
     /// The component, or a plugin's folder with it and its manifest; none: this folder.
     pub(in crate::cli) path: Option<PathBuf>,
@@ -150,7 +157,7 @@ pub(in crate::cli) struct PluginPush {
     pub(in crate::cli) manifest: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(in crate::cli) struct PluginTest {
     /// The component, or a plugin's folder with it; none: this folder.
     pub(in crate::cli) path: Option<PathBuf>,

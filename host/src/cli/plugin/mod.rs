@@ -7,6 +7,7 @@ mod logs;
 mod make;
 mod server;
 mod test;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ pub(super) use logs::logs;
 pub(super) use make::{build, new};
 pub(super) use server::{list, push, rollback};
 pub(super) use test::test;
+pub(super) use watch::watch;
 
 use super::failure::Failure;
 use crate::build;
