@@ -1,5 +1,8 @@
 //! `tollgate:storage/blob`: containers of blobs.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
