@@ -217,6 +217,26 @@ fn a_plugin_that_traps_or_answers_badly_fails_its_check_with_the_seed() {
     assert!(said.contains("0 decisions for "), "{said}");
 }
 
+#[test]
+fn a_plugin_is_tried_out_over_every_kind_of_store_that_it_is_granted() {
+    let home = tempfile::tempdir().unwrap();
+    let opens = "(if (i32.eq (call $container) (i32.const -1)) (then unreachable))";
+    let guest = Guest::new().blob("pictures").admit(&format!("{opens} {ALLOW}"));
+    std::fs::write(home.path().join("keeper.wasm"), guest.build()).unwrap();
+    std::fs::write(
+        home.path().join("plugin.toml"),
+        "name = \"keeper\"\ngrants.blob.pictures = \"read-write\"",
+    )
+    .unwrap();
+    let said = run_ok(home.path(), &["plugin", "check", "--rounds", "5"]);
+    assert!(said.contains("none trapped"), "{said}");
+    std::fs::create_dir(home.path().join("cases")).unwrap();
+    let case =
+        "about = \"It opens.\"\n[[steps]]\ncall = \"admit\"\nwith = [{}, [{}]]\ngives = { ok = [\"allow\"] }";
+    std::fs::write(home.path().join("cases/opens.toml"), case).unwrap();
+    run_ok(home.path(), &["plugin", "test"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_plugin_writes_is_shown_as_it_comes_and_does_nothing_to_the_terminal() {
     let server = Setup::demo().start();

@@ -9,7 +9,6 @@ use serde_json::{Map, Value, json};
 use super::home::Home;
 use super::run::Plugin;
 use super::values;
-use crate::capability::Stores;
 use crate::plugin::admission::{Decision, Ending, Limits, Request, Subject, SubjectKind, Ticket, Usage};
 use crate::plugin::settle::Settlement;
 use crate::plugin::{CallError, Engine, Generation, limits};
@@ -38,7 +37,7 @@ pub struct Exercised {
 /// is a trap, an overrun, or an answer that the host would not take.
 pub async fn exercise(engine: &Engine, plugin: &Plugin, rounds: u32, seed: u64) -> anyhow::Result<Exercised> {
     let home = Home::new(std::iter::once(&plugin.manifest().grants))?;
-    let stores = Stores::new(home.kv.clone(), home.sql.clone());
+    let stores = home.stores();
     let plugin = plugin.start(engine, &stores)?;
     let hooks = plugin.hooks();
     let mut calls = Calls { plugin, rng: Rng::with_seed(seed), now_ms: START_MS, made: Exercised::default() };

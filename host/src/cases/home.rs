@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
-use tollgate_store::{Acknowledge, Database, Kv, KvOptions, Options, SetOptions, Statement, Store};
+use tollgate_store::{
+    Acknowledge, BlobOptions, Container, Database, Kv, KvOptions, Options, SetOptions, Statement, Store,
+};
 
 use super::Before;
+use crate::capability::Stores;
 use crate::plugin::Grants;
 
 /// Keys read at once.
@@ -18,8 +21,9 @@ const PAGE: u32 = 1_000;
 pub(super) struct Home {
     store: Store,
     now_ms: Arc<AtomicU64>,
-    pub(super) kv: BTreeMap<String, Kv>,
-    pub(super) sql: BTreeMap<String, Database>,
+    kv: BTreeMap<String, Kv>,
+    sql: BTreeMap<String, Database>,
+    blob: BTreeMap<String, Container>,
     _folder: tempfile::TempDir,
 }
 
@@ -32,7 +36,14 @@ impl Home {
             Options { clock: Arc::new(move || clock.load(Ordering::Relaxed)), ..Options::default() };
         let folder = tempfile::tempdir()?;
         let store = Store::open(&folder.path().join("store.redb"), options)?;
-        let mut home = Home { store, now_ms, kv: BTreeMap::new(), sql: BTreeMap::new(), _folder: folder };
+        let mut home = Home {
+            store,
+            now_ms,
+            kv: BTreeMap::new(),
+            sql: BTreeMap::new(),
+            blob: BTreeMap::new(),
+            _folder: folder,
+        };
         for grants in grants {
             for name in grants.kv.keys() {
                 let options = KvOptions { acknowledge: Acknowledge::Durable, default_ttl_ms: None };
@@ -41,8 +52,16 @@ impl Home {
             for name in grants.sql.keys() {
                 home.sql.insert(name.clone(), home.store.database(name)?);
             }
+            for name in grants.blob.keys() {
+                home.blob.insert(name.clone(), home.store.container(name, BlobOptions::default())?);
+            }
         }
         Ok(home)
+    }
+
+    /// What plugins are granted them from.
+    pub(super) fn stores(&self) -> Stores {
+        Stores::new(self.kv.clone(), self.sql.clone()).with_blob(self.blob.clone())
     }
 
     pub(super) fn set_clock(&self, now_ms: u64) {

@@ -55,7 +55,7 @@ pub async fn run(
     case: &Case,
 ) -> anyhow::Result<Outcome> {
     let home = Home::new(plugins.values().map(|plugin| &plugin.manifest.grants))?;
-    let stores = Stores::new(home.kv.clone(), home.sql.clone());
+    let stores = home.stores();
     let mut started = BTreeMap::new();
     for (name, plugin) in plugins {
         let generation = plugin.start(engine, &stores).with_context(|| format!("plugin {name}"))?;
