@@ -86,7 +86,9 @@ impl App {
             store: store.clone(),
             data_dir: data.path().to_path_buf(),
             secret: Arc::new(secret),
-            stores: Stores::new(named.kv.clone(), named.sql.clone()).with_blob(named.blob),
+            stores: Stores::new(named.kv.clone(), named.sql.clone())
+                .with_blob(named.blob)
+                .with_caches(named.cache.clone()),
             admissions: admissions.clone(),
             clock: clock.clone(),
             event_queue_bytes: config.storage.event_queue_bytes,
@@ -134,6 +136,7 @@ impl App {
         let public = tokio::spawn(gateway::serve(listener, router, stopping.clone().cancelled_owned()));
         let local = tokio::spawn(serve_socket(unix, admin::over_socket(admin), stopping.clone()));
         tokio::spawn(metrics::upkeep(recorder, stopping.clone()));
+        tokio::spawn(stores::clean(named.cache, stopping.clone()));
         Ok(Self {
             address,
             demo,

@@ -78,6 +78,11 @@ fn one_capability_names_no_other() {
         &["capability::blob", "super::blob"],
         &["host/src/capability/blob", "host/src/capability/mod.rs"],
     );
+    assert_absent(
+        "host/src/capability",
+        &["capability::cache", "super::cache"],
+        &["host/src/capability/cache", "host/src/capability/mod.rs"],
+    );
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod architecture;
 mod author;
 mod bad_input;
 mod blob;
+mod cache;
 mod cli;
 mod crash;
 mod dialects;

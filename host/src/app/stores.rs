@@ -1,9 +1,11 @@
-//! The named kv stores, databases and blob containers of a server.
+//! The named kv stores, databases, blob containers and caches of a server.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use tollgate_store::{Acknowledge, BlobOptions, Container, Database, Kv, KvOptions, Store};
+use tokio_util::sync::CancellationToken;
+use tollgate_store::{Acknowledge, BlobOptions, Cache, Container, Database, Kv, KvOptions, Store};
 
 use crate::config::{self, Config};
 
@@ -14,6 +16,9 @@ const SHIPPED: [(&str, config::Acknowledge); 3] = [
     ("quota", config::Acknowledge::Relaxed),
     ("hot-keys", config::Acknowledge::Relaxed),
 ];
+
+/// How long an expired entry may stay in a cache that nobody uses.
+const CLEAN_EVERY: Duration = Duration::from_secs(5 * 60);
 
 /// The database with the gateway's tables.
 pub(super) const GATEWAY: &str = "gateway";
@@ -26,6 +31,7 @@ pub(super) struct Named {
     pub(super) kv: BTreeMap<String, Kv>,
     pub(super) sql: BTreeMap<String, Database>,
     pub(super) blob: BTreeMap<String, Container>,
+    pub(super) cache: BTreeMap<String, Cache>,
 }
 
 /// Opens what is shipped and what is configured.
@@ -57,7 +63,12 @@ pub(super) fn open(store: &Store, config: &Config) -> anyhow::Result<Named> {
             .with_context(|| format!("cannot open blob container `{name}`"))?;
         blob.insert(name.clone(), opened);
     }
-    Ok(Named { kv, sql, blob })
+    let mut cache = BTreeMap::new();
+    for (name, options) in &config.cache {
+        let opened = store.cache(name, *options).with_context(|| format!("cannot open cache `{name}`"))?;
+        cache.insert(name.clone(), opened);
+    }
+    Ok(Named { kv, sql, blob, cache })
 }
 
 fn blob_options(configured: &config::BlobContainer) -> BlobOptions {
@@ -66,6 +77,13 @@ fn blob_options(configured: &config::BlobContainer) -> BlobOptions {
         object_bytes: configured.object_limit_bytes.unwrap_or(defaults.object_bytes),
         content_types: configured.content_types.clone(),
         cache_control: configured.cache_control.clone(),
+    }
+}
+
+/// Removes what has expired in caches that nobody uses, until the server stops; use removes it too.
+pub(super) async fn clean(caches: BTreeMap<String, Cache>, stopping: CancellationToken) {
+    while stopping.run_until_cancelled(tokio::time::sleep(CLEAN_EVERY)).await.is_some() {
+        caches.values().for_each(Cache::clean);
     }
 }
 

@@ -5,13 +5,14 @@
 
 pub mod blob;
 mod budget;
+pub mod cache;
 pub mod kv;
 pub mod sql;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tollgate_store::{Container, Database, Kv};
+use tollgate_store::{Cache, Container, Database, Kv};
 use wasmtime::component::{Linker, ResourceTable};
 
 pub(crate) use budget::{Allowance, Budget};
@@ -21,6 +22,7 @@ use crate::plugin::{ComponentError, Grants};
 /// The stores that plugins can be granted, by name. A clone is the same set.
 #[derive(Clone, Default)]
 pub struct Stores {
+    cache: Arc<BTreeMap<String, Cache>>,
     kv: Arc<BTreeMap<String, Kv>>,
     sql: Arc<BTreeMap<String, Database>>,
     blob: Arc<BTreeMap<String, Container>>,
@@ -29,7 +31,7 @@ pub struct Stores {
 impl Stores {
     /// All stores of the host that a manifest may name.
     pub fn new(kv: BTreeMap<String, Kv>, sql: BTreeMap<String, Database>) -> Stores {
-        Stores { kv: Arc::new(kv), sql: Arc::new(sql), blob: Arc::default() }
+        Stores { cache: Arc::default(), kv: Arc::new(kv), sql: Arc::new(sql), blob: Arc::default() }
     }
 
     /// With these blob containers too.
@@ -37,20 +39,28 @@ impl Stores {
         Stores { blob: Arc::new(blob), ..self }
     }
 
+    /// With these caches too.
+    pub fn with_caches(self, cache: BTreeMap<String, Cache>) -> Stores {
+        Stores { cache: Arc::new(cache), ..self }
+    }
+
     /// What one plugin may open. A grant of a store that there is not is refused.
     pub(crate) fn granted(&self, grants: &Grants) -> Result<Granted, ComponentError> {
+        let cache = cache::CacheCtx::new(&self.cache, &grants.cache)
+            .map_err(|name| ComponentError::NoSuchStore { kind: "cache", name })?;
         let kv = kv::KvCtx::new(&self.kv, &grants.kv)
             .map_err(|name| ComponentError::NoSuchStore { kind: "kv store", name })?;
         let sql = sql::SqlCtx::new(&self.sql, &grants.sql)
             .map_err(|name| ComponentError::NoSuchStore { kind: "database", name })?;
         let blob = blob::BlobCtx::new(&self.blob, &grants.blob)
             .map_err(|name| ComponentError::NoSuchStore { kind: "blob container", name })?;
-        Ok(Granted { kv, sql, blob })
+        Ok(Granted { cache, kv, sql, blob })
     }
 }
 
 /// What one plugin may open, of every capability.
 pub(crate) struct Granted {
+    pub(crate) cache: cache::CacheCtx,
     pub(crate) kv: kv::KvCtx,
     pub(crate) sql: sql::SqlCtx,
     pub(crate) blob: blob::BlobCtx,
@@ -64,6 +74,7 @@ pub(crate) trait Host: Send + 'static {
 
 /// Links all capabilities.
 pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    cache::add_to_linker(linker)?;
     kv::add_to_linker(linker)?;
     sql::add_to_linker(linker)?;
     blob::add_to_linker(linker)

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 use tollgate_store::{
-    Acknowledge, BlobOptions, Container, Database, Kv, KvOptions, Options, SetOptions, Statement, Store,
+    Acknowledge, BlobOptions, Cache, CacheOptions, Container, Database, Kv, KvOptions, Options, SetOptions,
+    Statement, Store,
 };
 
 use super::Before;
@@ -24,6 +25,7 @@ pub(super) struct Home {
     kv: BTreeMap<String, Kv>,
     sql: BTreeMap<String, Database>,
     blob: BTreeMap<String, Container>,
+    cache: BTreeMap<String, Cache>,
     _folder: tempfile::TempDir,
 }
 
@@ -42,6 +44,7 @@ impl Home {
             kv: BTreeMap::new(),
             sql: BTreeMap::new(),
             blob: BTreeMap::new(),
+            cache: BTreeMap::new(),
             _folder: folder,
         };
         for grants in grants {
@@ -55,13 +58,18 @@ impl Home {
             for name in grants.blob.keys() {
                 home.blob.insert(name.clone(), home.store.container(name, BlobOptions::default())?);
             }
+            for name in grants.cache.keys() {
+                home.cache.insert(name.clone(), home.store.cache(name, CacheOptions::default())?);
+            }
         }
         Ok(home)
     }
 
     /// What plugins are granted them from.
     pub(super) fn stores(&self) -> Stores {
-        Stores::new(self.kv.clone(), self.sql.clone()).with_blob(self.blob.clone())
+        Stores::new(self.kv.clone(), self.sql.clone())
+            .with_blob(self.blob.clone())
+            .with_caches(self.cache.clone())
     }
 
     pub(super) fn set_clock(&self, now_ms: u64) {

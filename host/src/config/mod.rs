@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use tollgate_store::CacheOptions;
+
 use crate::gateway::{AccountSpec, Settings};
 
 pub use error::{ConfigError, Problem};
@@ -41,6 +43,8 @@ pub struct Config {
     pub sql: BTreeMap<String, SqlDatabase>,
     /// Blob containers by name.
     pub blob: BTreeMap<String, BlobContainer>,
+    /// Caches by name.
+    pub cache: BTreeMap<String, CacheOptions>,
 }
 
 /// Memory and durability of the store.
@@ -115,6 +119,7 @@ impl Default for Config {
             kv: BTreeMap::new(),
             sql: BTreeMap::new(),
             blob: BTreeMap::new(),
+            cache: BTreeMap::new(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use tollgate_store::{CacheOptions, Strategy, limits as store_limits};
 use toml::de::DeTable;
 
 use super::error::{ConfigError, Problem};
@@ -53,6 +54,7 @@ fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> 
         kv: named(section.named_sections("kv"), kv),
         sql: named(section.named_sections("sql"), sql),
         blob: named(section.named_sections("blob"), blob),
+        cache: named(section.named_sections("cache"), cache),
     };
     section.finish();
     config
@@ -252,6 +254,17 @@ fn kv(section: &Section<'_>) -> KvStore {
     KvStore {
         acknowledge: section.choice("acknowledge", &choices),
         default_ttl_ms: section.number("default_ttl_ms", 1..=limits::TTL_MOST_MS),
+    }
+}
+
+fn cache(section: &Section<'_>) -> CacheOptions {
+    let defaults = CacheOptions::default();
+    let most = (store_limits::CACHE_ENTRIES_MOST, store_limits::CACHE_ROOM_BYTES_MOST);
+    CacheOptions {
+        entries: section.number("entries", 1..=most.0).unwrap_or(defaults.entries),
+        bytes: section.number("bytes", 1..=most.1).unwrap_or(defaults.bytes),
+        strategy: section.choice("strategy", &Strategy::NAMED).unwrap_or(defaults.strategy),
+        adaptive: section.flag("adaptive").unwrap_or(defaults.adaptive),
     }
 }
 

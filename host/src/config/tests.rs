@@ -1,6 +1,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use tollgate_store::Strategy;
+
 use super::*;
 use crate::gateway::Dialect;
 use crate::secret::Secret;
@@ -85,6 +87,12 @@ fn every_key_arrives() {
         content_types = ["image/*"]
         cache_control = "public, max-age=31536000, immutable"
         [blob.other]
+        [cache.models]
+        entries = 20
+        bytes = 3000
+        strategy = "model-list"
+        adaptive = true
+        [cache.plain]
         "#,
     )
     .unwrap();
@@ -155,6 +163,13 @@ fn every_key_arrives() {
             ),
             ("other".to_owned(), BlobContainer::default()),
         ]),
+        cache: BTreeMap::from([
+            (
+                "models".to_owned(),
+                CacheOptions { entries: 20, bytes: 3000, strategy: Strategy::MODEL_LIST, adaptive: true },
+            ),
+            ("plain".to_owned(), CacheOptions::default()),
+        ]),
     };
     assert_eq!(config, expected);
 }
@@ -216,6 +231,15 @@ fn wrong_types_say_what_is_right() {
         &["1: `account` must be a list of tables: write [[account]], not a table"],
     );
     check("account = [1]", &["1: `account` must be a list of tables: write [[account]], not an array"]);
+    check("[cache.x]\nentrys = 1", &["2: unknown key `entrys` in [cache.x]; did you mean `entries`?"]);
+    check(
+        "[cache.x]\nentries = 0",
+        &["2: `entries` in [cache.x] must be at least 1; leave it out for the default"],
+    );
+    check(
+        "[cache.x]\nstrategy = \"heath\"",
+        &["2: `strategy` in [cache.x] cannot be `heath`; did you mean `health`?"],
+    );
     check("kv = 1", &["1: `kv` must be a table: write [kv.NAME], not an integer"]);
     check("[kv]\nnotes = 1", &["2: `kv.notes` must be a table: write [kv.NAME], not an integer"]);
     check("[[kv]]", &["1: `kv` must be a table: write [kv.NAME], not an array"]);
@@ -393,7 +417,7 @@ fn a_problem_stays_on_one_line_whatever_it_quotes() {
     check(
         "\"a\\nb\\u001b\" = 1\nlisten = 1",
         &[
-            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `blob`, `data`, `gateway`, `kv`, `listen`, `plugin`, `sql`, `storage`, `workers`",
+            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `plugin`, `sql`, `storage`, `workers`",
             "2: `listen` must be a string, not an integer",
         ],
     );

@@ -15,6 +15,7 @@ pub mod imports {
         inline: "
             package tollgate:imports;
             world imports {
+                import tollgate:storage/cache@0.1.0;
                 import tollgate:storage/kv@0.1.0;
                 import tollgate:storage/sql@0.1.0;
                 import tollgate:storage/blob@0.1.0;
@@ -22,6 +23,7 @@ pub mod imports {
         ",
         imports: { default: async },
         with: {
+            "tollgate:storage/cache.cache": crate::capability::cache::OpenCache,
             "tollgate:storage/kv.store": crate::capability::kv::OpenStore,
             "tollgate:storage/sql.database": crate::capability::sql::OpenDatabase,
             "tollgate:storage/blob.container": crate::capability::blob::OpenContainer,

@@ -44,7 +44,7 @@ pub enum ComponentError {
     /// The manifest grants a store that the host does not have.
     #[error("the manifest grants {kind} {name:?}, which the host does not have")]
     NoSuchStore {
-        /// `kv store`, `database` or `blob container`.
+        /// `kv store`, `database`, `blob container` or `cache`.
         kind: &'static str,
         /// Its name.
         name: String,
@@ -122,6 +122,7 @@ const HOOKS: [(&str, &str); 4] = [
 ];
 
 const STORAGE_TYPES: &str = "tollgate:storage/types@0.1.0";
+pub(super) const STORAGE_CACHE: &str = "tollgate:storage/cache@0.1.0";
 pub(super) const STORAGE_KV: &str = "tollgate:storage/kv@0.1.0";
 pub(super) const STORAGE_SQL: &str = "tollgate:storage/sql@0.1.0";
 pub(super) const STORAGE_BLOB: &str = "tollgate:storage/blob@0.1.0";
@@ -259,6 +260,7 @@ impl Inspection {
 fn check_import(import: &str, grants: &Grants) -> Result<(), ComponentError> {
     let granted = match import {
         STORAGE_TYPES => true,
+        STORAGE_CACHE => !grants.cache.is_empty(),
         STORAGE_KV => !grants.kv.is_empty(),
         STORAGE_SQL => !grants.sql.is_empty(),
         STORAGE_BLOB => !grants.blob.is_empty(),

@@ -39,6 +39,8 @@ pub enum OnError {
 /// Stores that a plugin may open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
+    /// Caches by name.
+    pub cache: BTreeMap<String, Access>,
     /// Key-value stores by name.
     pub kv: BTreeMap<String, Access>,
     /// SQL databases by name.
@@ -167,6 +169,8 @@ struct Raw {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawGrants {
     #[serde(default)]
+    cache: BTreeMap<String, Access>,
+    #[serde(default)]
     kv: BTreeMap<String, Access>,
     #[serde(default)]
     sql: BTreeMap<String, SqlGrant>,
@@ -230,7 +234,7 @@ impl Raw {
 impl RawGrants {
     fn validate(self) -> Result<Grants, ManifestError> {
         let tables: usize = self.sql.values().map(tables_of).sum();
-        if self.kv.len() + self.sql.len() + tables + self.blob.len() > limits::GRANTS {
+        if self.cache.len() + self.kv.len() + self.sql.len() + tables + self.blob.len() > limits::GRANTS {
             return Err(ManifestError(format!("grants: at most {} are allowed", limits::GRANTS)));
         }
         if let Some((database, _)) = self.sql.iter().find(|(_, grant)| is_empty(grant)) {
@@ -238,7 +242,7 @@ impl RawGrants {
                 "grants.sql.{database} names no table; give tables, or \"read\" or \"read-write\" for all of it"
             )));
         }
-        Ok(Grants { kv: self.kv, sql: self.sql, blob: self.blob })
+        Ok(Grants { cache: self.cache, kv: self.kv, sql: self.sql, blob: self.blob })
     }
 }
 
@@ -322,6 +326,8 @@ mod tests {
         version = "0.1.0"
         order = 20
         on-error = "deny"
+        [grants.cache]
+        models = "read"
         [grants.kv]
         quota = "read-write"
         [grants.sql.gateway]
@@ -341,6 +347,7 @@ mod tests {
         let manifest = Manifest::parse(QUOTA).unwrap();
         assert_eq!((manifest.name.as_str(), manifest.order), ("quota", 20));
         assert_eq!(manifest.grants.kv["quota"], Access::ReadWrite);
+        assert_eq!(manifest.grants.cache["models"], Access::Read);
         let tables = BTreeMap::from([("request_logs".to_owned(), Access::ReadWrite)]);
         assert_eq!(manifest.grants.sql["gateway"], SqlGrant::Tables(tables));
         let lines = ["kv.quota = \"read-write\"", "sql.gateway.request_logs = \"read-write\""];

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use wasmparser::{KnownCustom, Payload};
 
-use super::component::{Inspection, STORAGE_BLOB, STORAGE_KV, STORAGE_SQL};
+use super::component::{Inspection, STORAGE_BLOB, STORAGE_CACHE, STORAGE_KV, STORAGE_SQL};
 use super::manifest::Access;
 
 /// A table of the manifest's grants, the interface it opens, and the functions of that which only read.
-const KINDS: [(&str, &str, &[&str]); 3] = [
+const KINDS: [(&str, &str, &[&str]); 4] = [
+    ("grants.cache", STORAGE_CACHE, &["open", "get", "get-many", "stats"]),
     ("grants.kv", STORAGE_KV, &["open", "get", "get-many", "exists", "list-keys", "read"]),
     ("grants.sql", STORAGE_SQL, &["open", "query"]),
     ("grants.blob", STORAGE_BLOB, &["open", "get", "head", "list-objects", "read", "info", "range"]),
@@ -110,5 +111,8 @@ mod tests {
         inspection.imports.pop();
         inspection.imports[0].functions.push("[method]store.swap".to_owned());
         assert_eq!(inspection.needs(), [Need { table: "grants.kv", access: Access::ReadWrite }]);
+        let functions = vec!["[method]cache.stats".to_owned()];
+        inspection.imports = vec![Import { interface: STORAGE_CACHE.to_owned(), functions }];
+        assert_eq!(inspection.needs(), [Need { table: "grants.cache", access: Access::Read }]);
     }
 }

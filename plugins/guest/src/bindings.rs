@@ -7,10 +7,14 @@ pub mod stores {
     wit_bindgen::generate!({
         path: ["../../wit/storage"],
         inline: "package tollgate:guest;
-            world stores { import tollgate:storage/kv@0.1.0; import tollgate:storage/sql@0.1.0;
-            import tollgate:storage/blob@0.1.0; }",
+            world stores {
+                import tollgate:storage/blob@0.1.0;
+                import tollgate:storage/cache@0.1.0;
+                import tollgate:storage/kv@0.1.0;
+                import tollgate:storage/sql@0.1.0;
+            }",
         additional_derives: [PartialEq, Clone],
-        additional_derives_ignore: ["store", "database", "container", "reader", "writer", "opened"],
+        additional_derives_ignore: ["cache", "store", "database", "container", "reader", "writer", "opened"],
         generate_all,
     });
 }

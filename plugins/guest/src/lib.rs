@@ -21,6 +21,11 @@ pub mod kv;
 )]
 pub mod bindings;
 
+/// Caches.
+pub mod cache {
+    pub use crate::bindings::stores::tollgate::storage::cache::{Cache, Priority, SetOptions, Stats};
+}
+
 /// The hook that decides which requests may pass: implement [`Guest`](admission::Guest), then
 /// `tollgate_guest::admission::export!(MyPlugin)`.
 pub mod admission {

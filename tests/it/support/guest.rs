@@ -63,6 +63,14 @@ const BLOB: &str = r#"
     (import "tollgate:storage/blob@0.1.0" "[method]writer.finish" (func $finish (param i32 i32)))
     (import "tollgate:storage/blob@0.1.0" "[method]reader.read" (func $read_piece (param i32 i32 i32)))"#;
 
+/// The cache functions that tests use, `$cache` as what they open it by, and the answer of each at 800.
+const CACHE: &str = r#"
+    (import "tollgate:storage/cache@0.1.0" "[static]cache.open" (func $cache_open (param i32 i32 i32)))
+    (import "tollgate:storage/cache@0.1.0" "[method]cache.get" (func $cache_get (param i32 i32 i32 i32)))
+    (import "tollgate:storage/cache@0.1.0" "[method]cache.set"
+        (func $cache_set (param i32 i32 i32 i32 i32 i32 i64 i32 i32 i32)))
+    (import "tollgate:storage/cache@0.1.0" "[method]cache.stats" (func $cache_stats (param i32 i32)))"#;
+
 impl Guest {
     /// Allows everything and settles it.
     pub fn new() -> Guest {
@@ -162,6 +170,23 @@ impl Guest {
                 (i32.store8 (i32.const 1704) (i32.const 1))
                 (i32.store (i32.const 1712) (i32.const 1760)) (i32.store (i32.const 1716) (i32.const 1))
                 (i32.const 1704))"#
+        ))
+    }
+
+    /// Imports caches and opens the cache `name` at its first use; `$cache` is its handle, or -1 with the error's case at 804.
+    pub fn cache(mut self, name: &str) -> Guest {
+        self.world.push_str("import tollgate:storage/cache@0.1.0;\n");
+        self.imports.push_str(CACHE);
+        let length = name.len();
+        self.define(&format!(
+            r#"(data (i32.const 660) "{name}")
+            (global $cache_handle (mut i32) (i32.const -1))
+            (func $cache (result i32)
+                (if (i32.eq (global.get $cache_handle) (i32.const -1)) (then
+                    (call $cache_open (i32.const 660) (i32.const {length}) (i32.const 800))
+                    (if (i32.eqz (i32.load8_u (i32.const 800))) (then
+                        (global.set $cache_handle (i32.load (i32.const 804)))))))
+                (global.get $cache_handle))"#
         ))
     }
 

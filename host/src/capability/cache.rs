@@ -1,0 +1,203 @@
+//! `tollgate:storage/cache`: volatile caches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tollgate_store::{Cache, CacheError, CacheSet, Priority};
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+
+use super::{Budget, Host};
+use crate::plugin::bindings::imports::tollgate::storage::cache as wit;
+use crate::plugin::bindings::imports::tollgate::storage::types::Error;
+use crate::plugin::limits::{HANDLES, LIST_ITEMS};
+use crate::plugin::{Access, Limit};
+
+/// The caches that one plugin may open.
+pub(crate) struct CacheCtx {
+    granted: BTreeMap<String, OpenCache>,
+    known: BTreeSet<String>,
+}
+
+/// A cache that a guest has opened.
+#[derive(Clone)]
+pub struct OpenCache {
+    cache: Cache,
+    write: bool,
+}
+
+/// The host's side of one call.
+pub(crate) struct CacheView<'a> {
+    ctx: &'a CacheCtx,
+    table: &'a mut ResourceTable,
+    budget: &'a mut Budget,
+}
+
+struct HasCache;
+
+impl HasData for HasCache {
+    type Data<'a> = CacheView<'a>;
+}
+
+/// Links the interface.
+pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    wit::add_to_linker::<T, HasCache>(linker, |state| {
+        let (granted, table, budget) = state.parts();
+        CacheView { ctx: &granted.cache, table, budget }
+    })
+}
+
+fn convert_error(budget: &Budget, error: CacheError) -> Error {
+    match error {
+        CacheError::TooLarge(text) => {
+            budget.hit(Limit::Size);
+            Error::TooLarge(text)
+        }
+        CacheError::Invalid(text) => Error::Invalid(text),
+    }
+}
+
+impl CacheCtx {
+    /// The error is the name of a cache that there is not.
+    pub(crate) fn new(
+        caches: &BTreeMap<String, Cache>,
+        grants: &BTreeMap<String, Access>,
+    ) -> Result<CacheCtx, String> {
+        let open = |(name, access): (&String, &Access)| {
+            let cache = caches.get(name).ok_or_else(|| name.clone())?;
+            Ok((name.clone(), OpenCache { cache: cache.clone(), write: *access == Access::ReadWrite }))
+        };
+        Ok(CacheCtx {
+            granted: grants.iter().map(open).collect::<Result<_, String>>()?,
+            known: caches.keys().cloned().collect(),
+        })
+    }
+}
+
+impl CacheView<'_> {
+    /// The cache behind a handle, for a call that brings so many bytes.
+    fn reading(&mut self, handle: &Resource<OpenCache>, bytes: usize) -> Result<(&Cache, &Budget), Error> {
+        self.cache(handle, bytes).map(|(open, budget)| (&open.cache, budget))
+    }
+
+    fn writing(&mut self, handle: &Resource<OpenCache>, bytes: usize) -> Result<(&Cache, &Budget), Error> {
+        let (open, budget) = self.cache(handle, bytes)?;
+        if open.write {
+            return Ok((&open.cache, budget));
+        }
+        budget.hit(Limit::Grant);
+        Err(Error::AccessDenied)
+    }
+
+    fn cache(&mut self, handle: &Resource<OpenCache>, bytes: usize) -> Result<(&OpenCache, &Budget), Error> {
+        self.budget.call(bytes).map_err(Error::TooLarge)?;
+        let open = self.table.get(handle).map_err(|error| Error::Invalid(error.to_string()))?;
+        Ok((open, self.budget))
+    }
+
+    fn check_items(&self, items: usize) -> Result<(), Error> {
+        if items <= LIST_ITEMS {
+            return Ok(());
+        }
+        self.budget.hit(Limit::Size);
+        Err(Error::TooLarge(format!("a list may have {LIST_ITEMS} items")))
+    }
+
+    fn value(&mut self, value: Option<Arc<[u8]>>) -> Result<Option<Vec<u8>>, Error> {
+        let Some(value) = value else { return Ok(None) };
+        self.budget.answer(value.len()).map_err(Error::TooLarge)?;
+        Ok(Some(value.to_vec()))
+    }
+}
+
+impl wit::Host for CacheView<'_> {}
+
+impl wit::HostCache for CacheView<'_> {
+    async fn open(&mut self, name: String) -> Result<Resource<OpenCache>, Error> {
+        self.budget.call(name.len()).map_err(Error::TooLarge)?;
+        let Some(open) = self.ctx.granted.get(&name) else {
+            self.budget.hit(Limit::Grant);
+            return Err(if self.ctx.known.contains(&name) {
+                Error::AccessDenied
+            } else {
+                Error::NoSuchStore
+            });
+        };
+        self.table.push(open.clone()).map_err(|_| {
+            self.budget.hit(Limit::Handles);
+            Error::TooLarge(format!("an instance may have {HANDLES} handles open"))
+        })
+    }
+
+    async fn get(&mut self, handle: Resource<OpenCache>, key: String) -> Result<Option<Vec<u8>>, Error> {
+        let (cache, budget) = self.reading(&handle, key.len())?;
+        let value = cache.get(&key).map_err(|error| convert_error(budget, error))?;
+        self.value(value)
+    }
+
+    async fn get_many(
+        &mut self,
+        handle: Resource<OpenCache>,
+        keys: Vec<String>,
+    ) -> Result<Vec<Option<Vec<u8>>>, Error> {
+        self.check_items(keys.len())?;
+        let (cache, budget) = self.reading(&handle, keys.iter().map(String::len).sum())?;
+        let values = cache.get_many(&keys).map_err(|error| convert_error(budget, error))?;
+        values.into_iter().map(|value| self.value(value)).collect()
+    }
+
+    async fn set(
+        &mut self,
+        handle: Resource<OpenCache>,
+        key: String,
+        value: Vec<u8>,
+        options: wit::SetOptions,
+    ) -> Result<(), Error> {
+        let (cache, budget) = self.writing(&handle, key.len() + value.len())?;
+        cache.set(&key, value, set_options(options)).map_err(|error| convert_error(budget, error))
+    }
+
+    async fn set_many(
+        &mut self,
+        handle: Resource<OpenCache>,
+        entries: Vec<(String, Vec<u8>)>,
+        options: wit::SetOptions,
+    ) -> Result<(), Error> {
+        self.check_items(entries.len())?;
+        let bytes = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let (cache, budget) = self.writing(&handle, bytes)?;
+        cache.set_many(entries, set_options(options)).map_err(|error| convert_error(budget, error))
+    }
+
+    async fn delete(&mut self, handle: Resource<OpenCache>, key: String) -> Result<(), Error> {
+        let (cache, budget) = self.writing(&handle, key.len())?;
+        cache.delete(&key).map_err(|error| convert_error(budget, error))
+    }
+
+    async fn stats(&mut self, handle: Resource<OpenCache>) -> Result<wit::Stats, Error> {
+        let (cache, _) = self.reading(&handle, 0)?;
+        let stats = cache.stats();
+        Ok(wit::Stats {
+            entries: stats.entries,
+            expired: stats.expired,
+            bytes: stats.bytes,
+            hits: stats.hits,
+            misses: stats.misses,
+            hit_rate: stats.hit_rate(),
+            ttl_ms: stats.ttl_ms,
+        })
+    }
+
+    async fn drop(&mut self, handle: Resource<OpenCache>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        Ok(())
+    }
+}
+
+fn set_options(options: wit::SetOptions) -> CacheSet {
+    let priority = options.priority.map(|priority| match priority {
+        wit::Priority::Low => Priority::Low,
+        wit::Priority::Medium => Priority::Medium,
+        wit::Priority::High => Priority::High,
+    });
+    CacheSet { ttl_ms: options.ttl_ms, priority }
+}
