@@ -305,9 +305,9 @@ fn build(name: &str, hook: &str) -> PathBuf {
     project
 }
 
-#[test]
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "compiles a plugin; .ci/run runs it"]
-fn a_watched_project_is_pushed_when_it_is_saved_and_only_when_it_is_good() {
+async fn a_watched_project_is_pushed_when_it_is_saved_and_only_when_it_is_good() {
     let project = build("watched", "admission");
     let server = Setup::demo().config("[kv.watched]").start();
     let mut watching = Command::new(env!("CARGO_BIN_EXE_tollgate"))
@@ -337,9 +337,12 @@ fn a_watched_project_is_pushed_when_it_is_saved_and_only_when_it_is_good() {
     save("struct Plugin;", "struct Plugin");
     let broken = turn();
     assert!(!broken.contains("watched.wasm"), "{broken}");
-    save("//! Closes models", "//! Shuts models");
+    save("let key =", "tollgate_guest::log::line(&request.model); let key =");
     let good = turn();
     assert!(good.contains("2 cases passed") && good.contains("watched: generation"), "{good}");
+    assert_eq!(server.client(&server.key("alice", &[])).chat("the-model").await.status, 200);
+    let said = server.cli_ok(&["plugin", "logs", "watched"]);
+    assert!(said.ends_with("Z stdout the-model"), "{said}");
     watching.kill().unwrap();
     watching.wait().unwrap();
 }

@@ -19,6 +19,31 @@ pub mod stores {
     });
 }
 
+/// As much of WASI as a line of log needs.
+pub mod output {
+    wit_bindgen::generate!({
+        inline: "package tollgate:guest;
+            world output { import wasi:cli/stdout@0.2.0; }
+            package wasi:io@0.2.0 {
+                interface error { resource error; }
+                interface streams {
+                    use error.{error};
+                    variant stream-error { last-operation-failed(error), closed }
+                    resource output-stream {
+                        blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>;
+                    }
+                }
+            }
+            package wasi:cli@0.2.0 {
+                interface stdout {
+                    use wasi:io/streams@0.2.0.{output-stream};
+                    get-stdout: func() -> output-stream;
+                }
+            }",
+        generate_all,
+    });
+}
+
 macro_rules! hook {
     ($name:ident, $world:literal, $module:literal) => {
         pub mod $name {

@@ -8,6 +8,7 @@
 pub mod blacklist;
 pub mod database;
 pub mod kv;
+pub mod log;
 
 #[doc(hidden)]
 #[allow(
