@@ -142,9 +142,11 @@ impl From<Refusal> for ApiError {
         let message = refusal.to_string();
         match refusal {
             Refusal::TooLarge { .. } => Self::too_large(message),
-            Refusal::Name(_) | Refusal::Manifest(_) | Refusal::Component(_) | Refusal::Start(_) => {
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", message)
-            }
+            Refusal::Name(_)
+            | Refusal::Manifest(_)
+            | Refusal::Component(_)
+            | Refusal::Ingesting { .. }
+            | Refusal::Start(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", message),
             Refusal::NoSuchPlugin(_) | Refusal::NoSuchVersion(_) => Self::not_found(message)
                 .hint("`tollgate plugin list --json` shows plugins and their versions"),
             Refusal::Unavailable(_) => Self::unavailable(message),

@@ -233,6 +233,10 @@ impl Inner {
         let wasm: Arc<[u8]> = wasm.into();
         let version = self.new_version(name, hex::encode(Sha256::digest(&wasm)), manifest, pushed_by);
         let loaded = self.loader.load(&version, wasm.clone()).await?;
+        let ingesting = self.plugins.ingesting().filter(|_| loaded.generation.hooks().ingestion);
+        if let Some(other) = ingesting.filter(|other| **other.name() != *name) {
+            return Err(Refusal::Ingesting { by: other.name().to_string() });
+        }
         self.versions.keep_component(&version.digest, &wasm, version.pushed_ms).await?;
         let entrance = Entrance { init: true, canary: true, replaced: Replaced::Superseded };
         self.enter(version, loaded, entrance).await

@@ -34,6 +34,15 @@ pub enum Refusal {
     /// It could not be instantiated, its `init` or `schedule` failed, or one of its first calls did.
     #[error("the new version did not start: {0}")]
     Start(String),
+    /// Events go to one plugin, and another takes them. Were there two, one would get none, without a word.
+    #[error(
+        "{by:?} takes the events already, and only one plugin can; switch it off in the configuration first: \
+         [[plugin]] name = {by:?}, enabled = false"
+    )]
+    Ingesting {
+        /// The plugin that does.
+        by: String,
+    },
     /// There is no plugin of this name.
     #[error("there is no plugin {0:?}")]
     NoSuchPlugin(String),

@@ -44,8 +44,9 @@ impl Plugins {
             .collect()
     }
 
-    /// The plugin that takes events: the first by name that can.
-    fn ingesting(&self) -> Option<Arc<Generation>> {
+    /// The plugin that takes events. There are two only if one that was switched off came back at a start; then it is the
+    /// first by name.
+    pub(super) fn ingesting(&self) -> Option<Arc<Generation>> {
         let plugins = self.by_name.read();
         let mut current = plugins.values().map(|serving| serving.plugin.current());
         current.find(|generation| generation.hooks().ingestion)

@@ -400,6 +400,21 @@ async fn the_shipped_plugins_serve_each_in_its_place() {
 }
 
 #[tokio::test]
+async fn a_second_plugin_for_events_is_refused_while_one_takes_them() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), SHIPPED).await;
+    let name = "name = \"ingestion\"";
+    let Shipped { wasm, manifest } = SHIPPED.iter().find(|shipped| shipped.manifest.contains(name)).unwrap();
+    let push =
+        |name: &'static str, manifest| house.registry.push(name, wasm.to_vec(), Some(manifest), "tester");
+    push("ingestion", (*manifest).to_owned()).await.unwrap();
+    let refusal = push("audit", manifest.replace(name, "name = \"audit\"")).await.unwrap_err();
+    assert!(matches!(&refusal, Refusal::Ingesting { by } if by == "ingestion"), "{refusal}");
+    assert_eq!(house.registry.list().await.unwrap().len(), SHIPPED.len());
+    house.close().await;
+}
+
+#[tokio::test]
 async fn every_event_is_ingested_exactly_once_whenever_the_host_stops() {
     let home = tempfile::tempdir().unwrap();
     for round in 0..4 {

@@ -1,6 +1,7 @@
 //! Sums up the tokens of each client by day, in a table of its own.
 //!
-//! One plugin takes the events: the first by name. The shipped one is called `ingestion` and writes the request log.
+//! One plugin takes the events, so a server takes this one when the shipped `ingestion`, which writes the request log, is
+//! switched off.
 
 use tollgate_guest::database::{Named, Statement, Value};
 use tollgate_guest::ingestion::{Event, Guest, Receipt};
