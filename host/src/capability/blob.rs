@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -11,21 +11,14 @@ use tollgate_store::{
     BlobError, BlobInfo, BlobList, ByteRange, Container, Etags, GetOptions, Got, Precondition, PutOptions,
     Reader, Upload,
 };
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{Linker, Resource};
 
+use super::view::{HasView, Openable, View, check_write};
 use super::{Budget, Host};
 use crate::plugin::bindings::imports::tollgate::storage::blob as wit;
 use crate::plugin::bindings::imports::tollgate::storage::types::Error;
-use crate::plugin::limits::{
-    BLOB_GET_BYTES, BLOB_PIECE_BYTES, BLOB_READERS, BLOB_WRITERS, HANDLES, LIST_ITEMS,
-};
+use crate::plugin::limits::{BLOB_GET_BYTES, BLOB_PIECE_BYTES, BLOB_READERS, BLOB_WRITERS, LIST_ITEMS};
 use crate::plugin::{Access, Limit};
-
-/// The containers that one plugin may open.
-pub(crate) struct BlobCtx {
-    granted: BTreeMap<String, OpenContainer>,
-    known: BTreeSet<String>,
-}
 
 /// A container that a guest has opened.
 #[derive(Clone)]
@@ -49,23 +42,13 @@ pub struct OpenReader {
 pub struct OpenWriter(Option<(Upload, OwnedSemaphorePermit)>);
 
 /// The host's side of one call.
-pub(crate) struct BlobView<'a> {
-    ctx: &'a BlobCtx,
-    table: &'a mut ResourceTable,
-    budget: &'a mut Budget,
-}
-
-struct HasBlob;
-
-impl HasData for HasBlob {
-    type Data<'a> = BlobView<'a>;
-}
+type BlobView<'a> = View<'a, OpenContainer>;
 
 /// Links the interface.
 pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    wit::add_to_linker::<T, HasBlob>(linker, |state| {
+    wit::add_to_linker::<T, HasView<OpenContainer>>(linker, |state| {
         let (granted, table, budget) = state.parts();
-        BlobView { ctx: &granted.blob, table, budget }
+        View { openable: &granted.blob, table, budget }
     })
 }
 
@@ -83,39 +66,28 @@ fn convert_error(budget: &Budget, error: BlobError) -> Error {
     }
 }
 
-impl BlobCtx {
-    /// The error is the name of a container that there is not.
-    pub(crate) fn new(
-        containers: &BTreeMap<String, Container>,
-        grants: &BTreeMap<String, Access>,
-    ) -> Result<BlobCtx, String> {
-        let open = |(name, access): (&String, &Access)| {
-            let container = containers.get(name).ok_or_else(|| name.clone())?.clone();
-            let [readers, writers] = [BLOB_READERS, BLOB_WRITERS].map(|most| Arc::new(Semaphore::new(most)));
-            let write = *access == Access::ReadWrite;
-            Ok((name.clone(), OpenContainer { container, write, readers, writers }))
-        };
-        Ok(BlobCtx {
-            granted: grants.iter().map(open).collect::<Result<_, String>>()?,
-            known: containers.keys().cloned().collect(),
-        })
-    }
+/// The containers that one plugin may open. The error is the name of a container that there is not.
+pub(super) fn granted(
+    containers: &BTreeMap<String, Container>,
+    grants: &BTreeMap<String, Access>,
+) -> Result<Openable<OpenContainer>, String> {
+    Openable::new(containers, grants, |container, access| {
+        let [readers, writers] = [BLOB_READERS, BLOB_WRITERS].map(|most| Arc::new(Semaphore::new(most)));
+        let write = *access == Access::ReadWrite;
+        OpenContainer { container: container.clone(), write, readers, writers }
+    })
 }
 
 impl BlobView<'_> {
     /// The container behind a handle, for a call that brings so many bytes.
     fn reading(&mut self, handle: &Resource<OpenContainer>, bytes: usize) -> Result<OpenContainer, Error> {
-        self.budget.call(bytes).map_err(Error::TooLarge)?;
-        self.table.get(handle).cloned().map_err(gone)
+        self.opened(handle, bytes).map(|(open, _)| open.clone())
     }
 
     fn writing(&mut self, handle: &Resource<OpenContainer>, bytes: usize) -> Result<OpenContainer, Error> {
         let open = self.reading(handle, bytes)?;
-        if open.write {
-            return Ok(open);
-        }
-        self.budget.hit(Limit::Grant);
-        Err(Error::AccessDenied)
+        check_write(self.budget, open.write)?;
+        Ok(open)
     }
 
     /// A place among those of the plugin.
@@ -124,17 +96,6 @@ impl BlobView<'_> {
             self.budget.hit(Limit::Handles);
             Error::TooLarge(format!("a plugin may have {most} {what} of a container open"))
         })
-    }
-
-    fn push<R: Send + 'static>(&mut self, resource: R) -> Result<Resource<R>, Error> {
-        self.table.push(resource).map_err(|_| {
-            self.budget.hit(Limit::Handles);
-            Error::TooLarge(format!("an instance may have {HANDLES} handles open"))
-        })
-    }
-
-    fn answer(&mut self, bytes: usize) -> Result<(), Error> {
-        self.budget.answer(bytes).map_err(Error::TooLarge)
     }
 
     fn info(&mut self, info: BlobInfo) -> Result<wit::Info, Error> {
@@ -162,17 +123,7 @@ impl wit::Host for BlobView<'_> {}
 
 impl wit::HostContainer for BlobView<'_> {
     async fn open(&mut self, name: String) -> Result<Resource<OpenContainer>, Error> {
-        self.budget.call(name.len()).map_err(Error::TooLarge)?;
-        let Some(container) = self.ctx.granted.get(&name) else {
-            self.budget.hit(Limit::Grant);
-            return Err(if self.ctx.known.contains(&name) {
-                Error::AccessDenied
-            } else {
-                Error::NoSuchStore
-            });
-        };
-        let container = container.clone();
-        self.push(container)
+        self.open_named(&name)
     }
 
     async fn put(
@@ -239,10 +190,7 @@ impl wit::HostContainer for BlobView<'_> {
         handle: Resource<OpenContainer>,
         keys: Vec<String>,
     ) -> Result<u32, Error> {
-        if keys.len() > LIST_ITEMS {
-            self.budget.hit(Limit::Size);
-            return Err(Error::TooLarge(format!("a list may have {LIST_ITEMS} items")));
-        }
+        self.check_items(keys.len())?;
         let open = self.writing(&handle, keys.iter().map(String::len).sum())?;
         let deleted = open.container.delete_many(&keys).await;
         let deleted = deleted.map_err(|error| convert_error(self.budget, error))?;
@@ -309,20 +257,20 @@ impl wit::HostContainer for BlobView<'_> {
 
 impl wit::HostReader for BlobView<'_> {
     async fn info(&mut self, handle: Resource<OpenReader>) -> Result<wit::Info, Error> {
-        self.budget.call(0).map_err(Error::TooLarge)?;
+        self.call(0)?;
         let info = self.table.get(&handle).map_err(gone)?.reader.info().clone();
-        BlobView::info(self, info)
+        View::info(self, info)
     }
 
     async fn range(&mut self, handle: Resource<OpenReader>) -> Result<(u64, u64), Error> {
-        self.budget.call(0).map_err(Error::TooLarge)?;
+        self.call(0)?;
         let range = self.table.get(&handle).map_err(gone)?.reader.range();
         Ok((range.start, range.end - range.start))
     }
 
     async fn read(&mut self, handle: Resource<OpenReader>, most: u32) -> Result<Vec<u8>, Error> {
         let most = (most as usize).clamp(1, BLOB_PIECE_BYTES);
-        self.budget.call(0).map_err(Error::TooLarge)?;
+        self.call(0)?;
         let open = self.table.get_mut(&handle).map_err(gone)?;
         while open.left.len() < most {
             match open.reader.next().await.map_err(|error| convert_error(self.budget, error))? {
@@ -345,7 +293,7 @@ impl wit::HostReader for BlobView<'_> {
 
 impl wit::HostWriter for BlobView<'_> {
     async fn write(&mut self, handle: Resource<OpenWriter>, bytes: Vec<u8>) -> Result<(), Error> {
-        self.budget.call(bytes.len()).map_err(Error::TooLarge)?;
+        self.call(bytes.len())?;
         let open = self.table.get_mut(&handle).map_err(gone)?;
         let (mut upload, place) = open.0.take().ok_or_else(finished)?;
         upload.write(&bytes).await.map_err(|error| convert_error(self.budget, error))?;
@@ -354,7 +302,7 @@ impl wit::HostWriter for BlobView<'_> {
     }
 
     async fn finish(&mut self, handle: Resource<OpenWriter>) -> Result<wit::Info, Error> {
-        self.budget.call(0).map_err(Error::TooLarge)?;
+        self.call(0)?;
         let open = self.table.get_mut(&handle).map_err(gone)?;
         let (upload, _place) = open.0.take().ok_or_else(finished)?;
         let info = upload.publish().await.map_err(|error| convert_error(self.budget, error))?;

@@ -1,22 +1,16 @@
 //! `tollgate:storage/cache`: volatile caches.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tollgate_store::{Cache, CacheError, CacheSet, Priority};
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{Linker, Resource};
 
+use super::view::{HasView, Openable, View, check_write};
 use super::{Budget, Host};
 use crate::plugin::bindings::imports::tollgate::storage::cache as wit;
 use crate::plugin::bindings::imports::tollgate::storage::types::Error;
-use crate::plugin::limits::{HANDLES, LIST_ITEMS};
 use crate::plugin::{Access, Limit};
-
-/// The caches that one plugin may open.
-pub(crate) struct CacheCtx {
-    granted: BTreeMap<String, OpenCache>,
-    known: BTreeSet<String>,
-}
 
 /// A cache that a guest has opened.
 #[derive(Clone)]
@@ -26,23 +20,13 @@ pub struct OpenCache {
 }
 
 /// The host's side of one call.
-pub(crate) struct CacheView<'a> {
-    ctx: &'a CacheCtx,
-    table: &'a mut ResourceTable,
-    budget: &'a mut Budget,
-}
-
-struct HasCache;
-
-impl HasData for HasCache {
-    type Data<'a> = CacheView<'a>;
-}
+type CacheView<'a> = View<'a, OpenCache>;
 
 /// Links the interface.
 pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    wit::add_to_linker::<T, HasCache>(linker, |state| {
+    wit::add_to_linker::<T, HasView<OpenCache>>(linker, |state| {
         let (granted, table, budget) = state.parts();
-        CacheView { ctx: &granted.cache, table, budget }
+        View { openable: &granted.cache, table, budget }
     })
 }
 
@@ -56,55 +40,32 @@ fn convert_error(budget: &Budget, error: CacheError) -> Error {
     }
 }
 
-impl CacheCtx {
-    /// The error is the name of a cache that there is not.
-    pub(crate) fn new(
-        caches: &BTreeMap<String, Cache>,
-        grants: &BTreeMap<String, Access>,
-    ) -> Result<CacheCtx, String> {
-        let open = |(name, access): (&String, &Access)| {
-            let cache = caches.get(name).ok_or_else(|| name.clone())?;
-            Ok((name.clone(), OpenCache { cache: cache.clone(), write: *access == Access::ReadWrite }))
-        };
-        Ok(CacheCtx {
-            granted: grants.iter().map(open).collect::<Result<_, String>>()?,
-            known: caches.keys().cloned().collect(),
-        })
-    }
+/// The caches that one plugin may open. The error is the name of a cache that there is not.
+pub(super) fn granted(
+    caches: &BTreeMap<String, Cache>,
+    grants: &BTreeMap<String, Access>,
+) -> Result<Openable<OpenCache>, String> {
+    Openable::new(caches, grants, |cache, access| OpenCache {
+        cache: cache.clone(),
+        write: *access == Access::ReadWrite,
+    })
 }
 
 impl CacheView<'_> {
     /// The cache behind a handle, for a call that brings so many bytes.
     fn reading(&mut self, handle: &Resource<OpenCache>, bytes: usize) -> Result<(&Cache, &Budget), Error> {
-        self.cache(handle, bytes).map(|(open, budget)| (&open.cache, budget))
+        self.opened(handle, bytes).map(|(open, budget)| (&open.cache, budget))
     }
 
     fn writing(&mut self, handle: &Resource<OpenCache>, bytes: usize) -> Result<(&Cache, &Budget), Error> {
-        let (open, budget) = self.cache(handle, bytes)?;
-        if open.write {
-            return Ok((&open.cache, budget));
-        }
-        budget.hit(Limit::Grant);
-        Err(Error::AccessDenied)
-    }
-
-    fn cache(&mut self, handle: &Resource<OpenCache>, bytes: usize) -> Result<(&OpenCache, &Budget), Error> {
-        self.budget.call(bytes).map_err(Error::TooLarge)?;
-        let open = self.table.get(handle).map_err(|error| Error::Invalid(error.to_string()))?;
-        Ok((open, self.budget))
-    }
-
-    fn check_items(&self, items: usize) -> Result<(), Error> {
-        if items <= LIST_ITEMS {
-            return Ok(());
-        }
-        self.budget.hit(Limit::Size);
-        Err(Error::TooLarge(format!("a list may have {LIST_ITEMS} items")))
+        let (open, budget) = self.opened(handle, bytes)?;
+        check_write(budget, open.write)?;
+        Ok((&open.cache, budget))
     }
 
     fn value(&mut self, value: Option<Arc<[u8]>>) -> Result<Option<Vec<u8>>, Error> {
         let Some(value) = value else { return Ok(None) };
-        self.budget.answer(value.len()).map_err(Error::TooLarge)?;
+        self.answer(value.len())?;
         Ok(Some(value.to_vec()))
     }
 }
@@ -113,19 +74,7 @@ impl wit::Host for CacheView<'_> {}
 
 impl wit::HostCache for CacheView<'_> {
     async fn open(&mut self, name: String) -> Result<Resource<OpenCache>, Error> {
-        self.budget.call(name.len()).map_err(Error::TooLarge)?;
-        let Some(open) = self.ctx.granted.get(&name) else {
-            self.budget.hit(Limit::Grant);
-            return Err(if self.ctx.known.contains(&name) {
-                Error::AccessDenied
-            } else {
-                Error::NoSuchStore
-            });
-        };
-        self.table.push(open.clone()).map_err(|_| {
-            self.budget.hit(Limit::Handles);
-            Error::TooLarge(format!("an instance may have {HANDLES} handles open"))
-        })
+        self.open_named(&name)
     }
 
     async fn get(&mut self, handle: Resource<OpenCache>, key: String) -> Result<Option<Vec<u8>>, Error> {

@@ -1,21 +1,16 @@
 //! `tollgate:storage/kv`: key-value stores.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tollgate_store::{Entry, Kv, KvError, SetOptions, Swapped};
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{Linker, Resource};
 
+use super::view::{HasView, Openable, View, check_write};
 use super::{Budget, Host};
 use crate::plugin::bindings::imports::tollgate::storage::kv as wit;
 use crate::plugin::bindings::imports::tollgate::storage::types::Error;
-use crate::plugin::limits::{HANDLES, LIST_ITEMS};
+use crate::plugin::limits::LIST_ITEMS;
 use crate::plugin::{Access, Limit};
-
-/// The stores that one plugin may open.
-pub(crate) struct KvCtx {
-    granted: BTreeMap<String, OpenStore>,
-    known: BTreeSet<String>,
-}
 
 /// A kv store that a guest has opened.
 #[derive(Clone)]
@@ -25,23 +20,13 @@ pub struct OpenStore {
 }
 
 /// The host's side of one call.
-pub(crate) struct KvView<'a> {
-    ctx: &'a KvCtx,
-    table: &'a mut ResourceTable,
-    budget: &'a mut Budget,
-}
-
-struct HasKv;
-
-impl HasData for HasKv {
-    type Data<'a> = KvView<'a>;
-}
+type KvView<'a> = View<'a, OpenStore>;
 
 /// Links the interface.
 pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    wit::add_to_linker::<T, HasKv>(linker, |state| {
+    wit::add_to_linker::<T, HasView<OpenStore>>(linker, |state| {
         let (granted, table, budget) = state.parts();
-        KvView { ctx: &granted.kv, table, budget }
+        View { openable: &granted.kv, table, budget }
     })
 }
 
@@ -58,54 +43,27 @@ fn convert_error(budget: &Budget, error: KvError) -> Error {
     }
 }
 
-impl KvCtx {
-    /// The error is the name of a store that there is not.
-    pub(crate) fn new(
-        stores: &BTreeMap<String, Kv>,
-        grants: &BTreeMap<String, Access>,
-    ) -> Result<KvCtx, String> {
-        let open = |(name, access): (&String, &Access)| {
-            let kv = stores.get(name).ok_or_else(|| name.clone())?;
-            Ok((name.clone(), OpenStore { kv: kv.clone(), write: *access == Access::ReadWrite }))
-        };
-        Ok(KvCtx {
-            granted: grants.iter().map(open).collect::<Result<_, String>>()?,
-            known: stores.keys().cloned().collect(),
-        })
-    }
+/// The stores that one plugin may open. The error is the name of a store that there is not.
+pub(super) fn granted(
+    stores: &BTreeMap<String, Kv>,
+    grants: &BTreeMap<String, Access>,
+) -> Result<Openable<OpenStore>, String> {
+    Openable::new(stores, grants, |kv, access| OpenStore {
+        kv: kv.clone(),
+        write: *access == Access::ReadWrite,
+    })
 }
 
 impl KvView<'_> {
     /// The store behind a handle, for a call that brings so many bytes.
     fn reading(&mut self, handle: &Resource<OpenStore>, bytes: usize) -> Result<(&Kv, &Budget), Error> {
-        self.store(handle, bytes).map(|(store, budget)| (&store.kv, budget))
+        self.opened(handle, bytes).map(|(store, budget)| (&store.kv, budget))
     }
 
     fn writing(&mut self, handle: &Resource<OpenStore>, bytes: usize) -> Result<(&Kv, &Budget), Error> {
-        let (store, budget) = self.store(handle, bytes)?;
-        if store.write {
-            return Ok((&store.kv, budget));
-        }
-        budget.hit(Limit::Grant);
-        Err(Error::AccessDenied)
-    }
-
-    fn store(&mut self, handle: &Resource<OpenStore>, bytes: usize) -> Result<(&OpenStore, &Budget), Error> {
-        self.budget.call(bytes).map_err(Error::TooLarge)?;
-        let store = self.table.get(handle).map_err(|error| Error::Invalid(error.to_string()))?;
-        Ok((store, self.budget))
-    }
-
-    fn check_items(&self, items: usize) -> Result<(), Error> {
-        if items <= LIST_ITEMS {
-            return Ok(());
-        }
-        self.budget.hit(Limit::Size);
-        Err(Error::TooLarge(format!("a list may have {LIST_ITEMS} items")))
-    }
-
-    fn answer(&mut self, bytes: usize) -> Result<(), Error> {
-        self.budget.answer(bytes).map_err(Error::TooLarge)
+        let (store, budget) = self.opened(handle, bytes)?;
+        check_write(budget, store.write)?;
+        Ok((&store.kv, budget))
     }
 
     fn entry(&mut self, entry: Option<Entry>) -> Result<Option<wit::Entry>, Error> {
@@ -125,19 +83,7 @@ impl wit::Host for KvView<'_> {}
 
 impl wit::HostStore for KvView<'_> {
     async fn open(&mut self, name: String) -> Result<Resource<OpenStore>, Error> {
-        self.budget.call(name.len()).map_err(Error::TooLarge)?;
-        let Some(store) = self.ctx.granted.get(&name) else {
-            self.budget.hit(Limit::Grant);
-            return Err(if self.ctx.known.contains(&name) {
-                Error::AccessDenied
-            } else {
-                Error::NoSuchStore
-            });
-        };
-        self.table.push(store.clone()).map_err(|_| {
-            self.budget.hit(Limit::Handles);
-            Error::TooLarge(format!("an instance may have {HANDLES} handles open"))
-        })
+        self.open_named(&name)
     }
 
     async fn get(&mut self, handle: Resource<OpenStore>, key: String) -> Result<Option<Vec<u8>>, Error> {

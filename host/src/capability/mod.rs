@@ -1,13 +1,14 @@
 //! Puts the store behind the WIT interfaces, one capability a file.
 //!
-//! Each has four items: a context (what one plugin is granted), a view of it (what one call sees), a conversion of the
-//! store's errors, and `add_to_linker`. No host function traps or panics: whatever a guest asks for is answered.
+//! Each has its stores as a guest opens them, what narrows them to a grant, a conversion of the store's errors, and
+//! `add_to_linker`; `view` has the rest. No host function traps or panics: whatever a guest asks for is answered.
 
 pub mod blob;
 mod budget;
 pub mod cache;
 pub mod kv;
 pub mod sql;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use wasmtime::component::{Linker, ResourceTable};
 pub(crate) use budget::{Allowance, Budget};
 
 use crate::plugin::{ComponentError, Grants};
+use view::Openable;
 
 /// The stores that plugins can be granted, by name. A clone is the same set.
 #[derive(Clone, Default)]
@@ -46,13 +48,13 @@ impl Stores {
 
     /// What one plugin may open. A grant of a store that there is not is refused.
     pub(crate) fn granted(&self, grants: &Grants) -> Result<Granted, ComponentError> {
-        let cache = cache::CacheCtx::new(&self.cache, &grants.cache)
+        let cache = cache::granted(&self.cache, &grants.cache)
             .map_err(|name| ComponentError::NoSuchStore { kind: "cache", name })?;
-        let kv = kv::KvCtx::new(&self.kv, &grants.kv)
+        let kv = kv::granted(&self.kv, &grants.kv)
             .map_err(|name| ComponentError::NoSuchStore { kind: "kv store", name })?;
-        let sql = sql::SqlCtx::new(&self.sql, &grants.sql)
+        let sql = sql::granted(&self.sql, &grants.sql)
             .map_err(|name| ComponentError::NoSuchStore { kind: "database", name })?;
-        let blob = blob::BlobCtx::new(&self.blob, &grants.blob)
+        let blob = blob::granted(&self.blob, &grants.blob)
             .map_err(|name| ComponentError::NoSuchStore { kind: "blob container", name })?;
         Ok(Granted { cache, kv, sql, blob })
     }
@@ -60,10 +62,10 @@ impl Stores {
 
 /// What one plugin may open, of every capability.
 pub(crate) struct Granted {
-    pub(crate) cache: cache::CacheCtx,
-    pub(crate) kv: kv::KvCtx,
-    pub(crate) sql: sql::SqlCtx,
-    pub(crate) blob: blob::BlobCtx,
+    pub(crate) cache: Openable<cache::OpenCache>,
+    pub(crate) kv: Openable<kv::OpenStore>,
+    pub(crate) sql: Openable<sql::OpenDatabase>,
+    pub(crate) blob: Openable<blob::OpenContainer>,
 }
 
 /// What the state of an instance must have for capabilities to work.

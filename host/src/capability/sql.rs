@@ -1,24 +1,19 @@
 //! `tollgate:storage/sql`: SQL databases.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 use tollgate_store::{Access as SqlAccess, Database, Outcome, SqlError, Statement, TableGrant, Value};
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{Linker, Resource};
 
+use super::view::{HasView, Openable, View};
 use super::{Budget, Host};
 use crate::plugin::bindings::imports::tollgate::storage::sql as wit;
 use crate::plugin::bindings::imports::tollgate::storage::types::Error;
-use crate::plugin::limits::{BATCH_STATEMENTS, HANDLES, SQL_CALLS_AT_ONCE};
+use crate::plugin::limits::{BATCH_STATEMENTS, SQL_CALLS_AT_ONCE};
 use crate::plugin::{Access, Limit, SqlGrant};
-
-/// The databases that one plugin may open.
-pub(crate) struct SqlCtx {
-    granted: BTreeMap<String, OpenDatabase>,
-    known: BTreeSet<String>,
-}
 
 /// A database that a guest has opened, narrowed to its grant.
 #[derive(Clone)]
@@ -29,23 +24,13 @@ pub struct OpenDatabase {
 }
 
 /// The host's side of one call.
-pub(crate) struct SqlView<'a> {
-    ctx: &'a SqlCtx,
-    table: &'a mut ResourceTable,
-    budget: &'a mut Budget,
-}
-
-struct HasSql;
-
-impl HasData for HasSql {
-    type Data<'a> = SqlView<'a>;
-}
+type SqlView<'a> = View<'a, OpenDatabase>;
 
 /// Links the interface.
 pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    wit::add_to_linker::<T, HasSql>(linker, |state| {
+    wit::add_to_linker::<T, HasView<OpenDatabase>>(linker, |state| {
         let (granted, table, budget) = state.parts();
-        SqlView { ctx: &granted.sql, table, budget }
+        View { openable: &granted.sql, table, budget }
     })
 }
 
@@ -73,22 +58,15 @@ fn convert_error(budget: &Budget, error: SqlError) -> Error {
     }
 }
 
-impl SqlCtx {
-    /// The error is the name of a database that there is not.
-    pub(crate) fn new(
-        databases: &BTreeMap<String, Database>,
-        grants: &BTreeMap<String, SqlGrant>,
-    ) -> Result<SqlCtx, String> {
-        let open = |(name, grant): (&String, &SqlGrant)| {
-            let database = databases.get(name).ok_or_else(|| name.clone())?;
-            let calls = Arc::new(Semaphore::new(SQL_CALLS_AT_ONCE));
-            Ok((name.clone(), OpenDatabase { database: database.with_access(access(grant)), calls }))
-        };
-        Ok(SqlCtx {
-            granted: grants.iter().map(open).collect::<Result<_, String>>()?,
-            known: databases.keys().cloned().collect(),
-        })
-    }
+/// The databases that one plugin may open. The error is the name of a database that there is not.
+pub(super) fn granted(
+    databases: &BTreeMap<String, Database>,
+    grants: &BTreeMap<String, SqlGrant>,
+) -> Result<Openable<OpenDatabase>, String> {
+    Openable::new(databases, grants, |database, grant| OpenDatabase {
+        database: database.with_access(access(grant)),
+        calls: Arc::new(Semaphore::new(SQL_CALLS_AT_ONCE)),
+    })
 }
 
 fn access(grant: &SqlGrant) -> SqlAccess {
@@ -114,8 +92,7 @@ impl SqlView<'_> {
         handle: &Resource<OpenDatabase>,
         bytes: usize,
     ) -> Result<(Database, OwnedSemaphorePermit), Error> {
-        self.budget.call(bytes).map_err(Error::TooLarge)?;
-        let open = self.table.get(handle).map_err(|error| Error::Invalid(error.to_string()))?;
+        let (open, _) = self.opened(handle, bytes)?;
         let (database, calls) = (open.database.clone(), open.calls.clone());
         let call = timeout_at(self.budget.deadline().into(), calls.acquire_owned()).await;
         let call = call
@@ -128,7 +105,7 @@ impl SqlView<'_> {
 
     fn outcome(&mut self, outcome: Outcome) -> Result<wit::Outcome, Error> {
         let rows: usize = outcome.rows.iter().flatten().map(bytes_of_value).sum();
-        self.budget.answer(rows).map_err(Error::TooLarge)?;
+        self.answer(rows)?;
         Ok(wit::Outcome {
             columns: outcome.columns,
             rows: outcome.rows.into_iter().map(|row| row.into_iter().map(to_guest).collect()).collect(),
@@ -142,19 +119,7 @@ impl wit::Host for SqlView<'_> {}
 
 impl wit::HostDatabase for SqlView<'_> {
     async fn open(&mut self, name: String) -> Result<Resource<OpenDatabase>, Error> {
-        self.budget.call(name.len()).map_err(Error::TooLarge)?;
-        let Some(database) = self.ctx.granted.get(&name) else {
-            self.budget.hit(Limit::Grant);
-            return Err(if self.ctx.known.contains(&name) {
-                Error::AccessDenied
-            } else {
-                Error::NoSuchStore
-            });
-        };
-        self.table.push(database.clone()).map_err(|_| {
-            self.budget.hit(Limit::Handles);
-            Error::TooLarge(format!("an instance may have {HANDLES} handles open"))
-        })
+        self.open_named(&name)
     }
 
     async fn query(

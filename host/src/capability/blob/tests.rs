@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use tollgate_store::{BlobOptions, Options, Store};
+use wasmtime::component::ResourceTable;
 use wit::{HostContainer as _, HostReader as _};
 
 use super::*;
@@ -9,7 +10,7 @@ use crate::plugin::Tally;
 
 /// What one call of a guest has, with a store of its own.
 struct Call {
-    ctx: BlobCtx,
+    containers: Openable<OpenContainer>,
     table: ResourceTable,
     budget: Budget,
     _store: Store,
@@ -28,7 +29,7 @@ impl Call {
         let until = Instant::now() + Duration::from_secs(60);
         let tally = Arc::new(Tally::new("blob"));
         Call {
-            ctx: BlobCtx::new(&containers, &grants).unwrap(),
+            containers: granted(&containers, &grants).unwrap(),
             table: ResourceTable::new(),
             budget: Budget::new(tally, Allowance::WORK, until),
             _store: store,
@@ -37,7 +38,7 @@ impl Call {
     }
 
     fn view(&mut self) -> BlobView<'_> {
-        BlobView { ctx: &self.ctx, table: &mut self.table, budget: &mut self.budget }
+        View { openable: &self.containers, table: &mut self.table, budget: &mut self.budget }
     }
 
     /// A new handle of the container.
