@@ -3,7 +3,6 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use wasmtime::component::{Component, Linker};
@@ -12,6 +11,7 @@ use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationCon
 use super::instance::HostState;
 use super::lane::Lane;
 use super::logs::Logs;
+use super::ticker::Ticker;
 use super::{ComponentError, component, limits};
 use crate::capability;
 
@@ -22,7 +22,7 @@ pub struct Engine {
     linker: Arc<Linker<HostState>>,
     lane: Arc<Lane>,
     logs: Arc<Logs>,
-    _ticker: Arc<Ticker>,
+    ticker: Arc<Ticker>,
 }
 
 impl Engine {
@@ -36,7 +36,7 @@ impl Engine {
         let ticker = Ticker::start(wasm.clone()).context("cannot start the engine's ticker")?;
         let lane = Lane::start().context("cannot start the threads for slow guests")?;
         let (linker, lane, ticker) = (Arc::new(linker), Arc::new(lane), Arc::new(ticker));
-        Ok(Engine { wasm, linker, lane, logs: Arc::default(), _ticker: ticker })
+        Ok(Engine { wasm, linker, lane, logs: Arc::default(), ticker })
     }
 
     /// Compiles a component. Takes up to a second for each MiB on the calling thread: not for a worker of the runtime.
@@ -58,6 +58,11 @@ impl Engine {
         &self.lane
     }
 
+    /// What its ticks follow.
+    pub(crate) fn ticker(&self) -> &Ticker {
+        &self.ticker
+    }
+
     /// What its guests say.
     pub(crate) fn logs(&self) -> &Logs {
         &self.logs
@@ -71,31 +76,6 @@ impl Engine {
 impl fmt::Debug for Engine {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Engine").finish_non_exhaustive()
-    }
-}
-
-/// Raises the epoch every tick, from a thread of its own: on a worker it would stop with the guest that it is to end.
-struct Ticker {
-    stopped: Arc<AtomicBool>,
-}
-
-impl Ticker {
-    fn start(engine: wasmtime::Engine) -> std::io::Result<Ticker> {
-        let stopped = Arc::new(AtomicBool::new(false));
-        let stop = stopped.clone();
-        std::thread::Builder::new().name("epoch".to_owned()).spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                std::thread::sleep(limits::TICK);
-                engine.increment_epoch();
-            }
-        })?;
-        Ok(Ticker { stopped })
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
     }
 }
 
@@ -135,20 +115,4 @@ fn instances() -> u32 {
         return limits::ENGINE_INSTANCES;
     };
     (maps / 4 * 3 / limits::MAPS_PER_INSTANCE).clamp(limits::PARTS_PER_INSTANCE, limits::ENGINE_INSTANCES)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ticker_stops_with_the_last_engine() {
-        let engine = Engine::new().unwrap();
-        let stopped = engine._ticker.stopped.clone();
-        let other = engine.clone();
-        drop(engine);
-        assert!(!stopped.load(Ordering::Relaxed));
-        drop(other);
-        assert!(stopped.load(Ordering::Relaxed));
-    }
 }

@@ -248,6 +248,7 @@ impl Generation {
         let slot = self.pool.slot(time.began + (limit + limits::WAITING) / 2).await;
         let _slot = slot.ok_or_else(|| self.failed_with(hook, CallError::Busy))?;
         self.meter.started(hook);
+        self.blueprint.engine().ticker().called();
         let (warm, blueprint) = (self.pool.take(), self.blueprint.clone());
         let call = async move {
             let mut instance = match warm {

@@ -15,6 +15,7 @@ use super::log::{PluginLog, Stream};
 use super::manifest::Manifest;
 use super::meter::{Limit, Tally};
 use super::settle::Settlement;
+use super::ticker::Pulse;
 use super::{Engine, lane, limits};
 use crate::capability::{Allowance, Budget, Granted, Host};
 
@@ -69,8 +70,11 @@ pub(crate) struct HostState {
     granted: Arc<Granted>,
     table: ResourceTable,
     budget: Budget,
-    /// Ticks that the running call may still see while the guest runs.
+    /// `TICK`s that the running call's guest may still run.
     ticks: u64,
+    /// Whether the running call has seen a tick.
+    ticked: bool,
+    pulse: Arc<Pulse>,
     wasi: WasiCtx,
     memory: MemoryLimit,
 }
@@ -183,6 +187,8 @@ impl Blueprint {
             table,
             budget: Budget::new(self.tally.clone(), time.allowance, time.until),
             ticks: time.ticks(),
+            ticked: false,
+            pulse: self.engine.ticker().pulse().clone(),
             wasi,
             memory: MemoryLimit {
                 tally: self.tally.clone(),
@@ -217,6 +223,7 @@ impl Instance {
         let state = self.store.data_mut();
         state.budget.refill(time.allowance, time.until);
         state.ticks = time.ticks();
+        state.ticked = false;
         self.store.set_hostcall_fuel(time.call_bytes());
         self.store.set_epoch_deadline(1);
     }
@@ -247,7 +254,7 @@ impl Instance {
         Ok(settle.call_async(&mut self.store, (settlements,)).await?.0)
     }
 
-    /// Ticks in which the guest ran since `begin` with that time.
+    /// `TICK`s in which the guest ran since `begin` with that time.
     pub(crate) fn ticks_used(&self, time: CallTime) -> u64 {
         time.ticks().saturating_sub(self.store.data().ticks)
     }
@@ -278,14 +285,21 @@ pub(crate) fn no_hook() -> wasmtime::Error {
 /// Called at each tick in which the guest still runs, until the deadline.
 fn end_or_yield(mut store: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
     let state = store.data_mut();
-    state.ticks = state.ticks.saturating_sub(1);
+    // The first may come at once, however long it is.
+    let passed = if state.ticked { state.pulse.length() } else { 1 };
+    state.ticked = true;
+    state.ticks = state.ticks.saturating_sub(passed);
     if state.ticks == 0 {
         return Err(Overrun { waiting: false }.into());
     }
     if Instant::now() >= state.budget.deadline() {
         return Err(Overrun { waiting: true }.into());
     }
-    Ok(lane::at_tick())
+    let (update, slow) = lane::at_tick();
+    if slow {
+        state.pulse.slow();
+    }
+    Ok(update)
 }
 
 /// What an instance may grow to; a refused growth is remembered, to tell why the guest gave up.

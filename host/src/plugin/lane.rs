@@ -57,6 +57,8 @@ thread_local! {
 /// What is known of the guest that this thread runs.
 #[derive(Clone, Copy)]
 enum Watch {
+    /// The thread is one of the lane: its guests are slow, and give way at each tick.
+    Lane,
     /// It may stay, and gives way at each tick.
     Off,
     /// No tick has passed.
@@ -67,21 +69,22 @@ enum Watch {
     Slow,
 }
 
-/// What a guest does when a tick has passed.
-pub(crate) fn at_tick() -> UpdateDeadline {
+/// What a guest does when a tick has passed, and whether it is slow.
+pub(crate) fn at_tick() -> (UpdateDeadline, bool) {
     match WATCH.get() {
-        Watch::Off => UpdateDeadline::Yield(1),
+        Watch::Lane => (UpdateDeadline::Yield(1), true),
+        Watch::Off => (UpdateDeadline::Yield(1), false),
         // A tick may end right after the call's start, or while the thread waits for a processor.
         Watch::New => {
             WATCH.set(Watch::Since(processor_time()));
-            UpdateDeadline::Continue(1)
+            (UpdateDeadline::Continue(1), false)
         }
         Watch::Since(then) if processor_time().saturating_sub(then) < limits::QUICK_CALL => {
-            UpdateDeadline::Continue(1)
+            (UpdateDeadline::Continue(1), false)
         }
         Watch::Since(_) | Watch::Slow => {
             WATCH.set(Watch::Slow);
-            UpdateDeadline::Yield(1)
+            (UpdateDeadline::Yield(1), true)
         }
     }
 }
@@ -98,6 +101,7 @@ impl Lane {
             .thread_name("slow-guests")
             .enable_all()
             .on_thread_start(|| {
+                WATCH.set(Watch::Lane);
                 // Refused it is only less kind to the others.
                 let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
                 let set = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);

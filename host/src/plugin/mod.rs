@@ -26,6 +26,7 @@ pub mod registry;
 mod rollout;
 pub mod settle;
 pub mod shipped;
+mod ticker;
 pub mod versions;
 mod watch;
 
