@@ -11,24 +11,15 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use hmac::{Hmac, Mac};
 use moka::sync::Cache;
 use serde::Serialize;
-use sha2::Sha256;
 use tollgate_store::sql::{Database, SqlError, Statement, Value};
 
+use crate::mint::Mint;
 use crate::plugin::admission::{Limits, Subject, SubjectKind};
 
 /// What every key starts with, so that people and scanners recognise one.
 const PREFIX: &str = "tg-";
-
-/// Characters of a key after the prefix: 37 random ones (220 bits) and the check.
-const KEY_CHARS: usize = 43;
-
-/// Characters of the check, which only this server can make: whoever makes keys up is sent away without a query.
-const CHECK_CHARS: usize = 6;
-
-const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Keys in use at once that are answered from memory.
 const KNOWN_KEYS: u64 = 16_384;
@@ -163,8 +154,7 @@ pub struct Keys(Arc<Inner>);
 
 struct Inner {
     database: Database,
-    /// Keyed once; hashing starts from a clone.
-    mac: Hmac<Sha256>,
+    mint: Mint,
     /// What was read, with the epoch before reading it: an entry of another epoch counts for nothing, so that a lookup
     /// that overlaps a revocation cannot keep the key alive.
     known: Cache<[u8; 32], (u64, Arc<ClientKey>)>,
@@ -176,11 +166,12 @@ struct Inner {
 impl Keys {
     /// Opens the key table, making it if need be. Keys are only valid under the secret they were made with.
     pub async fn open(database: Database, secret: &[u8]) -> Result<Keys, KeyError> {
-        let mac = Hmac::new_from_slice(secret).map_err(|error| KeyError::Invalid(error.to_string()))?;
+        let mint = Mint::new(secret, PREFIX)
+            .ok_or_else(|| KeyError::Invalid("the server's secret is no key for HMAC".to_owned()))?;
         database.batch(SCHEMA.iter().map(|sql| statement(sql, Vec::new())).collect()).await?;
         Ok(Keys(Arc::new(Inner {
             database,
-            mac,
+            mint,
             known: Cache::builder().max_capacity(KNOWN_KEYS).time_to_live(KNOWN_TTL).build(),
             unknown: Cache::builder().max_capacity(UNKNOWN_KEYS).time_to_live(UNKNOWN_TTL).build(),
             epoch: AtomicU64::new(0),
@@ -190,12 +181,12 @@ impl Keys {
     /// Makes a key and returns it: the only time that anybody sees it. It is on disk when this returns.
     pub async fn create(&self, new: NewKey) -> Result<String, KeyError> {
         validate(&new)?;
-        let key = self.generate()?;
+        let key = self.0.mint.make().map_err(KeyError::Random)?;
         let now = integer(now_ms())?;
         let models =
             serde_json::to_string(&new.models).map_err(|error| KeyError::Invalid(error.to_string()))?;
         let params = vec![
-            Value::Text(hex::encode(self.hash(&key))),
+            Value::Text(hex::encode(self.0.mint.hash(&key))),
             Value::Text(new.name.clone()),
             Value::Text(new.description),
             optional(new.rpm)?,
@@ -232,15 +223,15 @@ impl Keys {
 
     /// Finds a valid key: made here, not revoked, not expired.
     pub async fn lookup(&self, key: &str) -> Result<Option<Arc<ClientKey>>, KeyError> {
-        if !well_formed(key) {
+        if !self.0.mint.is_well_formed(key) {
             return Ok(None);
         }
-        let hash = self.hash(key);
+        let hash = self.0.mint.hash(key);
         let epoch = self.0.epoch.load(Ordering::Acquire);
         if let Some((_, found)) = self.0.known.get(&hash).filter(|(of, _)| *of == epoch) {
             return Ok(valid(found));
         }
-        if self.0.unknown.get(&hash) == Some(epoch) || !self.check_fits(key) {
+        if self.0.unknown.get(&hash) == Some(epoch) || !self.0.mint.is_own(key) {
             return Ok(None);
         }
         self.read(hash, epoch).await.map(|found| found.and_then(valid))
@@ -260,51 +251,6 @@ impl Keys {
     fn changed(&self) {
         self.0.epoch.fetch_add(1, Ordering::Release);
     }
-
-    fn generate(&self) -> Result<String, KeyError> {
-        let mut key = String::with_capacity(PREFIX.len() + KEY_CHARS);
-        key.push_str(PREFIX);
-        let mut bytes = [0; 64];
-        while key.len() < PREFIX.len() + KEY_CHARS - CHECK_CHARS {
-            getrandom::fill(&mut bytes).map_err(KeyError::Random)?;
-            let room = PREFIX.len() + KEY_CHARS - CHECK_CHARS - key.len();
-            key.extend(bytes.iter().filter_map(|byte| character(*byte)).take(room));
-        }
-        let check = self.check(&key);
-        key.push_str(&check);
-        Ok(key)
-    }
-
-    fn check_fits(&self, key: &str) -> bool {
-        let parts = key.split_at_checked(key.len().saturating_sub(CHECK_CHARS));
-        parts.is_some_and(|(body, check)| self.check(body) == check)
-    }
-
-    fn check(&self, body: &str) -> String {
-        let digest = self.hash(body);
-        digest
-            .iter()
-            .filter_map(|byte| ALPHABET.get(usize::from(byte % 62)))
-            .take(CHECK_CHARS)
-            .map(|c| char::from(*c))
-            .collect()
-    }
-
-    fn hash(&self, text: &str) -> [u8; 32] {
-        let mut mac = self.0.mac.clone();
-        mac.update(text.as_bytes());
-        mac.finalize().into_bytes().into()
-    }
-}
-
-/// A character of a random byte; bytes that would favour some characters give none.
-fn character(byte: u8) -> Option<char> {
-    ALPHABET.get(usize::from(byte >> 2)).map(|character| char::from(*character))
-}
-
-fn well_formed(key: &str) -> bool {
-    key.strip_prefix(PREFIX)
-        .is_some_and(|rest| rest.len() == KEY_CHARS && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 fn valid(key: Arc<ClientKey>) -> Option<Arc<ClientKey>> {

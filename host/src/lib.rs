@@ -3,6 +3,7 @@
 //! Data flows one way: request → [`gateway`] → [`plugin`] → [`capability`] → store. [`app`] is the only wiring.
 
 pub mod admin;
+mod api;
 pub mod app;
 pub mod build;
 pub mod capability;
@@ -14,6 +15,7 @@ pub mod config;
 pub mod fuzzing;
 pub mod gateway;
 pub mod keys;
+mod mint;
 pub mod plugin;
 pub mod project;
 pub mod secret;

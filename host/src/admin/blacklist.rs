@@ -11,6 +11,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tollgate_store::{Entry, Joint, Kv};
+use utoipa::{IntoParams, ToSchema};
 
 use super::audit::{Via, audit};
 use super::error::ApiError;
@@ -26,8 +27,9 @@ const STORE: &str = "blacklist";
 /// Life of an entry whose maker names none: 24 h.
 const DEFAULT_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = BlacklistAdd)]
 pub(super) struct Add {
     account: Option<String>,
     client: Option<String>,
@@ -36,19 +38,21 @@ pub(super) struct Add {
     ttl_ms: Option<u64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = BlacklistAddMany)]
 pub(super) struct AddMany {
     entries: Vec<Add>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Which {
     model: Option<String>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Kind {
     Account,
@@ -65,6 +69,7 @@ impl Kind {
 }
 
 /// Entries in the order of their keys: `{entries, cursor}`. A page may hold fewer than asked for.
+#[utoipa::path(get, path = "/blacklist", params(PageParameters), responses((status = 200, body = Value)))]
 pub(super) async fn list(
     State(admin): State<Shared>,
     Parameters(page): Parameters<PageParameters>,
@@ -79,6 +84,7 @@ pub(super) async fn list(
 
 /// How many entries there are, keep their subject out now, or are over and wait for a request that tries again:
 /// `{total, active, expired}`.
+#[utoipa::path(get, path = "/blacklist/stats", responses((status = 200, body = Value)))]
 pub(super) async fn stats(State(admin): State<Shared>) -> Result<Answer<Value>, ApiError> {
     let kv = store(&admin)?;
     let (mut total, mut active) = (0_u64, 0_u64);
@@ -98,6 +104,7 @@ pub(super) async fn stats(State(admin): State<Shared>) -> Result<Answer<Value>, 
 }
 
 /// Puts an account or client, by name or id, on the list.
+#[utoipa::path(post, path = "/blacklist", request_body = Add, responses((status = 201, body = Value)))]
 pub(super) async fn add(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
@@ -110,6 +117,7 @@ pub(super) async fn add(
 }
 
 /// Puts several on the list, all of them or none: `{entries: […]}` both ways.
+#[utoipa::path(post, path = "/blacklist/batch", request_body = AddMany, responses((status = 201, body = Value)))]
 pub(super) async fn add_many(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
@@ -178,6 +186,7 @@ fn entry(
 }
 
 /// Whether a subject is kept out now: `{blacklisted, entry}`. An entry that is over is not shown.
+#[utoipa::path(get, path = "/blacklist/{kind}/{subject}", params(("kind" = Kind, Path), Which), responses((status = 200, body = Value)))]
 pub(super) async fn check(
     State(admin): State<Shared>,
     Segments((kind, subject)): Segments<(Kind, String)>,
@@ -195,6 +204,7 @@ pub(super) async fn check(
 }
 
 /// Takes a subject off the list.
+#[utoipa::path(delete, path = "/blacklist/{kind}/{subject}", params(("kind" = Kind, Path), Which), responses((status = 200, body = Value)))]
 pub(super) async fn remove(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,

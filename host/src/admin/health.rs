@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::Shared;
 use super::error::ApiError;
 
+/// How store and plugins do.
+#[utoipa::path(get, path = "/health", responses((status = 200, body = Value)))]
 pub(super) async fn health(State(admin): State<Shared>) -> Result<Answer<Value>, ApiError> {
     let stats = admin.store.stats();
     let plugins = admin.registry.list().await?;

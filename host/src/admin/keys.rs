@@ -5,6 +5,7 @@ use axum::{Extension, Json as Answer};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::Shared;
 use super::audit::{Via, audit};
@@ -13,7 +14,7 @@ use super::extract::{Json, Segments};
 use crate::config::limits::RATE_MOST;
 use crate::keys::NewKey;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Create {
     name: String,
@@ -27,10 +28,14 @@ pub(super) struct Create {
     expires_ms: Option<u64>,
 }
 
+/// The client keys, revoked ones too, without the keys themselves.
+#[utoipa::path(get, path = "/keys", responses((status = 200, body = Value)))]
 pub(super) async fn list(State(admin): State<Shared>) -> Result<Answer<Value>, ApiError> {
     Ok(Answer(json!({ "keys": admin.keys.list().await? })))
 }
 
+/// Makes a client key, shown this once.
+#[utoipa::path(post, path = "/keys", request_body = Create, responses((status = 201, body = Value)))]
 pub(super) async fn create(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
@@ -52,6 +57,8 @@ async fn make(admin: &Shared, create: Create) -> Result<String, ApiError> {
     Ok(admin.keys.create(NewKey { name, description, rpm, tpm, rpd, models, expires_ms }).await?)
 }
 
+/// Revokes the key of a name.
+#[utoipa::path(delete, path = "/keys/{name}", responses((status = 200, body = Value)))]
 pub(super) async fn revoke(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,

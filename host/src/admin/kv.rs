@@ -5,6 +5,7 @@ use axum::{Extension, Json as Answer};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tollgate_store::{Kv, SetOptions};
+use utoipa::IntoParams;
 
 use super::audit::{Via, audit};
 use super::error::ApiError;
@@ -12,8 +13,9 @@ use super::extract::{Body, Parameters, Segments};
 use super::limits::{PAGE_KEYS, PAGE_KEYS_DEFAULT};
 use super::{Admin, Shared};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct PageParameters {
     pub(super) prefix: Option<String>,
     pub(super) cursor: Option<String>,
@@ -30,6 +32,7 @@ impl PageParameters {
 }
 
 /// Keys in order: `{keys, cursor}`; with a cursor there are more.
+#[utoipa::path(get, path = "/kv/{store}", params(PageParameters), responses((status = 200, body = Value)))]
 pub(super) async fn list(
     State(admin): State<Shared>,
     Segments(name): Segments<String>,
@@ -41,6 +44,7 @@ pub(super) async fn list(
 }
 
 /// One entry: `{key, value, version, expires_ms}`; a value that is not UTF-8 is `{"hex": "…"}`.
+#[utoipa::path(get, path = "/kv/{store}/{*key}", responses((status = 200, body = Value)))]
 pub(super) async fn get(
     State(admin): State<Shared>,
     Segments((name, key)): Segments<(String, String)>,
@@ -60,13 +64,15 @@ pub(super) async fn get(
     })))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct SetParameters {
     ttl_ms: Option<u64>,
 }
 
 /// Writes the body as the value, which is gone after `ttl_ms`; without it the store's default applies.
+#[utoipa::path(put, path = "/kv/{store}/{*key}", params(SetParameters), request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 200, body = Value)))]
 pub(super) async fn set(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
@@ -81,6 +87,7 @@ pub(super) async fn set(
 }
 
 /// Removes a key; one that is not there is no error.
+#[utoipa::path(delete, path = "/kv/{store}/{*key}", responses((status = 200, body = Value)))]
 pub(super) async fn delete(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,

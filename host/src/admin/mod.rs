@@ -5,8 +5,6 @@
 
 mod audit;
 mod blacklist;
-mod error;
-mod extract;
 mod health;
 mod keys;
 mod kv;
@@ -22,10 +20,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use tollgate_store::{Database, Kv, Store};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
 
+use crate::api::{error, extract};
 use crate::keys::Keys;
 use crate::plugin::Registry;
 use audit::Via;
@@ -70,33 +71,40 @@ pub fn over_socket(admin: Arc<Admin>) -> Router {
     routes(admin).layer(Extension(Via::Socket))
 }
 
-fn routes(admin: Arc<Admin>) -> Router {
-    let routes = Router::new()
-        .route("/keys", get(keys::list).post(keys::create))
-        .route("/keys/{name}", delete(keys::revoke))
-        .route("/blacklist", get(blacklist::list).post(blacklist::add))
-        .route("/blacklist/batch", post(blacklist::add_many))
-        .route("/blacklist/stats", get(blacklist::stats))
-        .route("/blacklist/{kind}/{subject}", get(blacklist::check).delete(blacklist::remove))
-        .route("/plugins", get(plugins::list))
-        .route(
-            "/plugins/{name}",
-            get(plugins::get)
-                .put(plugins::push)
+/// The routes, which are the OpenAPI document too: what is added with `routes!` stands in both.
+fn paths() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(blacklist::list, blacklist::add))
+        .routes(routes!(blacklist::add_many))
+        .routes(routes!(blacklist::stats))
+        .routes(routes!(blacklist::check, blacklist::remove))
+        .routes(routes!(plugins::list))
+        .routes(
+            routes!(plugins::get, plugins::push)
                 .layer(DefaultBodyLimit::max(crate::plugin::limits::COMPONENT_BYTES)),
         )
-        .route("/plugins/{name}/logs", get(plugins::logs))
-        .route("/plugins/{name}/rollback", post(plugins::rollback))
-        .route("/plugins/{name}/jobs/{job}", post(plugins::run_job))
-        .route("/sql/{database}", post(sql::run))
-        .route("/kv/{store}", get(kv::list))
-        .route("/kv/{store}/{*key}", get(kv::get).put(kv::set).delete(kv::delete))
-        .route("/health", get(health::health))
+        .routes(routes!(plugins::logs))
+        .routes(routes!(plugins::rollback))
+        .routes(routes!(plugins::run_job))
+        .routes(routes!(sql::run))
+        .routes(routes!(kv::list))
+        .routes(routes!(kv::get, kv::set, kv::delete))
+        .routes(routes!(health::health))
+}
+
+/// What the API is, for the OpenAPI document.
+pub fn document() -> OpenApi {
+    OpenApiRouter::new().nest(PREFIX, paths()).into_openapi()
+}
+
+fn routes(admin: Arc<Admin>) -> Router {
+    let routes = paths().layer(DefaultBodyLimit::max(limits::JSON_BYTES)).with_state(admin);
+    let routes = Router::from(routes)
         .fallback(async || ApiError::not_found("there is no such admin endpoint"))
         .method_not_allowed_fallback(async || {
             ApiError::new(http::StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "not with this method")
-        })
-        .layer(DefaultBodyLimit::max(limits::JSON_BYTES))
-        .with_state(admin);
+        });
     Router::new().nest(PREFIX, routes)
 }

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::{Extension, Json as Answer};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
 use super::audit::{Via, audit};
@@ -13,23 +14,27 @@ use super::error::ApiError;
 use super::extract::{Body, Json, Parameters, Segments};
 use crate::plugin::{JobReport, Lines, PluginInfo, Pushed};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct PushParameters {
     manifest: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
     to: Option<String>,
 }
 
+/// The plugins that serve, with their versions.
+#[utoipa::path(get, path = "/plugins", responses((status = 200, body = Value)))]
 pub(super) async fn list(State(admin): State<Shared>) -> Result<Answer<Value>, ApiError> {
     Ok(Answer(json!({ "plugins": admin.registry.list().await? })))
 }
 
 /// One of them, with its grants.
+#[utoipa::path(get, path = "/plugins/{name}", responses((status = 200, body = Value)))]
 pub(super) async fn get(
     State(admin): State<Shared>,
     Segments(name): Segments<String>,
@@ -37,8 +42,9 @@ pub(super) async fn get(
     Ok(Answer(admin.registry.plugin(&name).await?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct LogParameters {
     #[serde(default)]
     after: u64,
@@ -48,6 +54,7 @@ pub(super) struct LogParameters {
 
 /// Its last lines, after number `after`: `{lines: [{sequence, time_ms, source, text}], missed, last}`. Where there are none
 /// the answer waits for one, at most `wait_ms` and two seconds.
+#[utoipa::path(get, path = "/plugins/{name}/logs", params(LogParameters), responses((status = 200, body = Value)))]
 pub(super) async fn logs(
     State(admin): State<Shared>,
     Segments(name): Segments<String>,
@@ -58,6 +65,7 @@ pub(super) async fn logs(
 
 /// The body is the component, as it is; the text of its `plugin.toml` may come along as the parameter `manifest`.
 /// Answers when the new version serves.
+#[utoipa::path(put, path = "/plugins/{name}", params(PushParameters), request_body(content = Vec<u8>, content_type = "application/wasm"), responses((status = 200, body = Value)))]
 pub(super) async fn push(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
@@ -76,6 +84,7 @@ pub(super) async fn push(
 }
 
 /// Brings back the version whose digest starts with `to`, or the one before.
+#[utoipa::path(post, path = "/plugins/{name}/rollback", request_body = Rollback, responses((status = 200, body = Value)))]
 pub(super) async fn rollback(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
@@ -92,6 +101,7 @@ pub(super) async fn rollback(
 }
 
 /// Runs a job now, outside its schedule: `{changed, summary}`. It goes on when the caller goes away.
+#[utoipa::path(post, path = "/plugins/{name}/jobs/{job}", responses((status = 200, body = Value)))]
 pub(super) async fn run_job(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,

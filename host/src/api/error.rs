@@ -1,17 +1,17 @@
-//! The one shape of an admin error: `{"error":{"code","message","hint"?}}`.
+//! The one shape of an error: `{"error":{"code","message","hint"?}}`.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::json;
-use tollgate_store::{CommitError, KvError, SqlError};
+use tollgate_store::{BlobError, CommitError, KvError, SqlError};
 
 use crate::keys::KeyError;
 use crate::plugin::{JobError, Refusal};
 
 /// An answer that is no success.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ApiError {
+pub(crate) struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -19,51 +19,58 @@ pub(super) struct ApiError {
 }
 
 impl ApiError {
-    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), hint: None }
     }
 
     /// What the caller sent cannot be.
-    pub(super) fn invalid(message: impl Into<String>) -> Self {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid", message)
     }
 
     /// There is no such thing.
-    pub(super) fn not_found(message: impl Into<String>) -> Self {
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
     /// More than the server takes.
-    pub(super) fn too_large(message: impl Into<String>) -> Self {
+    pub(crate) fn too_large(message: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 
+    /// `if-match` or another condition of the request does not hold; nothing has changed.
+    pub(crate) fn precondition_failed() -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", "the precondition does not hold")
+    }
+
     /// A fault of the server.
-    pub(super) fn internal(message: impl Into<String>) -> Self {
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }
 
-    fn unavailable(message: impl Into<String>) -> Self {
+    /// Not now; later it may work.
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
     }
 
-    fn conflict(message: impl Into<String>) -> Self {
+    /// What is there stands against it.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", message)
     }
 
     /// The machine's word for what happened.
-    pub(super) fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         self.code
     }
 
     /// Says which part of the request is meant.
-    pub(super) fn at(mut self, place: impl std::fmt::Display) -> Self {
+    pub(crate) fn at(mut self, place: impl std::fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
     }
 
     /// Says what helps.
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -72,7 +79,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if self.status.is_server_error() {
-            tracing::warn!(code = self.code, message = self.message, "an admin request failed");
+            tracing::warn!(code = self.code, message = self.message, "a request failed");
         }
         let mut error = json!({ "code": self.code, "message": self.message });
         if let (Some(hint), Some(object)) = (self.hint, error.as_object_mut()) {
@@ -90,6 +97,19 @@ impl From<KvError> for ApiError {
             KvError::Conflict => Self::conflict(message),
             KvError::Invalid(_) => Self::invalid(message),
             KvError::Unavailable(_) | KvError::Storage(_) => Self::unavailable(message),
+        }
+    }
+}
+
+impl From<BlobError> for ApiError {
+    fn from(error: BlobError) -> Self {
+        let message = error.to_string();
+        match error {
+            BlobError::TooLarge(_) => Self::too_large(message),
+            BlobError::PreconditionFailed => Self::precondition_failed(),
+            BlobError::OutOfRange(_) => Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "out_of_range", message),
+            BlobError::Invalid(_) => Self::invalid(message),
+            BlobError::Unavailable(_) | BlobError::Storage(_) => Self::unavailable(message),
         }
     }
 }

@@ -1,0 +1,5 @@
+//! What the admin API and the data API have in common: the shape of errors, how requests are read, SQL values in JSON.
+
+pub(crate) mod error;
+pub(crate) mod extract;
+pub(crate) mod values;

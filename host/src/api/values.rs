@@ -1,0 +1,74 @@
+//! SQL values in JSON: numbers, text and null as they are, a blob as `{"hex": "…"}`, both ways.
+
+use serde_json::{Value as Data, json};
+use tollgate_store::Value;
+
+use super::error::ApiError;
+
+/// The parameters of a statement.
+pub(crate) fn parameters(data: Vec<Data>) -> Result<Vec<Value>, ApiError> {
+    let numbered = data.into_iter().zip(1_u32..);
+    numbered.map(|(data, number)| parameter(data).map_err(|e| e.at(format!("params, ?{number}")))).collect()
+}
+
+fn parameter(data: Data) -> Result<Value, ApiError> {
+    Ok(match data {
+        Data::Null => Value::Null,
+        Data::Bool(flag) => Value::Integer(flag.into()),
+        Data::String(text) => Value::Text(text),
+        Data::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(integer), _) => Value::Integer(integer),
+            (None, Some(real)) if !number.is_u64() => Value::Real(real),
+            _ => return Err(ApiError::invalid(format!("{number} does not fit into 64 bits"))),
+        },
+        Data::Object(object) => {
+            let bytes = object.get("hex").and_then(Data::as_str).and_then(|digits| hex::decode(digits).ok());
+            let blob = bytes.filter(|_| object.len() == 1);
+            Value::Blob(blob.ok_or_else(|| ApiError::invalid("a blob is written {\"hex\": \"00ff\"}"))?)
+        }
+        Data::Array(_) => return Err(ApiError::invalid("a parameter cannot be a list")),
+    })
+}
+
+/// The rows of a result.
+pub(crate) fn rows(rows: Vec<Vec<Value>>) -> Vec<Vec<Data>> {
+    rows.into_iter().map(|row| row.into_iter().map(data).collect()).collect()
+}
+
+fn data(value: Value) -> Data {
+    match value {
+        Value::Null => Data::Null,
+        Value::Integer(integer) => integer.into(),
+        // JSON has no infinities.
+        Value::Real(real) => {
+            serde_json::Number::from_f64(real).map_or_else(|| real.to_string().into(), Data::Number)
+        }
+        Value::Text(text) => text.into(),
+        Value::Blob(bytes) => json!({ "hex": hex::encode(bytes) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_go_to_the_database_and_back() {
+        for value in
+            [json!(null), json!(-1), json!(i64::MAX), json!(1.5), json!("text"), json!({"hex": "00ff"})]
+        {
+            assert_eq!(data(parameter(value.clone()).unwrap()), value);
+        }
+        assert_eq!(data(parameter(json!(true)).unwrap()), json!(1));
+        assert_eq!(data(Value::Real(f64::INFINITY)), json!("inf"));
+    }
+
+    #[test]
+    fn what_the_database_cannot_hold_is_refused() {
+        for value in
+            [json!(u64::MAX), json!([1]), json!({}), json!({"hex": "0"}), json!({"hex": "00", "x": 1})]
+        {
+            assert!(parameter(value.clone()).is_err(), "{value}");
+        }
+    }
+}
