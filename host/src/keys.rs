@@ -261,13 +261,14 @@ fn valid(key: Arc<ClientKey>) -> Option<Arc<ClientKey>> {
 }
 
 fn client_key(info: KeyInfo) -> ClientKey {
+    let (id, name): (Arc<str>, Arc<str>) = (info.key_hash.into(), info.name.into());
     ClientKey {
-        id: info.key_hash.as_str().into(),
-        name: info.name.as_str().into(),
+        id: id.clone(),
+        name: name.clone(),
         subject: Arc::new(Subject {
             kind: SubjectKind::Client,
-            id: info.key_hash,
-            name: info.name,
+            id,
+            name,
             limits: Limits { rpm: info.rpm, tpm: info.tpm, rpd: info.rpd },
         }),
         models: info.models,

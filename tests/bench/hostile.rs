@@ -205,7 +205,7 @@ fn request(number: u64) -> Arc<Request> {
 fn subjects() -> Vec<Arc<Subject>> {
     let subject = |kind, id: &str| {
         let limits = Limits { rpm: Some(1 << 40), tpm: Some(1 << 40), rpd: Some(1 << 40) };
-        Arc::new(Subject { kind, name: id.to_owned(), id: id.to_owned(), limits })
+        Arc::new(Subject { kind, name: id.into(), id: id.into(), limits })
     };
     vec![subject(SubjectKind::Client, "client"), subject(SubjectKind::Account, "account")]
 }

@@ -179,7 +179,7 @@ fn load(engine: &Engine, stores: &Stores, name: &str) -> Result<Generation> {
 fn pair(number: u64) -> Vec<Arc<Subject>> {
     let subject = |kind, id: String| {
         let limits = Limits { rpm: Some(1 << 40), tpm: Some(1 << 40), rpd: Some(1 << 40) };
-        Arc::new(Subject { kind, name: format!("subject {number}"), id, limits })
+        Arc::new(Subject { kind, name: format!("subject {number}").into(), id: id.into(), limits })
     };
     vec![
         subject(SubjectKind::Client, format!("{:064x}", number * 2)),

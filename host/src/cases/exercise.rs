@@ -158,8 +158,8 @@ impl Calls {
         Subject {
             kind: if self.rng.bool() { SubjectKind::Client } else { SubjectKind::Account },
             // Few, so that limits are reached.
-            id: format!("{:064x}", self.rng.u8(..4)),
-            name: self.text(),
+            id: format!("{:064x}", self.rng.u8(..4)).into(),
+            name: self.text().into(),
             limits: Limits { rpm: self.limit(), tpm: self.limit(), rpd: self.limit() },
         }
     }
@@ -168,12 +168,7 @@ impl Calls {
         self.rng.bool().then(|| self.number())
     }
 
-    fn settlement(
-        &mut self,
-        request: &Request,
-        subject: &Arc<Subject>,
-        ticket: Option<Ticket>,
-    ) -> Settlement {
+    fn settlement(&mut self, request: &Request, subject: &Subject, ticket: Option<Ticket>) -> Settlement {
         let endings = [
             Ending::Running,
             Ending::Completed,
@@ -194,7 +189,7 @@ impl Calls {
             request_id: request.id.as_str().into(),
             now_ms: self.now_ms + self.rng.u64(..STEP_MS),
             model: request.model.as_str().into(),
-            subject: subject.clone(),
+            subject: subject.identity(),
             ticket,
             usage,
         }

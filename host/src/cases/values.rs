@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::plugin::admission::{Decision, Ending, Limits, Request, Subject, SubjectKind, Usage};
+use crate::plugin::admission::{Decision, Ending, Identity, Limits, Request, Subject, SubjectKind, Usage};
 use crate::plugin::ingestion::{Event, Receipt};
 use crate::plugin::job::{Job, Report, Timing};
 use crate::plugin::settle::Settlement;
@@ -88,6 +88,20 @@ impl Default for RawSubject {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct RawIdentity {
+    kind: RawKind,
+    id: String,
+}
+
+impl Default for RawIdentity {
+    fn default() -> RawIdentity {
+        let RawSubject { kind, id, .. } = RawSubject::default();
+        RawIdentity { kind, id }
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum RawEnding {
@@ -117,7 +131,7 @@ struct RawSettlement {
     request_id: String,
     now_ms: Option<Wide>,
     model: String,
-    subject: RawSubject,
+    subject: RawIdentity,
     ticket: Option<String>,
     usage: RawUsage,
 }
@@ -129,7 +143,7 @@ impl Default for RawSettlement {
             request_id: id,
             now_ms: None,
             model,
-            subject: RawSubject::default(),
+            subject: RawIdentity::default(),
             ticket: None,
             usage: RawUsage::default(),
         }
@@ -154,13 +168,24 @@ pub(super) fn subject(value: &Value) -> anyhow::Result<Arc<Subject>> {
 
 impl From<RawSubject> for Subject {
     fn from(RawSubject { kind, id, name, limits }: RawSubject) -> Subject {
-        let kind = match kind {
-            RawKind::Client => SubjectKind::Client,
-            RawKind::Account => SubjectKind::Account,
-        };
         let RawLimits { rpm, tpm, rpd } = limits;
         let [rpm, tpm, rpd] = [rpm, tpm, rpd].map(|limit| limit.map(|limit| limit.0));
-        Subject { kind, id, name, limits: Limits { rpm, tpm, rpd } }
+        Subject { kind: kind.into(), id: id.into(), name: name.into(), limits: Limits { rpm, tpm, rpd } }
+    }
+}
+
+impl From<RawIdentity> for Identity {
+    fn from(RawIdentity { kind, id }: RawIdentity) -> Identity {
+        Identity { kind: kind.into(), id: id.into() }
+    }
+}
+
+impl From<RawKind> for SubjectKind {
+    fn from(kind: RawKind) -> SubjectKind {
+        match kind {
+            RawKind::Client => SubjectKind::Client,
+            RawKind::Account => SubjectKind::Account,
+        }
     }
 }
 
@@ -172,7 +197,7 @@ pub(super) fn settlement(value: &Value, now_ms: u64) -> anyhow::Result<Settlemen
         request_id: request_id.into(),
         now_ms: own.map_or(now_ms, |own| own.0),
         model: model.into(),
-        subject: Arc::new(subject.into()),
+        subject: subject.into(),
         ticket,
         usage: usage.into(),
     })

@@ -105,7 +105,8 @@ impl Account {
         };
         let hashed =
             if spec.api_key.expose().is_empty() { spec.name.as_str() } else { spec.api_key.expose() };
-        let key_hash = hex::encode(Sha256::digest(hashed));
+        let key_hash: Arc<str> = hex::encode(Sha256::digest(hashed)).into();
+        let name: Arc<str> = spec.name.into();
         let address =
             |endpoint: &Endpoint| if endpoint.is_fixed() { join(&base, endpoint.path, None) } else { None };
         let endpoints = spec.dialect.api().endpoints().iter().map(address).collect();
@@ -116,12 +117,12 @@ impl Account {
             subject: Arc::new(Subject {
                 kind: SubjectKind::Account,
                 id: key_hash.clone(),
-                name: spec.name.clone(),
+                name: name.clone(),
                 limits: Limits { rpm: spec.rpm, tpm: spec.tpm, rpd: spec.rpd },
             }),
-            name: spec.name.into(),
+            name,
             dialect: spec.dialect,
-            key_hash: key_hash.into(),
+            key_hash,
             authorization,
             endpoints,
             base,

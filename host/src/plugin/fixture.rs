@@ -81,7 +81,7 @@ pub(crate) fn counting(name: &str) -> Vec<u8> {
                 (i32.store8 (i32.const 544) (i32.const 0))
                 (block $done (loop $next
                     (br_if $done (i32.eqz (local.get $left)))
-                    (i32.store8 (i32.const 701) (i32.add (i32.const 48) (i32.load8_u offset=112 (local.get $at))))
+                    (i32.store8 (i32.const 701) (i32.add (i32.const 48) (i32.load8_u offset=48 (local.get $at))))
                     (call $increment (global.get $store) (i32.const 700) (i32.const 2) (i64.const 1)
                         (i32.const 0) (i64.const 0) (i32.const 832))
                     (if (i32.load8_u (i32.const 832)) (then
@@ -89,7 +89,7 @@ pub(crate) fn counting(name: &str) -> Vec<u8> {
                         (i32.store (i32.const 548) (i32.const 700))
                         (i32.store (i32.const 552) (i32.const 2))
                         (return (i32.const 544))))
-                    (local.set $at (i32.add (local.get $at) (i32.const 160)))
+                    (local.set $at (i32.add (local.get $at) (i32.const 96)))
                     (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                     (br $next)))
                 i32.const 544))"#
@@ -186,8 +186,8 @@ pub(crate) fn request(estimated_tokens: u64) -> Arc<Request> {
 pub(crate) fn subjects(count: usize) -> Vec<Arc<Subject>> {
     let subject = |number: usize| Subject {
         kind: if number == 0 { SubjectKind::Client } else { SubjectKind::Account },
-        id: format!("subject-{number}"),
-        name: format!("subject {number}"),
+        id: format!("subject-{number}").into(),
+        name: format!("subject {number}").into(),
         limits: Limits { rpm: Some(60), tpm: None, rpd: None },
     };
     (0..count).map(|number| Arc::new(subject(number))).collect()

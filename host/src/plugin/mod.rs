@@ -26,6 +26,7 @@ pub mod registry;
 mod rollout;
 pub mod settle;
 pub mod shipped;
+pub mod subject;
 mod ticker;
 pub mod versions;
 mod watch;
@@ -47,8 +48,9 @@ pub use registry::{PluginInfo, Pushed, Refusal, Registry};
 /// The types of `wit/policy/admission.wit`.
 pub mod admission {
     pub use super::bindings::admission::exports::tollgate::policy::admission::{
-        Decision, Denial, Ending, Limits, Request, Subject, SubjectKind, Ticket, Usage,
+        Decision, Denial, Ending, Limits, Request, SubjectKind, Ticket, Usage,
     };
+    pub use super::subject::{Identity, Subject};
 }
 
 /// The types of `wit/policy/ingestion.wit`.

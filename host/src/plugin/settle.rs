@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{ComponentType, Lower};
 
-use super::admission::{Subject, Ticket, Usage};
+use super::admission::{Identity, Ticket, Usage};
 use super::{ActivePlugin, CallError, limits};
 
 /// `settlement` of `wit/policy/admission.wit`, sharing what the allows of one request have in common.
@@ -27,7 +27,7 @@ pub struct Settlement {
     /// The model asked for.
     pub model: Arc<str>,
     /// The subject that was allowed.
-    pub subject: Arc<Subject>,
+    pub subject: Identity,
     /// The ticket that came with the allow.
     pub ticket: Option<Ticket>,
     /// How it went.
@@ -45,7 +45,7 @@ pub(crate) struct Allow {
 pub(crate) struct Ended {
     pub(crate) request_id: Arc<str>,
     pub(crate) model: Arc<str>,
-    pub(crate) subject: Arc<Subject>,
+    pub(crate) subject: Identity,
     pub(crate) allows: Vec<Allow>,
     pub(crate) now_ms: u64,
     pub(crate) usage: Usage,

@@ -11,7 +11,7 @@ mod list;
 mod outcome;
 mod ticket;
 
-use tollgate_guest::admission::{Decision, Guest, Request, Settlement, Subject, SubjectKind};
+use tollgate_guest::admission::{Decision, Guest, Identity, Request, Settlement, Subject, SubjectKind};
 use tollgate_guest::blacklist::{ACCOUNT_PREFIX, CLIENT_PREFIX, Entry};
 use tollgate_guest::kv::Named;
 
@@ -49,16 +49,16 @@ struct Keys {
 }
 
 impl Keys {
-    fn new(subject: &Subject, model: &str) -> Keys {
-        let prefix = match subject.kind {
+    fn new(kind: SubjectKind, id: &str, model: &str) -> Keys {
+        let prefix = match kind {
             SubjectKind::Client => CLIENT_PREFIX,
             SubjectKind::Account => ACCOUNT_PREFIX,
         };
-        let key = [prefix, &subject.id].concat();
+        let key = [prefix, id].concat();
         let has_model = !model.is_empty() && key.len() + 1 + model.len() <= KEY_BYTES;
         Keys {
             model: has_model.then(|| [&key, "/", model].concat()),
-            strikes: (subject.kind == SubjectKind::Account).then(|| strikes_key(subject)),
+            strikes: (kind == SubjectKind::Account).then(|| strikes_key(id)),
             subject: key,
         }
     }
@@ -70,15 +70,15 @@ impl Keys {
     }
 }
 
-fn strikes_key(subject: &Subject) -> String {
-    ["strikes:", &subject.id].concat()
+fn strikes_key(id: &str) -> String {
+    ["strikes:", id].concat()
 }
 
 /// One decision for each subject. Where nothing is on the list this asks the store once, for all subjects.
 fn admit(store: &impl Store, request: &Request, subjects: &[Subject]) -> Result<Vec<Decision>, String> {
     let mut keys = Vec::with_capacity(3 * subjects.len());
     for subject in subjects {
-        Keys::new(subject, &request.model).push_to(&mut keys);
+        Keys::new(subject.kind, &subject.id, &request.model).push_to(&mut keys);
     }
     let values = store.get_many(&keys).map_err(|error| tollgate_guest::kv::explain(&error))?;
     if values.iter().all(Option::is_none) {
@@ -95,7 +95,7 @@ fn admit_one(
     subject: &Subject,
     found: &[(String, Vec<u8>)],
 ) -> Result<Decision, String> {
-    let keys = Keys::new(subject, &request.model);
+    let keys = Keys::new(subject.kind, &subject.id, &request.model);
     let value_of =
         |key: &String| found.iter().find(|(found, _)| found == key).map(|(_, value)| value.as_slice());
     let mut half_open = Vec::new();
@@ -149,7 +149,8 @@ fn settle(store: &impl Store, settlements: &[Settlement]) -> Result<(), String> 
 
 fn settle_one(store: &impl Store, settlement: &Settlement) -> Result<(), String> {
     let ticket = Ticket::decode(settlement.ticket.as_deref())?;
-    let account = Keys::new(&settlement.subject, ticket.probes_model.as_deref().unwrap_or_default());
+    let Identity { kind, id } = &settlement.subject;
+    let account = Keys::new(*kind, id, ticket.probes_model.as_deref().unwrap_or_default());
     let (request, now_ms) = (settlement.request_id.as_str(), settlement.now_ms);
     let probed = ticket.probes_account.then_some(&account.subject).into_iter().chain(&account.model);
     let finding = outcome::finding(&settlement.usage);
@@ -165,13 +166,13 @@ fn settle_one(store: &impl Store, settlement: &Settlement) -> Result<(), String>
                 list::clear(store, key, request)?;
             }
             if ticket.has_strikes {
-                let key = strikes_key(&settlement.subject);
+                let key = strikes_key(id);
                 store.delete(&key).map_err(|error| tollgate_guest::kv::explain(&error))?;
             }
         }
         Finding::Fails { hold_ms, reason } => hold(store, &account, &ticket, now_ms, hold_ms, reason)?,
         Finding::Silent { hold_ms, reason } => {
-            let enough = list::strike(store, &strikes_key(&settlement.subject), request)?;
+            let enough = list::strike(store, &strikes_key(id), request)?;
             if enough || ticket.probes_account || ticket.probes_model.is_some() {
                 hold(store, &account, &ticket, now_ms, hold_ms, reason)?;
             }

@@ -80,7 +80,7 @@ impl Map {
             request_id: request.to_owned(),
             now_ms: self.now_ms.get(),
             model: "m".to_owned(),
-            subject: subject(kind),
+            subject: Identity { kind, id: "c0ffee".to_owned() },
             ticket,
             usage: Usage {
                 ending,

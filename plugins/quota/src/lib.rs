@@ -11,7 +11,9 @@ mod ticket;
 mod value;
 mod window;
 
-use tollgate_guest::admission::{Decision, Ending, Guest, Request, Settlement, Subject, SubjectKind, Usage};
+use tollgate_guest::admission::{
+    Decision, Ending, Guest, Identity, Request, Settlement, Subject, SubjectKind, Usage,
+};
 use tollgate_guest::kv::{Change, Named, Versioned, update};
 
 use crate::ledger::Ledger;
@@ -64,7 +66,7 @@ fn admit_one(store: &impl Versioned, request: &Request, subject: &Subject) -> Re
     if is_unlimited(subject) {
         return Ok(Decision::Allow(None));
     }
-    update(store, &key(subject), |value| {
+    update(store, &key(subject.kind, &subject.id), |value| {
         let mut ledger = Ledger::open(value)?;
         let moved = ledger.step_back(request.now_ms);
         let answer =
@@ -81,9 +83,9 @@ fn admit_one(store: &impl Versioned, request: &Request, subject: &Subject) -> Re
 fn settle(store: &impl Versioned, settlements: &[Settlement]) -> Result<(), String> {
     let mut ordered: Vec<&Settlement> =
         settlements.iter().filter(|settlement| settlement.ticket.is_some()).collect();
-    ordered.sort_by(|a, b| identity(&a.subject).cmp(&identity(&b.subject)));
+    ordered.sort_by(|a, b| order(&a.subject).cmp(&order(&b.subject)));
     let mut outcome = Ok(());
-    for group in ordered.chunk_by(|a, b| identity(&a.subject) == identity(&b.subject)) {
+    for group in ordered.chunk_by(|a, b| a.subject == b.subject) {
         if let Err(error) = settle_group(store, group) {
             outcome = outcome.and(Err(error));
         }
@@ -94,7 +96,7 @@ fn settle(store: &impl Versioned, settlements: &[Settlement]) -> Result<(), Stri
 fn settle_group(store: &impl Versioned, group: &[&Settlement]) -> Result<(), String> {
     let Some(first) = group.first() else { return Ok(()) };
     let mut unreadable = Ok(());
-    update(store, &key(&first.subject), |value| {
+    update(store, &key(first.subject.kind, &first.subject.id), |value| {
         let mut ledger = Ledger::open(value)?;
         let mut changed = false;
         for settlement in group {
@@ -122,7 +124,7 @@ fn give_back(store: &impl Versioned, subject: &Subject, ticket: &[u8], now_ms: u
         duration_ms: 0,
         retry_after_ms: None,
     };
-    update(store, &key(subject), |value| {
+    update(store, &key(subject.kind, &subject.id), |value| {
         let mut ledger = Ledger::open(value)?;
         ledger.settle(lease, &usage, now_ms);
         Ok(Change::Write { ttl_ms: ledger.ttl_ms(), value: ledger.into_value(), answer: () })
@@ -134,16 +136,16 @@ fn is_unlimited(subject: &Subject) -> bool {
     limits.rpm.is_none() && limits.tpm.is_none() && limits.rpd.is_none()
 }
 
-fn identity(subject: &Subject) -> (bool, &str) {
+fn order(subject: &Identity) -> (bool, &str) {
     (subject.kind == SubjectKind::Client, &subject.id)
 }
 
-fn key(subject: &Subject) -> String {
-    let kind = match subject.kind {
+fn key(kind: SubjectKind, id: &str) -> String {
+    let kind = match kind {
         SubjectKind::Client => "client:",
         SubjectKind::Account => "account:",
     };
-    [kind, &subject.id].concat()
+    [kind, id].concat()
 }
 
 #[cfg(test)]

@@ -58,8 +58,8 @@ impl Bench {
         }
     }
 
-    fn settle(&mut self, ticket: &[u8], now_ms: u64, ending: Ending, tokens: u64, limits: &Limits) {
-        let settlements = [settlement(ticket, now_ms, ending, tokens, limits)];
+    fn settle(&mut self, ticket: &[u8], now_ms: u64, ending: Ending, tokens: u64) {
+        let settlements = [settlement(ticket, now_ms, ending, tokens)];
         settle(&self.map, &settlements).unwrap();
     }
 
@@ -84,12 +84,12 @@ fn subject(limits: &Limits) -> Subject {
     Subject { kind: SubjectKind::Client, id: "c0ffee".to_owned(), name: "c".to_owned(), limits: *limits }
 }
 
-fn settlement(ticket: &[u8], now_ms: u64, ending: Ending, tokens: u64, limits: &Limits) -> Settlement {
+fn settlement(ticket: &[u8], now_ms: u64, ending: Ending, tokens: u64) -> Settlement {
     Settlement {
         request_id: String::new(),
         now_ms,
         model: "m".to_owned(),
-        subject: subject(limits),
+        subject: Identity { kind: SubjectKind::Client, id: "c0ffee".to_owned() },
         ticket: Some(ticket.to_vec()),
         usage: Usage {
             ending,
@@ -196,9 +196,9 @@ fn check(steps: Vec<Step>, limits: &Limits) {
                         assert!(limits.rpd.is_none_or(|limit| daily <= limit), "over rpd");
                     }
                     Err(denial) => {
-                        // A late call is judged at the ledger's time, and is charged up to 3 s before it.
-                        let (requests, used) = charged(&charges, now_ms - 64_000, now_ms);
-                        let (daily, _) = charged(&charges, now_ms - DAY_MS - 900_000 - 3_000, now_ms);
+                        // A late call is judged up to 3 s before now, and others were charged up to 3 s before their time.
+                        let (requests, used) = charged(&charges, now_ms - 67_000, now_ms);
+                        let (daily, _) = charged(&charges, now_ms - DAY_MS - 900_000 - 6_000, now_ms);
                         let full = match denial.limit_name.as_str() {
                             "rpm" => limits.rpm.is_some_and(|limit| requests + 1 > limit),
                             "tpm" => limits.tpm.is_some_and(|limit| used + tokens > limit),
@@ -213,7 +213,7 @@ fn check(steps: Vec<Step>, limits: &Limits) {
                 let place = which % open.len();
                 let (ticket, charge, estimate, lease_ms) = open[place].clone();
                 let used = estimate * used / 100;
-                bench.settle(&ticket, now_ms, ending, used, limits);
+                bench.settle(&ticket, now_ms, ending, used);
                 if ending == Ending::Running {
                     if now_ms < lease_ms {
                         open[place].3 = now_ms / 1_000 * 1_000 + u64::from(LEASE_SECONDS) * 1_000;
@@ -232,7 +232,7 @@ fn check(steps: Vec<Step>, limits: &Limits) {
             }
             Step::SettleAgain { which, ending } if !closed.is_empty() => {
                 let before = bench.value();
-                bench.settle(&closed[which % closed.len()].clone(), now_ms, ending, 7, limits);
+                bench.settle(&closed[which % closed.len()].clone(), now_ms, ending, 7);
                 assert_eq!(bench.value(), before, "a second settlement changed something");
             }
             Step::Settle { .. } | Step::SettleAgain { .. } => {}
@@ -317,7 +317,7 @@ fn an_overrun_is_charged_when_it_is_known() {
     let mut bench = Bench::default();
     let tokens = limits(None, Some(100), None);
     let ticket = bench.admit("a", START_MS, 10, &tokens).unwrap();
-    bench.settle(&ticket, START_MS + 30_000, Ending::Completed, 95, &tokens);
+    bench.settle(&ticket, START_MS + 30_000, Ending::Completed, 95);
     assert_eq!(bench.admit("b", START_MS + 30_000, 10, &tokens).unwrap_err().current, Some(95));
     // The estimate has left the window by then, the overrun has not.
     assert_eq!(bench.admit("b", START_MS + 70_000, 20, &tokens).unwrap_err().current, Some(85));
@@ -329,7 +329,7 @@ fn a_failed_request_does_not_count() {
         let mut bench = Bench::default();
         let one = limits(Some(1), Some(10), Some(1));
         let ticket = bench.admit("a", START_MS, 10, &one).unwrap();
-        bench.settle(&ticket, START_MS + 9, ending, 5, &one);
+        bench.settle(&ticket, START_MS + 9, ending, 5);
         bench.admit("b", START_MS + 9, 10, &one).unwrap();
     }
 }
@@ -340,9 +340,9 @@ fn a_renewed_lease_gives_back_long_after_its_first_end() {
     let daily = limits(None, None, Some(1));
     let ticket = bench.admit("a", START_MS, 10, &daily).unwrap();
     for minute in 1..20 {
-        bench.settle(&ticket, START_MS + minute * 60_000, Ending::Running, 0, &daily);
+        bench.settle(&ticket, START_MS + minute * 60_000, Ending::Running, 0);
     }
-    bench.settle(&ticket, START_MS + 20 * 60_000, Ending::UpstreamError, 0, &daily);
+    bench.settle(&ticket, START_MS + 20 * 60_000, Ending::UpstreamError, 0);
     bench.admit("b", START_MS + 20 * 60_000, 10, &daily).unwrap();
 }
 
@@ -352,7 +352,7 @@ fn a_lease_that_ended_keeps_its_charge() {
     let daily = limits(None, None, Some(1));
     let ticket = bench.admit("a", START_MS, 10, &daily).unwrap();
     let later_ms = START_MS + u64::from(LEASE_SECONDS) * 1_000;
-    bench.settle(&ticket, later_ms, Ending::UpstreamError, 0, &daily);
+    bench.settle(&ticket, later_ms, Ending::UpstreamError, 0);
     bench.admit("b", later_ms, 10, &daily).unwrap_err();
 }
 
@@ -361,10 +361,10 @@ fn the_same_request_admitted_twice_has_two_leases() {
     let mut bench = Bench::default();
     let two = limits(Some(2), None, None);
     let first = bench.admit("a", START_MS, 0, &two).unwrap();
-    bench.settle(&first, START_MS, Ending::UpstreamError, 0, &two);
+    bench.settle(&first, START_MS, Ending::UpstreamError, 0);
     let second = bench.admit("a", START_MS, 0, &two).unwrap();
     assert_ne!(first, second);
-    bench.settle(&first, START_MS, Ending::UpstreamError, 0, &two);
+    bench.settle(&first, START_MS, Ending::UpstreamError, 0);
     bench.admit("b", START_MS, 0, &two).unwrap();
     bench.admit("c", START_MS, 0, &two).unwrap_err();
 }
@@ -389,7 +389,7 @@ fn a_clock_that_was_far_ahead_does_not_lock_a_subject_out() {
     let ticket = bench.admit("a", ahead_ms, 0, &one).unwrap();
     let wait_ms = bench.admit("b", START_MS, 0, &one).unwrap_err().retry_after_ms.unwrap();
     assert!(wait_ms <= 61_000, "{wait_ms}");
-    bench.settle(&ticket, START_MS, Ending::UpstreamError, 0, &one);
+    bench.settle(&ticket, START_MS, Ending::UpstreamError, 0);
     bench.admit("b", START_MS, 0, &one).unwrap();
 }
 
@@ -401,7 +401,7 @@ fn a_settlement_far_behind_still_gives_back() {
     let one = limits(Some(1), None, Some(1));
     let later_ms = START_MS + 2 * 60_000;
     let ticket = bench.admit("a", later_ms, 0, &one).unwrap();
-    bench.settle(&ticket, START_MS, Ending::NeverSent, 0, &one);
+    bench.settle(&ticket, START_MS, Ending::NeverSent, 0);
     bench.admit("b", later_ms, 0, &one).unwrap();
 }
 
@@ -416,7 +416,7 @@ fn a_clock_set_back_forgets_no_charge() {
         let denial = bench.admit("b", now_ms, 0, &one).unwrap_err();
         assert!(denial.retry_after_ms.is_some_and(|wait_ms| wait_ms <= 62_000), "{denial:?}");
         bench.admit("b", now_ms + 59_999, 0, &one).unwrap_err();
-        bench.settle(&ticket, now_ms + 59_999, Ending::UpstreamError, 0, &one);
+        bench.settle(&ticket, now_ms + 59_999, Ending::UpstreamError, 0);
         bench.admit("b", now_ms + 59_999, 0, &one).unwrap();
         bench.admit("c", now_ms + 60_000, 0, &one).unwrap_err();
         bench.admit("c", now_ms + 59_999 + 62_000, 0, &one).unwrap();
@@ -467,8 +467,8 @@ fn settlements_of_one_subject_are_one_change() {
     let version = || bench.map.0.borrow().get("client:c0ffee").unwrap().version;
     let before = version();
     let mut settlements: Vec<_> =
-        tickets.iter().map(|ticket| settlement(ticket, START_MS, Ending::Completed, 3, &many)).collect();
-    settlements.push(settlement(b"?", START_MS, Ending::Completed, 3, &many));
+        tickets.iter().map(|ticket| settlement(ticket, START_MS, Ending::Completed, 3)).collect();
+    settlements.push(settlement(b"?", START_MS, Ending::Completed, 3));
     let error = settle(&bench.map, &settlements).unwrap_err();
     assert_eq!(error, "quota ticket is of an unknown version or corrupt");
     assert_eq!(version(), before + 1);

@@ -49,7 +49,7 @@ impl Lease {
     /// Ends the lease with what was used.
     pub fn settle(mut self, usage: Usage) {
         if let Some(open) = self.open.take() {
-            open.end(self.subject.clone(), usage);
+            open.end(&self.subject, usage);
         }
     }
 
@@ -59,7 +59,7 @@ impl Lease {
         let Some(open) = &self.open else { return };
         usage.ending = Ending::Running;
         *open.told.lock() = Some(usage);
-        let ended = open.ended(self.subject.clone(), open.allows.clone(), usage);
+        let ended = open.ended(&self.subject, open.allows.clone(), usage);
         // A renewal has no place of its own: with the queue full this one is left out, and the next may do.
         let _ = open.shared.queue.try_send(ended);
     }
@@ -75,7 +75,7 @@ impl Drop for Lease {
         let Some(open) = self.open.take() else { return };
         let told = open.told.lock().take();
         let usage = Usage { ending: Ending::ClientAborted, ..told.unwrap_or_else(|| open.unused()) };
-        open.end(self.subject.clone(), usage);
+        open.end(&self.subject, usage);
     }
 }
 
@@ -89,22 +89,22 @@ impl Open {
     }
 
     /// Settles what was allowed before another plugin refused.
-    pub(super) fn never_sent(self, subject: Arc<Subject>) {
+    pub(super) fn never_sent(self, subject: &Subject) {
         if !self.allows.is_empty() {
             let usage = self.unused();
             self.end(subject, usage);
         }
     }
 
-    fn end(mut self, subject: Arc<Subject>, usage: Usage) {
+    fn end(mut self, subject: &Subject, usage: Usage) {
         let allows = std::mem::take(&mut self.allows);
         let ended = self.ended(subject, allows, usage);
         self.place.send(ended);
     }
 
-    fn ended(&self, subject: Arc<Subject>, allows: Vec<Allow>, usage: Usage) -> Ended {
+    fn ended(&self, subject: &Subject, allows: Vec<Allow>, usage: Usage) -> Ended {
         let Common { request_id, model } = self.common.clone();
-        Ended { request_id, model, subject, allows, now_ms: (self.shared.clock)(), usage }
+        Ended { request_id, model, subject: subject.identity(), allows, now_ms: (self.shared.clock)(), usage }
     }
 
     fn unused(&self) -> Usage {

@@ -137,7 +137,7 @@ impl Asked {
     fn verdict(self) -> Verdict {
         let Asked { subject, open, refusal } = self;
         let Some(refusal) = refusal else { return Verdict::Allowed(Lease::open(subject, open)) };
-        open.never_sent(subject);
+        open.never_sent(&subject);
         match refusal {
             Refusal::Denied { plugin, denial } => Verdict::Denied { plugin, denial },
             Refusal::Failed { plugin, reason } => Verdict::Failed { plugin, reason },
