@@ -18,6 +18,7 @@ mod model;
 mod power;
 mod queue;
 mod races;
+mod sql;
 mod support;
 mod transaction_model;
 mod transactions;

@@ -1,0 +1,6 @@
+//! SQL from outside: it does what native SQLite does.
+
+mod differential;
+mod engines;
+mod generator;
+mod scripts;
