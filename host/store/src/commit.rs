@@ -32,6 +32,7 @@ use crate::{
     overlay::Taken,
     queue::QueueBatch,
     sql::pages::{self, PageBatch},
+    vector::{Touched, VectorChange},
 };
 
 /// Why changes are not on disk.
@@ -66,6 +67,8 @@ pub(crate) enum Change {
     Kv(Vec<KvWrite>),
     /// A change of a blob container.
     Blob(BlobChange),
+    /// A change of a vector index.
+    Vector(VectorChange),
 }
 
 /// The committer's answer to a message: a future, or awaited by blocking.
@@ -128,6 +131,7 @@ impl Change {
             Self::Pages(batch) => batch.size(),
             Self::Kv(writes) => writes.iter().map(KvWrite::size).sum(),
             Self::Blob(change) => change.size(),
+            Self::Vector(change) => change.size(),
         }
     }
 }
@@ -293,14 +297,21 @@ fn write(
     // Before this group releases any more.
     collected.blobs.take_apart(&transaction)?;
     let mut released = false;
+    let mut touched = Touched::default();
     for change in group.messages.iter().flat_map(|message| &message.changes) {
         match change {
             Change::Pages(batch) => pages::apply(&transaction, batch)?,
             Change::Blob(change) => released |= change.apply(&transaction)?,
+            Change::Vector(change) => {
+                change.apply(&transaction)?;
+                touched.add(change);
+            }
             Change::Kv(_) => {}
         }
     }
+    touched.publish();
     transaction.commit()?;
+    touched.tidy();
     Ok(released)
 }
 

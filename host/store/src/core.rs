@@ -22,6 +22,7 @@ use crate::{
     names::Names,
     overlay::Overlay,
     queue::Queues,
+    vector::open::Indexes,
 };
 
 /// The heart of an open store, shared as `Arc<Core>`. It does not keep the committer running; `Open` does.
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) names: Names,
     pub(crate) queues: Queues,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) indexes: Indexes,
     pub(crate) figures: Mutex<Stats>,
     pub(crate) two_phase: bool,
     pub(crate) clock: Clock,

@@ -1,7 +1,7 @@
-//! Changes of kv stores, of blob containers and of an SQL database in one commit.
+//! Changes of kv stores, of blob containers, of vector indexes and of an SQL database in one commit.
 
 use crate::{
-    BlobError, Prepared,
+    BlobError, Prepared, PreparedVectors,
     commit::Change,
     kv::{Kv, KvError, KvWrite},
     sql::JointSql,
@@ -14,6 +14,7 @@ pub struct Joint {
     pub(crate) kv: Vec<KvWrite>,
     pub(crate) stores: Vec<Kv>,
     pub(crate) blobs: Vec<Prepared>,
+    pub(crate) vectors: Vec<PreparedVectors>,
     /// Statements on one database; then its writer submits the kv writes with its pages.
     pub(crate) sql: Option<JointSql>,
 }
@@ -47,10 +48,18 @@ impl Joint {
         self.blobs.push(upload);
         Ok(self)
     }
+
+    /// Adds: write or remove vectors.
+    pub fn vectors(mut self, prepared: PreparedVectors) -> Self {
+        self.vectors.push(prepared);
+        self
+    }
 }
 
 /// What is handed to the committer beside pages.
-pub(crate) fn changes(kv: Vec<KvWrite>, blobs: Vec<Prepared>) -> Vec<Change> {
+pub(crate) fn changes(kv: Vec<KvWrite>, blobs: Vec<Prepared>, vectors: Vec<PreparedVectors>) -> Vec<Change> {
     let kv = (!kv.is_empty()).then_some(Change::Kv(kv));
-    kv.into_iter().chain(blobs.into_iter().flat_map(|upload| upload.changes)).collect()
+    let blobs = blobs.into_iter().flat_map(|upload| upload.changes);
+    let vectors = vectors.into_iter().map(|prepared| Change::Vector(prepared.change));
+    kv.into_iter().chain(blobs).chain(vectors).collect()
 }

@@ -1,4 +1,4 @@
-//! Named kv stores, SQL databases, queues and blob containers in one redb file, and caches beside it.
+//! Named kv stores, SQL databases, queues, blob containers and vector indexes in one redb file, and caches beside it.
 //!
 //! One committer thread owns the write transaction and groups whatever waits into one commit. Writes that are not
 //! committed yet live in the overlay, which is the truth for them; clean kv values are cached by moka.
@@ -20,6 +20,7 @@ pub mod queue;
 pub mod sql;
 mod stats;
 mod store;
+pub mod vector;
 
 pub use blob::{
     BlobError, BlobInfo, BlobList, BlobOptions, BlobPage, BlobReport, ByteRange, Container, Etags,
@@ -37,3 +38,7 @@ pub use queue::{Queue, QueueError};
 pub use sql::{Access, Database, Outcome, SqlError, Statement, TableGrant, Value};
 pub use stats::Stats;
 pub use store::{Clock, OpenError, Options, Store};
+pub use vector::{
+    Index, Metric, PreparedVectors, ReturnMetadata, Target, Vector, VectorError, VectorInfo, VectorMatch,
+    VectorOptions, VectorQuery, VectorReport,
+};

@@ -1,4 +1,4 @@
-//! Names of kv stores, queues and blob containers, and the numbers they have in rows.
+//! Names of kv stores, queues, blob containers and vector indexes, and the numbers they have in rows.
 
 use std::collections::HashMap;
 
@@ -17,6 +17,7 @@ pub(crate) enum Kind {
     Kv = 1,
     Queue = 2,
     Blob = 3,
+    Vector = 4,
 }
 
 /// The names in memory. A new one goes to disk with the next commit, hence never after rows that need it.

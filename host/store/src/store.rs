@@ -14,8 +14,9 @@ use redb::{Durability, ReadableTable, TableDefinition};
 use thiserror::Error;
 
 use crate::{
-    Batch, BlobError, BlobOptions, Cache, CacheError, CacheOptions, CommitError, Container, Joint, Kv,
-    KvError, KvOptions, Queue, QueueError, Snapshot, Stats, StorageError, Transaction,
+    Batch, BlobError, BlobOptions, Cache, CacheError, CacheOptions, CommitError, Container, Index, Joint, Kv,
+    KvError, KvOptions, Queue, QueueError, Snapshot, Stats, StorageError, Transaction, VectorError,
+    VectorOptions,
     backend::Given,
     blob,
     cache::Caches,
@@ -31,6 +32,7 @@ use crate::{
     overlay::Overlay,
     queue::{CHUNKS, Queues, REMOVED},
     sql::{Database, Databases, SqlError},
+    vector::{self, open::Indexes},
 };
 
 /// Numbers of the whole file: `format`, `epoch`.
@@ -67,7 +69,7 @@ pub enum OpenError {
     Storage(#[from] StorageError),
 }
 
-/// Named kv stores, SQL databases, queues and blob containers in one file. A clone is the same store. The last handle,
+/// Named kv stores, SQL databases, queues, blob containers and vector indexes in one file. A clone is the same store. The last handle,
 /// of whatever kind, that goes away stops the committer and waits for it; better call `close` first.
 #[derive(Clone)]
 pub struct Store {
@@ -106,6 +108,7 @@ impl Store {
             names,
             queues: Queues::default(),
             leases: Arc::default(),
+            indexes: Indexes::default(),
             figures: Mutex::default(),
             two_phase,
             clock: options.clock,
@@ -166,6 +169,12 @@ impl Store {
         Container::open(Arc::clone(&self.open), name, options)
     }
 
+    /// Opens a named vector index, or creates it; the same name twice is the same index, with the same options. Blocks
+    /// shortly for the first time of a name. Its vectors are read into memory when they are first needed.
+    pub fn index(&self, name: &str, options: VectorOptions) -> Result<Index, VectorError> {
+        Index::open(Arc::clone(&self.open), name, options)
+    }
+
     /// Makes all changes visible and durable together, or none.
     pub async fn commit(&self, joint: Joint) -> Result<(), CommitError> {
         let core = &self.open.core;
@@ -174,10 +183,11 @@ impl Store {
         }
         let own_rows = joint.sql.as_ref().is_none_or(|sql| sql.belongs_to(&self.open));
         let own_blobs = joint.blobs.iter().all(|upload| upload.container.belongs_to(core));
-        if !own_rows || !own_blobs || !joint.stores.iter().all(|kv| kv.belongs_to(core)) {
+        let own_vectors = joint.vectors.iter().all(|prepared| prepared.index.belongs_to(core));
+        if !own_rows || !own_blobs || !own_vectors || !joint.stores.iter().all(|kv| kv.belongs_to(core)) {
             return Err(CommitError::Invalid("a joint commit changes one file".to_owned()));
         }
-        let changes = joint::changes(joint.kv, joint.blobs);
+        let changes = joint::changes(joint.kv, joint.blobs, joint.vectors);
         match joint.sql {
             Some(sql) => sql.commit(changes).await,
             None => core.submit(changes).await,
@@ -252,6 +262,7 @@ fn start(database: &redb::Database, two_phase: bool) -> Result<(u64, Names), red
     transaction.open_table(CHUNKS)?;
     transaction.open_table(REMOVED)?;
     blob::create_tables(&transaction)?;
+    vector::create_tables(&transaction)?;
     let names = Names::load(&transaction)?;
     transaction.commit()?;
     Ok((epoch, names))

@@ -22,3 +22,4 @@ mod sql;
 mod support;
 mod transaction_model;
 mod transactions;
+mod vector;

@@ -10,4 +10,4 @@ mod memory;
 mod model;
 mod objects;
 mod races;
-mod support;
+pub(crate) mod support;

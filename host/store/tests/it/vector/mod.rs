@@ -1,0 +1,10 @@
+//! Vector indexes from outside.
+
+mod crash;
+mod faults;
+mod hostile;
+mod joint;
+mod model;
+mod queries;
+mod races;
+mod support;

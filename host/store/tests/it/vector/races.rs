@@ -1,0 +1,98 @@
+//! Readers and writers at once.
+
+use std::collections::BTreeSet;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tollgate_store::{Store, Vector, VectorMatch, VectorQuery};
+
+use super::support::{index, near, report, vector};
+use crate::support::Place;
+
+/// Writers replace vectors all the time, in pairs that always have equal values; whoever searches finds each of them once,
+/// and both of a pair of one time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_query_sees_every_vector_once_and_no_half_of_a_change() {
+    let store = Place::new().open();
+    let index = index(&store, "a", 3);
+    let pair = |pair: u64, turn: u64| -> Vec<Vector> {
+        let values = vec![1.0, turn as f32, pair as f32];
+        vec![vector(format!("{pair}/0"), values.clone()), vector(format!("{pair}/1"), values)]
+    };
+    for number in 0..20 {
+        index.upsert(pair(number, 0)).await.unwrap();
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..4)
+        .map(|writer: u64| {
+            let (index, stop) = (index.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut turn = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    turn += 1;
+                    let number = writer * 5 + turn % 5;
+                    index.upsert(pair(number, turn)).await.unwrap();
+                    // What was acknowledged is seen at once.
+                    let found = all(&index, 100).await;
+                    let own = found.iter().find(|found| found.id == format!("{number}/0")).unwrap();
+                    assert_eq!(own.values.as_ref().unwrap()[1], turn as f32);
+                    let extra = format!("extra/{writer}");
+                    index.insert(vec![vector(&extra, vec![0.0; 3])]).await.unwrap();
+                    assert_eq!(index.delete_by_ids(&[extra]).await, Ok(1));
+                }
+            })
+        })
+        .collect();
+    for _ in 0..300 {
+        let found = all(&index, 100).await;
+        let found: Vec<&VectorMatch> = found.iter().filter(|found| !found.id.starts_with("extra")).collect();
+        let ids: BTreeSet<&str> = found.iter().map(|found| found.id.as_str()).collect();
+        assert_eq!((found.len(), ids.len()), (40, 40));
+        for one in &found {
+            let partner = found.iter().find(|other| {
+                other.id != one.id && other.id.split_once('/').unwrap().0 == one.id.split_once('/').unwrap().0
+            });
+            assert_eq!(one.values, partner.unwrap().values);
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(report(&index).await.vectors, 40);
+}
+
+async fn all(index: &tollgate_store::Index, top_k: usize) -> Vec<VectorMatch> {
+    let query = VectorQuery { return_values: true, ..near(vec![1.0, 1.0, 1.0], top_k) };
+    index.query(query).await.unwrap()
+}
+
+/// Many open and use an index for the first time at once: it is loaded whole for all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_index_may_be_used_while_it_is_loaded() {
+    let place = Place::new();
+    let store = place.open();
+    let vectors: Vec<Vector> = (0..1_000).map(|id| vector(id, vec![id as f32, 1.0, 0.0])).collect();
+    index(&store, "a", 3).upsert(vectors).await.unwrap();
+    store.close().await.unwrap();
+
+    let store: Store = place.open();
+    let users: Vec<_> = (0..16)
+        .map(|user| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let index = index(&store, "a", 3);
+                if user % 2 == 0 {
+                    index.upsert(vec![vector(format!("new/{user}"), vec![0.5, 0.5, 0.5])]).await.unwrap();
+                }
+                assert_eq!(all(&index, 100).await.len(), 100);
+            })
+        })
+        .collect();
+    for user in users {
+        user.await.unwrap();
+    }
+    assert_eq!(report(&index(&store, "a", 3)).await.vectors, 1_008);
+}
