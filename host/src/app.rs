@@ -7,7 +7,6 @@ mod plugins;
 mod socket;
 mod status;
 mod stores;
-mod upstreams;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,23 +19,27 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tollgate_store::{Clock, KvOptions, Options, Store};
 
+use crate::accounts::{self, Roster};
 use crate::admin::{self, Admin};
 use crate::capability::Stores;
-use crate::config::Config;
-use crate::gateway::{self, Gateway};
+use crate::config::{Config, MasterKeySource};
+use crate::gateway::{self, Accounts, Gateway};
 use crate::keys::Keys;
 use crate::plugin::{Admissions, Registry, registry};
 use crate::secret::Secret;
+use crate::secrets::{Key, MasterKey, Vault};
 use data::DataDirectory;
 use socket::SocketFile;
 use status::Status;
-use upstreams::Upstreams;
 
 pub use data::InUse;
 pub use first::FirstStart;
 
 /// The store's file in the data directory.
 const STORE: &str = "tollgate.redb";
+
+/// The master key's file in the data directory, unless the configuration names another.
+const MASTER_KEY: &str = "master.key";
 
 /// How long requests on the admin socket may go on after the order to stop.
 const SOCKET_DRAIN: Duration = Duration::from_secs(10);
@@ -98,7 +101,18 @@ impl App {
         .context("cannot start the plugins")?;
         plugins::push_configured(&registry, &config.plugins).await?;
 
-        let Upstreams { accounts, named: account_names, demo } = upstreams::open(config.accounts).await?;
+        let vault = Vault::open(database.clone(), master_key(&config.secrets, data.path())?, now_ms()).await;
+        let accounts = Accounts::new(config.gateway.connect_timeout);
+        let roster = Roster::open(accounts::Parts {
+            database: database.clone(),
+            vault: vault.context("cannot open what is kept encrypted")?,
+            accounts: accounts.clone(),
+            configured: config.accounts,
+            clock: clock.clone(),
+        })
+        .await
+        .context("cannot set up the accounts")?;
+        let demo = roster.is_demo().await;
         let gateway = Gateway::new(gateway::Parts {
             keys: keys.clone(),
             accounts,
@@ -123,7 +137,7 @@ impl App {
             store: store.clone(),
             kv: named.kv,
             sql: named.sql,
-            accounts: account_names,
+            accounts: roster,
             started,
         });
         let (token, made_token) = first::admin_token(&host, &secret, admin_token.as_ref()).await?;
@@ -184,6 +198,20 @@ impl Core {
         self.store.flush().await.context("cannot write what was accepted")?;
         self.store.close().await.context("cannot close the store")
     }
+}
+
+fn master_key(source: &MasterKeySource, data: &std::path::Path) -> anyhow::Result<MasterKey> {
+    Ok(match source {
+        MasterKeySource::Beside => MasterKey::File(data.join(MASTER_KEY)),
+        MasterKeySource::File(path) => MasterKey::File(path.clone()),
+        MasterKeySource::Given { digits, origin } => {
+            let key = Key::parse(digits.expose());
+            let key =
+                key.with_context(|| format!("the master key from {origin} is not 64 hexadecimal digits"))?;
+            MasterKey::Given { key, origin: origin.clone() }
+        }
+        MasterKeySource::Prompt => anyhow::bail!("the master key has not been asked for"),
+    })
 }
 
 async fn open_stores(

@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: request → [`gateway`] → [`plugin`] → [`capability`] → store. [`app`] is the only wiring.
 
+pub mod accounts;
 pub mod admin;
 mod api;
 pub mod app;
@@ -19,6 +20,7 @@ mod mint;
 pub mod plugin;
 pub mod project;
 pub mod secret;
+pub mod secrets;
 
 // The properties of the fuzz targets name this crate from outside; its tests take them in.
 #[cfg(test)]

@@ -248,6 +248,7 @@ fn resolve(admin: &Admin, clients: &[KeyInfo], kind: Kind, subject: &str) -> Res
     let known = match kind {
         Kind::Account => admin
             .accounts
+            .named()
             .iter()
             .find(|(name, id)| name == subject || id == subject)
             .map(|(_, id)| id.clone()),
@@ -256,7 +257,7 @@ fn resolve(admin: &Admin, clients: &[KeyInfo], kind: Kind, subject: &str) -> Res
             named.find(|key| key.active || key.key_hash == subject).map(|key| key.key_hash.clone())
         }
     };
-    // An account that has left the configuration may still stand on the list.
+    // An account that is gone may still stand on the list.
     let is_id = subject.len() == 64 && subject.bytes().all(|byte| byte.is_ascii_hexdigit());
     known.or_else(|| is_id.then(|| subject.to_owned())).ok_or_else(|| {
         ApiError::not_found(format!("there is no {} `{subject}`", kind.name()))
@@ -299,7 +300,8 @@ fn holds(entry: &Entry, now_ms: u64) -> bool {
 fn describe(admin: &Admin, key: &str, entry: &Entry, now_ms: u64) -> Value {
     let (kind, rest) = key.split_once(':').unwrap_or(("", key));
     let id = rest.split_once('/').map_or(rest, |(id, _)| id);
-    let account = admin.accounts.iter().find(|(_, known)| kind == "account" && known == id);
+    let accounts = admin.accounts.named();
+    let account = accounts.iter().find(|(_, known)| kind == "account" && known == id);
     json!({
         "key": key,
         "kind": kind,

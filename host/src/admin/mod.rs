@@ -1,8 +1,9 @@
-//! The admin API under `/admin/v1`: keys, blacklist, plugins, queries and health.
+//! The admin API under `/admin/v1`: keys, accounts, blacklist, plugins, queries and health.
 //!
 //! The same routes answer on the gateway's listener, where a bearer token is needed, and on the socket in the data
 //! directory, where being able to open it is proof enough. Every change is logged, without secrets.
 
+mod accounts;
 mod audit;
 mod blacklist;
 mod health;
@@ -10,6 +11,7 @@ mod keys;
 mod kv;
 pub mod limits;
 mod plugins;
+mod secrets;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -19,13 +21,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
 use tollgate_store::{Database, Kv, Store};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use crate::accounts::Roster;
 use crate::api::{error, extract};
 use crate::keys::Keys;
 use crate::plugin::Registry;
@@ -52,8 +57,8 @@ pub struct Admin {
     pub kv: BTreeMap<String, Kv>,
     /// The databases.
     pub sql: BTreeMap<String, Database>,
-    /// Upstream accounts: name and id, which is the hash of the account's key.
-    pub accounts: Vec<(String, String)>,
+    /// Upstream accounts.
+    pub accounts: Roster,
     /// When the server started.
     pub started: Instant,
 }
@@ -76,6 +81,9 @@ fn paths() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
+        .routes(routes!(accounts::list, accounts::create))
+        .routes(routes!(accounts::get, accounts::change, accounts::delete))
+        .routes(routes!(secrets::rotate))
         .routes(routes!(blacklist::list, blacklist::add))
         .routes(routes!(blacklist::add_many))
         .routes(routes!(blacklist::stats))
@@ -106,5 +114,18 @@ fn routes(admin: Arc<Admin>) -> Router {
         .method_not_allowed_fallback(async || {
             ApiError::new(http::StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "not with this method")
         });
-    Router::new().nest(PREFIX, routes)
+    Router::new().nest(PREFIX, routes).layer(axum::middleware::from_fn(to_its_end))
+}
+
+/// Lets a change come to its end when its caller goes away in the middle: it must not be durable and unknown.
+async fn to_its_end(request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    match tokio::spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(error) => {
+            ApiError::internal(format!("the change did not come to its end: {error}")).into_response()
+        }
+    }
 }

@@ -8,11 +8,18 @@ use tollgate_store::{KvOptions, Options, SetOptions};
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::accounts;
 use crate::capability::Stores;
+use crate::gateway::{AccountSpec, Accounts};
 use crate::plugin::{Admissions, registry};
+use crate::secrets::{MasterKey, Vault};
 
 const SECRET: [u8; 32] = [7; 32];
 const TOKEN: &str = "token";
+
+fn main_account() -> AccountSpec {
+    AccountSpec { name: "main".to_owned(), base_url: "http://h:1".to_owned(), ..AccountSpec::default() }
+}
 
 /// The API over a store of its own, with the shipped plugins switched off: nothing here needs one to run.
 struct Api {
@@ -41,7 +48,16 @@ impl Api {
         })
         .await
         .unwrap();
-        let accounts = vec![("main".to_owned(), "a".repeat(64))];
+        let vault = Vault::open(sql["gateway"].clone(), MasterKey::File(home.path().join("key")), 1);
+        let accounts = Roster::open(accounts::Parts {
+            database: sql["gateway"].clone(),
+            vault: vault.await.unwrap(),
+            accounts: Accounts::new(std::time::Duration::from_secs(1)),
+            configured: vec![main_account()],
+            clock: Options::default().clock,
+        })
+        .await
+        .unwrap();
         let started = Instant::now();
         Api { admin: Arc::new(Admin { keys, registry, store, kv, sql, accounts, started }), _home: home }
     }
@@ -127,6 +143,42 @@ async fn keys_are_made_listed_without_the_key_and_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn accounts_are_made_shown_changed_and_removed_and_their_keys_never_come_out() {
+    let api = Api::start().await;
+    let body = json!({ "name": "spare", "base_url": "http://h:2", "api_key": "sk-clear", "rpm": 5 });
+    let (status, made) = api.post("/accounts", body.clone()).await;
+    assert_eq!(
+        (status, &made["status"], &made["from"]),
+        (StatusCode::CREATED, &json!("serving"), &json!("store"))
+    );
+    assert_eq!(error(&api.post("/accounts", body).await), (409, "conflict"));
+    for wrong in [json!({ "name": "x" }), json!({ "name": "x", "base_url": "h" }), json!([])] {
+        assert_eq!(error(&api.post("/accounts", wrong.clone()).await), (400, "invalid"), "{wrong}");
+    }
+    let patch = async |name: &str, body: Value| {
+        api.call(Method::PATCH, &format!("/accounts/{name}"), body.to_string()).await
+    };
+    assert_eq!(patch("spare", json!({ "rpm": null, "active": false })).await.1["status"], "disabled");
+    assert_eq!(error(&patch("spare", json!({ "rmp": 1 })).await), (400, "invalid"));
+    assert_eq!(error(&patch("main", json!({ "rpm": 1 })).await), (409, "conflict"));
+    let (_, listed) = api.get("/accounts").await;
+    let names: Vec<_> =
+        listed["accounts"].as_array().unwrap().iter().map(|a| (&a["name"], &a["from"])).collect();
+    assert_eq!(names, [(&json!("main"), &json!("configuration")), (&json!("spare"), &json!("store"))]);
+    let (_, shown) = api.get("/accounts/spare").await;
+    assert_eq!((&shown["rpm"], &shown["has_api_key"]), (&Value::Null, &json!(true)));
+    for answer in [&made, &listed, &shown] {
+        assert!(!answer.to_string().contains("sk-clear"), "{answer}");
+    }
+    assert_eq!(api.post("/secrets/rotate", json!({})).await.1["secrets"], 1);
+    for wrong in [json!({ "new_master_key": "00" }), json!({ "new_master_key": "0".repeat(64) })] {
+        assert_eq!(error(&api.post("/secrets/rotate", wrong).await), (400, "invalid"));
+    }
+    assert_eq!(api.call(Method::DELETE, "/accounts/spare", Body::empty()).await.0, 200);
+    assert_eq!(error(&api.get("/accounts/spare").await), (404, "not_found"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn statements_read_and_write_with_parameters() {
     let api = Api::start().await;
     let sql = async |sql: &str, params: Value| {
@@ -193,7 +245,7 @@ async fn kv_stores_are_paged_and_keys_may_hold_anything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn blacklist_entries_are_made_by_name_or_id() {
     let api = Api::start().await;
-    let id = "a".repeat(64);
+    let id = main_account().id();
     let entry = json!({ "account": "main", "model": "m", "reason": "over budget", "ttl_ms": 60_000 });
     let (status, added) = api.post("/blacklist", entry).await;
     assert_eq!((status, &added["key"]), (StatusCode::CREATED, &json!(format!("account:{id}/m"))));
@@ -252,7 +304,7 @@ async fn blacklist_entries_are_added_together_or_not_at_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_blacklist_entry_that_is_over_keeps_nobody_out_and_strikes_are_no_entries() {
     let api = Api::start().await;
-    let id = "a".repeat(64);
+    let id = main_account().id();
     let put = async |key: String, value: &str| {
         let value = value.as_bytes().to_vec();
         api.admin.kv["blacklist"].set(&key, value, SetOptions::default()).await.unwrap();

@@ -6,8 +6,10 @@ use http::StatusCode;
 use serde_json::json;
 use tollgate_store::{BlobError, CommitError, KvError, SqlError};
 
+use crate::accounts::RosterError;
 use crate::keys::KeyError;
 use crate::plugin::{JobError, Refusal};
+use crate::secrets::SecretsError;
 
 /// An answer that is no success.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,6 +155,39 @@ impl From<KeyError> for ApiError {
             KeyError::Invalid(_) => Self::invalid(message),
             KeyError::Random(_) => Self::unavailable(message),
             KeyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RosterError> for ApiError {
+    fn from(error: RosterError) -> Self {
+        let message = error.to_string();
+        match error {
+            RosterError::NameTaken(_) | RosterError::Twice(_) => Self::conflict(message),
+            RosterError::NoSuchAccount(_) => {
+                Self::not_found(message).hint("`tollgate account list` shows the accounts there are")
+            }
+            RosterError::Configured(_) => {
+                Self::conflict(message).hint("change it in the configuration's file, and reload that")
+            }
+            RosterError::TooMany => Self::conflict(message).hint("delete accounts that are not used"),
+            RosterError::Invalid(_) => Self::invalid(message),
+            RosterError::DamagedTable => Self::internal(message),
+            RosterError::System(_) => Self::unavailable(message),
+            RosterError::Secrets(error) => error.into(),
+            RosterError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SecretsError> for ApiError {
+    fn from(error: SecretsError) -> Self {
+        let message = error.to_string();
+        match error {
+            SecretsError::TooLong | SecretsError::NewMaster(_) => Self::invalid(message),
+            SecretsError::Master(_) | SecretsError::Random(_) => Self::unavailable(message),
+            SecretsError::WrongKey { .. } | SecretsError::Damaged => Self::internal(message),
+            SecretsError::Store(error) => error.into(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::account::AccountCommand;
 use super::plugin::PluginCommand;
 use crate::config::limits;
 
@@ -55,6 +56,12 @@ pub(super) enum Command {
     /// Client keys.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Upstream accounts in the store, beside those of the configuration.
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// What is kept encrypted: credentials of accounts.
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
     /// Plugins: WebAssembly components that make the rules.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -85,8 +92,8 @@ Examples:
 #[command(after_help = "\
 The first line on stdout is `listening on http://IP:PORT`; logs go to stderr (TOLLGATE_LOG=debug for more). The
 first start of a data directory prints an admin token and a client key, once. TOLLGATE_ADMIN_TOKEN sets the token.
-Without an [[account]] in the configuration a built-in demo upstream answers as account `demo`, in every dialect.
-An account says with dialect = \"openai\", \"anthropic\" or \"gemini\" what its upstream speaks.
+Without an account, in the configuration or made by `tollgate account create`, a built-in demo upstream answers as
+account `demo`, in every dialect. An account says with dialect = \"openai\", \"anthropic\" or \"gemini\" what its upstream speaks.
 
 Examples:
   tollgate serve
@@ -156,7 +163,35 @@ pub(super) struct KeyCreate {
     pub(super) models: Vec<String>,
 }
 
-fn rate() -> clap::builder::RangedU64ValueParser<u64> {
+#[derive(Debug, Subcommand)]
+pub(super) enum SecretsCommand {
+    /// Encrypt everything anew, under new keys, while the server goes on.
+    #[command(after_help = "\
+Every credential is sealed with a new key, and that key is kept under a new master key. A master key in a file is made and
+replaced by the server; one from the environment or a prompt must be given here, and again at the next start. Backups made
+before still need the old master key. A rotation that is cut short is finished at the next start.
+
+Examples:
+  tollgate secrets rotate
+  tollgate secrets rotate --keep-master-key
+  openssl rand -hex 32 | tollgate secrets rotate --new-master-key-stdin")]
+    Rotate(Rotate),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rotate {
+    /// Leave the master key as it is.
+    #[arg(long)]
+    pub(super) keep_master_key: bool,
+    /// Read the new master key, 64 hexadecimal digits, from this variable.
+    #[arg(long, value_name = "VARIABLE", conflicts_with = "keep_master_key")]
+    pub(super) new_master_key_env: Option<String>,
+    /// Read it from the first line of stdin.
+    #[arg(long, conflicts_with_all = ["keep_master_key", "new_master_key_env"])]
+    pub(super) new_master_key_stdin: bool,
+}
+
+pub(super) fn rate() -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(1..=limits::RATE_MOST)
 }
 

@@ -1,5 +1,6 @@
 //! The command line: `serve` runs the server, everything else talks to a running one.
 
+mod account;
 mod args;
 mod client;
 mod failure;
@@ -7,6 +8,8 @@ mod keys;
 mod kv;
 mod output;
 mod plugin;
+mod prompt;
+mod secrets;
 mod serve;
 mod sql;
 #[cfg(test)]
@@ -17,7 +20,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Arguments, Command, KeyCommand, KvCommand};
+use account::AccountCommand;
+use args::{Arguments, Command, KeyCommand, KvCommand, SecretsCommand};
 use client::Client;
 use failure::Failure;
 use plugin::PluginCommand;
@@ -61,6 +65,14 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Key(KeyCommand::Create(key)) => keys::create(client, key).await,
         Command::Key(KeyCommand::List { json }) => keys::list(client, json).await,
         Command::Key(KeyCommand::Revoke { name }) => keys::revoke(client, &name).await,
+        Command::Account(AccountCommand::Create(create)) => account::create(client, *create).await,
+        Command::Account(AccountCommand::Update(update)) => account::update(client, *update).await,
+        Command::Account(AccountCommand::List { json }) => account::list(client, json).await,
+        Command::Account(AccountCommand::Show { name, json }) => account::show(client, &name, json).await,
+        Command::Account(AccountCommand::Enable { name }) => account::switch(client, &name, true).await,
+        Command::Account(AccountCommand::Disable { name }) => account::switch(client, &name, false).await,
+        Command::Account(AccountCommand::Delete { name }) => account::delete(client, &name).await,
+        Command::Secrets(SecretsCommand::Rotate(rotate)) => secrets::rotate(client, rotate).await,
         Command::Plugin(PluginCommand::Watch) => plugin::watch(client).await,
         Command::Plugin(PluginCommand::Push(push)) => plugin::push(client, push).await,
         Command::Plugin(PluginCommand::Inspect { what, json }) => {

@@ -8,9 +8,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::{Connection, LogFormat, Serve};
 use super::failure::Failure;
-use super::output;
+use super::{output, prompt};
 use crate::app::{App, FirstStart};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, MasterKeySource};
 use crate::secret::Secret;
 
 /// Variable with the log filter, such as `debug` or `tollgate=debug,info`.
@@ -18,7 +18,11 @@ const LOG: &str = "TOLLGATE_LOG";
 
 pub(super) fn run(serve: Serve, connection: Connection) -> Result<(), Failure> {
     start_logging(serve.log_format)?;
-    let config = configuration(&serve, connection.data)?;
+    let mut config = configuration(&serve, connection.data)?;
+    if config.secrets == MasterKeySource::Prompt {
+        let digits = prompt::ask("master key (64 hexadecimal digits)")?;
+        config.secrets = MasterKeySource::Given { digits, origin: "the prompt".to_owned() };
+    }
     let token = admin_token(connection.token)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(workers) = config.workers {
@@ -34,7 +38,7 @@ async fn serve_until_stopped(config: Config, token: Option<Secret>) -> Result<()
     let data = config.data.clone();
     let mut app = App::start(config, token).await?;
     if app.demo() {
-        tracing::warn!("no account is configured: the built-in demo upstream answers as account `demo`");
+        tracing::warn!("there is no account: the built-in demo upstream answers as account `demo`");
     }
     announce(&mut app)?;
     tracing::info!(address = %app.address(), data = %data.display(), "serving");

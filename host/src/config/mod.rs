@@ -17,8 +17,10 @@ use std::path::{Path, PathBuf};
 use tollgate_store::CacheOptions;
 
 use crate::gateway::{AccountSpec, Settings};
+use crate::secret::Secret;
 
 pub use error::{ConfigError, Problem};
+pub(crate) use reader::check_name;
 
 /// Everything `tollgate serve` can be told. [`Config::default`] is what runs without a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,7 +35,9 @@ pub struct Config {
     pub gateway: Settings,
     /// How much the store may keep in memory, and how it commits.
     pub storage: Storage,
-    /// Upstream accounts; empty: the demo upstream serves.
+    /// Where the master key of what is kept encrypted comes from.
+    pub secrets: MasterKeySource,
+    /// Upstream accounts beside those in the store; without any the demo upstream serves.
     pub accounts: Vec<AccountSpec>,
     /// Plugins beyond, or in place of, the shipped ones.
     pub plugins: Vec<Plugin>,
@@ -58,6 +62,25 @@ pub struct Storage {
     pub event_queue_bytes: u64,
     /// Two fsyncs a commit, so that recovery trusts no checksum.
     pub two_phase: bool,
+}
+
+/// `[secrets]`: where the master key comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum MasterKeySource {
+    /// A file beside the data, made at the first start.
+    #[default]
+    Beside,
+    /// `key_file`: made at the first start where it is not there.
+    File(PathBuf),
+    /// `key_env`, or what was asked for.
+    Given {
+        /// Its hexadecimal digits, 64.
+        digits: Secret,
+        /// What messages call the place that it came from.
+        origin: String,
+    },
+    /// `key_prompt`: asked for at the start.
+    Prompt,
 }
 
 /// One `[[plugin]]`.
@@ -114,6 +137,7 @@ impl Default for Config {
             workers: None,
             gateway: Settings::default(),
             storage: Storage::default(),
+            secrets: MasterKeySource::default(),
             accounts: Vec::new(),
             plugins: Vec::new(),
             kv: BTreeMap::new(),

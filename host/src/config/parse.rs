@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate_store::{CacheOptions, Strategy, limits as store_limits};
@@ -10,9 +11,12 @@ use toml::de::DeTable;
 
 use super::error::{ConfigError, Problem};
 use super::reader::{Section, Source};
-use super::{Acknowledge, BlobContainer, Config, KvStore, Plugin, SqlDatabase, Storage, limits};
-use crate::gateway::{AccountSpec, Dialect, Settings};
+use super::{
+    Acknowledge, BlobContainer, Config, KvStore, MasterKeySource, Plugin, SqlDatabase, Storage, limits,
+};
+use crate::gateway::{AccountSpec, Dialect, Settings, check_base_url, check_credential};
 use crate::secret::Secret;
+use crate::secrets::Key;
 
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -49,7 +53,10 @@ fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> 
         workers: section.number("workers", 1..=limits::WORKERS_MOST).and_then(|n| n.try_into().ok()),
         gateway: section.section("gateway").map_or(defaults.gateway, gateway),
         storage: section.section("storage").map_or(defaults.storage, storage),
-        accounts: accounts(section.sections("account"), environment),
+        secrets: section
+            .section("secrets")
+            .map_or(defaults.secrets, |section| secrets(section, directory, environment)),
+        accounts: accounts(section.sections("account"), directory, environment),
         plugins: plugins(section.sections("plugin"), directory),
         kv: named(section.named_sections("kv"), kv),
         sql: named(section.named_sections("sql"), sql),
@@ -111,11 +118,11 @@ fn bytes(section: &Section<'_>, key: &'static str, most: u64, default: usize) ->
     section.number(key, 1..=most).and_then(|number| number.try_into().ok()).unwrap_or(default)
 }
 
-fn accounts(sections: Vec<Section<'_>>, environment: Environment<'_>) -> Vec<AccountSpec> {
+fn accounts(sections: Vec<Section<'_>>, directory: &Path, environment: Environment<'_>) -> Vec<AccountSpec> {
     let mut names = BTreeSet::new();
     let mut accounts = Vec::new();
     for section in sections {
-        let account = account(&section, environment);
+        let account = account(&section, directory, environment);
         if let Some(name) = section.text("name")
             && !names.insert(name)
         {
@@ -127,7 +134,7 @@ fn accounts(sections: Vec<Section<'_>>, environment: Environment<'_>) -> Vec<Acc
     accounts
 }
 
-fn account(section: &Section<'_>, environment: Environment<'_>) -> Option<AccountSpec> {
+fn account(section: &Section<'_>, directory: &Path, environment: Environment<'_>) -> Option<AccountSpec> {
     let name = section.required_name("name");
     let dialect = section.choice("dialect", &Dialect::ALL.map(|dialect| (dialect.name(), dialect)));
     let base_url = base_url(section);
@@ -137,6 +144,7 @@ fn account(section: &Section<'_>, environment: Environment<'_>) -> Option<Accoun
     let (models, weight) = (section.texts("models"), small("weight", 1..=limits::WEIGHT_MOST));
     let priority = small("priority", 0..=u64::from(u32::MAX));
     let (rpm, tpm, rpd) = (rate("rpm"), rate("tpm"), rate("rpd"));
+    let ca = ca(section, directory);
     Some(AccountSpec {
         name: name?.to_owned(),
         dialect: dialect.unwrap_or(Dialect::OpenAi),
@@ -148,35 +156,63 @@ fn account(section: &Section<'_>, environment: Environment<'_>) -> Option<Accoun
         rpm,
         tpm,
         rpd,
+        expires_ms: None,
+        ca,
     })
 }
 
-fn base_url(section: &Section<'_>) -> Option<String> {
-    let text = section.required_text("base_url")?;
-    let wrong = |what: &str| {
-        let place = section.place();
-        section.problem("base_url", format!("`base_url`{place} {what}"));
-        None
-    };
-    // The URL itself is not quoted: people put keys into it.
-    let Ok(url) = text.parse::<http::Uri>() else {
-        return wrong("is no URL; write it like `https://api.openai.com/v1`");
-    };
-    if !matches!(url.scheme_str(), Some("http" | "https")) {
-        return wrong("must start with `https://` or `http://`");
-    }
-    match url.authority() {
-        None => return wrong("names no host"),
-        Some(authority) if authority.host().is_empty() => return wrong("names no host"),
-        Some(authority) if authority.as_str().contains('@') => {
-            return wrong("must not carry a user or password; use `api_key`");
+/// The certificates in the file that is named; which are none shows when the account is made.
+fn ca(section: &Section<'_>, directory: &Path) -> Option<Arc<str>> {
+    let path = directory.join(section.text("ca_file")?);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text.into()),
+        Err(error) => {
+            let place = section.place();
+            section.problem("ca_file", format!("`ca_file`{place}: cannot read {}: {error}", path.display()));
+            None
         }
-        Some(_) => {}
     }
-    if url.query().is_some() || text.contains('#') {
-        return wrong("must end with its path: no query and no fragment");
+}
+
+fn secrets(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> MasterKeySource {
+    let (file, variable) = (section.text("key_file"), section.text("key_env"));
+    let prompt = section.flag("key_prompt").unwrap_or(false);
+    let given = [file.is_some(), variable.is_some(), prompt].into_iter().filter(|given| *given).count();
+    if given > 1 {
+        section.report("[secrets]: give one of `key_file`, `key_env` and `key_prompt`".to_owned());
     }
-    Some(text.trim_end_matches('/').to_owned())
+    let source = match (file, variable) {
+        (Some(path), _) => MasterKeySource::File(directory.join(path)),
+        (None, Some(variable)) => {
+            let value = Secret::new(environment(variable).unwrap_or_default().trim());
+            match Key::parse(value.expose()) {
+                Some(_) => {}
+                None if value.is_empty() => section.problem(
+                    "key_env",
+                    format!("`key_env` in [secrets]: the variable `{variable}` is not set"),
+                ),
+                None => section.problem(
+                    "key_env",
+                    format!("`key_env` in [secrets]: `{variable}` must hold 64 hexadecimal digits, as of `openssl rand -hex 32`"),
+                ),
+            }
+            MasterKeySource::Given { digits: value, origin: format!("the variable {variable}") }
+        }
+        (None, None) if prompt => MasterKeySource::Prompt,
+        (None, None) => MasterKeySource::Beside,
+    };
+    section.finish();
+    source
+}
+
+fn base_url(section: &Section<'_>) -> Option<String> {
+    match check_base_url(section.required_text("base_url")?) {
+        Ok(url) => Some(url),
+        Err(rule) => {
+            section.problem("base_url", format!("`base_url`{} {rule}", section.place()));
+            None
+        }
+    }
 }
 
 fn api_key(section: &Section<'_>, environment: Environment<'_>) -> Option<Secret> {
@@ -205,9 +241,8 @@ fn api_key(section: &Section<'_>, environment: Environment<'_>) -> Option<Secret
         },
         (None, None) => return None,
     };
-    // It becomes a header's value.
-    if text.bytes().any(|byte| !(0x21..=0x7e).contains(&byte)) {
-        section.problem(key, format!("`{key}`{place}: a key is printable ASCII without spaces"));
+    if let Err(rule) = check_credential(&text) {
+        section.problem(key, format!("`{key}`{place}: a key {rule}"));
         return None;
     }
     Some(Secret::new(text))

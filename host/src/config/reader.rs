@@ -274,7 +274,7 @@ impl<'a> Section<'a> {
 }
 
 /// What is wrong with a name, if anything.
-pub(super) fn check_name(name: &str) -> Result<(), String> {
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > limits::NAME_MOST_BYTES || !name.chars().all(plain) {
         let most = limits::NAME_MOST_BYTES;

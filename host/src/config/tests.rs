@@ -55,6 +55,8 @@ fn every_key_arrives() {
         kv_cache_bytes = 0
         event_queue_bytes = 5
         two_phase = true
+        [secrets]
+        key_file = "/run/keys/master"
         [[account]]
         name = "first"
         dialect = "openai"
@@ -101,12 +103,7 @@ fn every_key_arrives() {
         dialect: Dialect::OpenAi,
         base_url: base_url.to_owned(),
         api_key: Secret::new(key),
-        models: Vec::new(),
-        weight: 1,
-        priority: 0,
-        rpm: None,
-        tpm: None,
-        rpd: None,
+        ..AccountSpec::default()
     };
     let expected = Config {
         listen: "[::1]:9000".parse().unwrap(),
@@ -122,6 +119,7 @@ fn every_key_arrives() {
             stall_timeout: Duration::from_millis(6),
             total_timeout: Duration::from_millis(16),
         },
+        secrets: MasterKeySource::File("/run/keys/master".into()),
         storage: Storage { page_cache_bytes: 1, kv_cache_bytes: 0, event_queue_bytes: 5, two_phase: true },
         accounts: vec![
             AccountSpec {
@@ -321,6 +319,40 @@ fn keys_come_from_one_place_and_are_never_shown() {
 }
 
 #[test]
+fn the_master_key_comes_from_one_place() {
+    let environment = |name: &str| match name {
+        "KEY" => Some(format!(" {}\n", "0f".repeat(32))),
+        "SHORT" => Some("0f".to_owned()),
+        _ => None,
+    };
+    let parse = |text: &str| {
+        let config = Config::parse(text, "tollgate.toml", &environment);
+        config.map(|config| config.secrets).map_err(|error| error.to_string())
+    };
+    assert_eq!(parse(""), Ok(MasterKeySource::Beside));
+    assert_eq!(parse("[secrets]\nkey_prompt = true"), Ok(MasterKeySource::Prompt));
+    let given = MasterKeySource::Given {
+        digits: Secret::new("0f".repeat(32)),
+        origin: "the variable KEY".to_owned(),
+    };
+    assert!(!format!("{given:?}").contains("0f0f"));
+    assert_eq!(parse("[secrets]\nkey_env = \"KEY\""), Ok(given));
+    for (text, problem) in [
+        ("key_env = \"NONE\"", "2: `key_env` in [secrets]: the variable `NONE` is not set"),
+        (
+            "key_env = \"SHORT\"",
+            "2: `key_env` in [secrets]: `SHORT` must hold 64 hexadecimal digits, as of `openssl rand -hex 32`",
+        ),
+        (
+            "key_file = \"f\"\nkey_prompt = true",
+            "1: [secrets]: give one of `key_file`, `key_env` and `key_prompt`",
+        ),
+    ] {
+        assert_eq!(parse(&format!("[secrets]\n{text}")), Err(format!("tollgate.toml:{problem}")));
+    }
+}
+
+#[test]
 fn names_are_plain_and_unique() {
     check(&format!("{ACCOUNT}{ACCOUNT}"), &["6: `name` in [[account]] repeats `a`"]);
     check("[[plugin]]\nname = \"p\"\n[[plugin]]\nname = \"p\"", &["4: `name` in [[plugin]] repeats `p`"]);
@@ -417,7 +449,7 @@ fn a_problem_stays_on_one_line_whatever_it_quotes() {
     check(
         "\"a\\nb\\u001b\" = 1\nlisten = 1",
         &[
-            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `plugin`, `sql`, `storage`, `workers`",
+            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `plugin`, `secrets`, `sql`, `storage`, `workers`",
             "2: `listen` must be a string, not an integer",
         ],
     );

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::{
     Settings,
-    accounts::{Account, InFlight},
+    account::{Account, InFlight},
     begun::Begun,
     dialect::Dialect,
     limits::{LOGGED_BYTES, RENEW_EVERY, SWEEP_EVERY},

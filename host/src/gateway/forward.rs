@@ -1,10 +1,7 @@
 //! Sends a request to one account and waits for the head of its answer.
 
 use std::{
-    collections::HashMap,
     error::Error,
-    io,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,33 +9,21 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, RETRY_AFTER},
-    uri::Authority,
 };
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 
 use super::{
-    accounts::{Account, Accounts},
+    account::Account,
     begun::Begun,
     connection::Received,
+    dial::causes,
     dialect::{Dialect, Endpoint},
     error::{Class, Problem},
-    host::{Host, SendError},
-    limits::{ERROR_BYTES, ERROR_TIMEOUT, IDLE_CONNECTION_TIMEOUT, IDLE_CONNECTIONS},
+    host::SendError,
+    limits::{ERROR_BYTES, ERROR_TIMEOUT},
+    route::Route,
 };
 use crate::plugin::admission::Ending;
-
-/// The connections to all upstreams.
-pub(super) struct Upstreams {
-    /// Where each account in plain HTTP is sent to.
-    plain: HashMap<Arc<str>, Arc<Host>>,
-    /// For all others, since over TLS an upstream may choose HTTP/2, where requests share a connection.
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-}
 
 /// What is sent: the same for every account that is tried.
 pub(super) struct Outgoing<'a> {
@@ -65,119 +50,57 @@ pub(super) struct Failure {
     pub(super) detail: String,
 }
 
-impl Upstreams {
-    /// A client with its pool; needs a tokio runtime.
-    pub(super) fn new(accounts: &Accounts, connect_timeout: Duration) -> io::Result<Upstreams> {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(connect_timeout));
-        let plain = plain(accounts, &http)?;
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(accounts.iter().any(|account| account.is_https()))?)
-            .https_only()
-            .enable_all_versions()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT)
-            .build(https);
-        Ok(Upstreams { plain, client })
-    }
+/// Sends to an account. An answer that tells of trouble with the account is a failure; any other is passed on.
+pub(super) async fn send(account: &Account, outgoing: &Outgoing<'_>) -> Result<Response<Begun>, Failure> {
+    let begun = Instant::now();
+    let timeout = outgoing.timeout.min(outgoing.deadline.saturating_duration_since(begun));
+    let sent = tokio::time::timeout(timeout, exchange(account, request(account, outgoing)?)).await;
+    let failure = match sent {
+        Ok(Ok(response)) => match judged(account.dialect, response).await {
+            Ok(response) => {
+                account.answered(begun.elapsed());
+                return Ok(response);
+            }
+            Err(failure) => failure,
+        },
+        Ok(Err(error)) => error.failure(),
+        Err(_) => timed_out(timeout),
+    };
+    account.failed();
+    Err(failure)
+}
 
-    /// Sends to an account. An answer that tells of trouble with the account is a failure; any other is passed on.
-    pub(super) async fn send(
-        &self,
-        account: &Account,
-        outgoing: &Outgoing<'_>,
-    ) -> Result<Response<Begun>, Failure> {
-        let begun = Instant::now();
-        let timeout = outgoing.timeout.min(outgoing.deadline.saturating_duration_since(begun));
-        let sent = tokio::time::timeout(timeout, self.request(account, request(account, outgoing)?)).await;
-        let failure = match sent {
-            Ok(Ok(response)) => match judged(account.dialect, response).await {
-                Ok(response) => {
-                    account.answered(begun.elapsed());
-                    return Ok(response);
+/// Asks an account for something small, such as its models.
+pub(super) async fn get(account: &Account, path: &str, query: Option<&str>, limit: usize) -> Option<Bytes> {
+    let mut request = Request::get(account.uri(path, query)?).body(Full::default()).ok()?;
+    authorize(account, request.headers_mut());
+    let response = exchange(account, request).await.ok()?;
+    let success = response.status().is_success();
+    let body = Limited::new(response.into_body(), limit).collect().await.ok()?;
+    success.then(|| body.to_bytes())
+}
+
+async fn exchange(
+    account: &Account,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Received>, Unreachable> {
+    match &account.route {
+        Route::Plain(host) => host.send(request).await.map_err(|error| match error {
+            SendError::Connect(error) => Unreachable::connecting(&error),
+            SendError::Broken(error) => Unreachable::talking(&error),
+        }),
+        Route::Pooled(client) => {
+            let response = client.request(request).await.map_err(|error| {
+                let source = error.source().unwrap_or(&error);
+                if error.is_connect() {
+                    Unreachable::connecting(source)
+                } else {
+                    Unreachable::talking(source)
                 }
-                Err(failure) => failure,
-            },
-            Ok(Err(error)) => error.failure(),
-            Err(_) => timed_out(timeout),
-        };
-        account.failed();
-        Err(failure)
-    }
-
-    async fn request(
-        &self,
-        account: &Account,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Received>, Unreachable> {
-        if let Some(host) = self.plain.get(&account.name) {
-            return host.send(request).await.map_err(|error| match error {
-                SendError::Connect(error) => Unreachable::connecting(&*error),
-                SendError::Broken(error) => Unreachable::talking(&error),
-            });
+            })?;
+            Ok(response.map(Received::from))
         }
-        let response = self.client.request(request).await;
-        let response = response.map_err(|error| {
-            let source = error.source().unwrap_or(&error);
-            if error.is_connect() { Unreachable::connecting(source) } else { Unreachable::talking(source) }
-        })?;
-        Ok(response.map(Received::from))
     }
-
-    /// Asks an account for something small, such as its models.
-    pub(super) async fn get(
-        &self,
-        account: &Account,
-        path: &str,
-        query: Option<&str>,
-        limit: usize,
-    ) -> Option<Bytes> {
-        let mut request = Request::get(account.uri(path, query)?).body(Full::default()).ok()?;
-        authorize(account, request.headers_mut());
-        let response = self.request(account, request).await.ok()?;
-        let success = response.status().is_success();
-        let body = Limited::new(response.into_body(), limit).collect().await.ok()?;
-        success.then(|| body.to_bytes())
-    }
-}
-
-/// Accounts at the same address share its connections.
-fn plain(accounts: &Accounts, connector: &HttpConnector) -> io::Result<HashMap<Arc<str>, Arc<Host>>> {
-    let mut hosts: HashMap<Authority, Arc<Host>> = HashMap::new();
-    let mut plain = HashMap::new();
-    for account in accounts.iter().filter(|account| !account.is_https()) {
-        let Some(address) = account.uri("/", None) else { continue };
-        let Some(authority) = address.authority().cloned() else { continue };
-        let host = match hosts.get(&authority) {
-            Some(host) => host.clone(),
-            None => Host::new(address, connector.clone())?,
-        };
-        hosts.insert(authority, host.clone());
-        plain.insert(account.name.clone(), host);
-    }
-    Ok(plain)
-}
-
-/// TLS with the system's roots. Without any, https accounts fail, each with its own message.
-fn tls(needed: bool) -> io::Result<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-    let roots =
-        if needed { builder.clone().with_native_roots() } else { Err(io::ErrorKind::NotFound.into()) };
-    let builder = roots.unwrap_or_else(|error| {
-        if needed {
-            tracing::warn!(%error, "no root certificates: no https upstream will be trusted");
-        }
-        builder.with_root_certificates(rustls::RootCertStore::empty())
-    });
-    Ok(builder.with_no_client_auth())
 }
 
 fn request(account: &Account, outgoing: &Outgoing<'_>) -> Result<Request<Full<Bytes>>, Failure> {
@@ -328,11 +251,11 @@ struct Unreachable {
 
 impl Unreachable {
     fn connecting(cause: &dyn Error) -> Unreachable {
-        Unreachable { message: "the upstream cannot be reached", cause: cause.to_string() }
+        Unreachable { message: "the upstream cannot be reached", cause: causes(cause) }
     }
 
     fn talking(cause: &dyn Error) -> Unreachable {
-        Unreachable { message: "the upstream broke off", cause: cause.to_string() }
+        Unreachable { message: "the upstream broke off", cause: causes(cause) }
     }
 
     fn failure(self) -> Failure {

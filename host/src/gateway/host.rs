@@ -7,12 +7,11 @@ use std::{
 };
 
 use http::{HeaderValue, Response, Uri, header::HOST};
-use hyper_util::client::legacy::connect::HttpConnector;
 use parking_lot::Mutex;
-use tower::ServiceExt as _;
 
 use super::{
     connection::{Connection, Received, Sent},
+    dial::{Dial, DialError},
     limits::{IDLE_CONNECTION_TIMEOUT, IDLE_CONNECTIONS},
 };
 
@@ -20,7 +19,7 @@ use super::{
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SendError {
     #[error("no connection")]
-    Connect(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Connect(#[source] DialError),
     #[error("the connection failed")]
     Broken(#[source] hyper::Error),
 }
@@ -29,7 +28,7 @@ pub(super) enum SendError {
 pub(super) struct Host {
     address: Uri,
     name: HeaderValue,
-    connector: HttpConnector,
+    dial: Dial,
     /// The one used last is used next, so that those too many grow old.
     idle: Mutex<Vec<Idle>>,
 }
@@ -41,14 +40,14 @@ struct Idle {
 
 impl Host {
     /// The upstream at an address. Needs a tokio runtime, in which old connections are closed.
-    pub(super) fn new(address: Uri, connector: HttpConnector) -> io::Result<Arc<Host>> {
+    pub(super) fn new(address: &Uri, dial: Dial) -> io::Result<Arc<Host>> {
         let authority = address.authority().ok_or(io::ErrorKind::InvalidInput)?;
         let name = match address.port_u16() {
             Some(80) | None => authority.host(),
             Some(_) => authority.as_str(),
         };
         let name = HeaderValue::from_str(name).map_err(io::Error::other)?;
-        let host = Arc::new(Host { address, name, connector, idle: Mutex::default() });
+        let host = Arc::new(Host { address: address.clone(), name, dial, idle: Mutex::default() });
         tokio::spawn(close_old(Arc::downgrade(&host)));
         Ok(host)
     }
@@ -68,8 +67,7 @@ impl Host {
                 }
             };
         }
-        let stream = self.connector.clone().oneshot(self.address.clone()).await;
-        let stream = stream.map_err(|error| SendError::Connect(error.into()))?;
+        let stream = self.dial.connect(self.address.clone()).await.map_err(SendError::Connect)?;
         let connection = Connection::new(stream).await.map_err(SendError::Broken)?;
         connection.send(request, self).await.map_err(|error| SendError::Broken(error.into_error()))
     }

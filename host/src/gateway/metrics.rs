@@ -1,11 +1,11 @@
 //! What the gateway counts. Labels come from the configuration or from fixed lists, never from a request.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::collections::HashMap;
 
 use http::StatusCode;
 use metrics::{Counter, Gauge, Histogram};
 
-use super::{accounts::Accounts, dialect::Dialect, usage::Tokens};
+use super::{dialect::Dialect, usage::Tokens};
 
 const CLASSES: [&str; 5] = ["2xx", "429", "499", "4xx", "5xx"];
 
@@ -18,11 +18,10 @@ pub(super) struct Metrics {
     pub(super) unrecorded: Counter,
     input_tokens: Counter,
     output_tokens: Counter,
-    upstream: HashMap<Arc<str>, Histogram>,
 }
 
 impl Metrics {
-    pub(super) fn new(accounts: &Accounts) -> Metrics {
+    pub(super) fn new() -> Metrics {
         describe();
         let mut requests = HashMap::new();
         for dialect in Dialect::ALL {
@@ -31,8 +30,6 @@ impl Metrics {
                 requests.insert((dialect, class), counter);
             }
         }
-        let upstream =
-            |name: &Arc<str>| metrics::histogram!("tollgate_upstream_seconds", "account" => name.to_string());
         Metrics {
             requests,
             in_flight: metrics::gauge!("tollgate_requests_in_flight"),
@@ -41,10 +38,6 @@ impl Metrics {
             unrecorded: metrics::counter!("tollgate_unrecorded_total"),
             input_tokens: metrics::counter!("tollgate_tokens_total", "direction" => "input"),
             output_tokens: metrics::counter!("tollgate_tokens_total", "direction" => "output"),
-            upstream: accounts
-                .iter()
-                .map(|account| (account.name.clone(), upstream(&account.name)))
-                .collect(),
         }
     }
 
@@ -56,13 +49,11 @@ impl Metrics {
         self.input_tokens.increment(tokens.input);
         self.output_tokens.increment(tokens.output);
     }
+}
 
-    /// Takes note of the time to the head of an upstream's answer.
-    pub(super) fn answered(&self, account: &str, after: Duration) {
-        if let Some(histogram) = self.upstream.get(account) {
-            histogram.record(after);
-        }
-    }
+/// The time to the head of an account's answers.
+pub(super) fn upstream_seconds(account: &str) -> Histogram {
+    metrics::histogram!("tollgate_upstream_seconds", "account" => account.to_owned())
 }
 
 fn class(status: u16) -> &'static str {

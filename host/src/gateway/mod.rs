@@ -3,11 +3,13 @@
 //! [`proxy`] is the way of a request; everything a request holds (leases, place on an account, the row to be logged)
 //! hangs on its [`flight`], which ends exactly once, whatever happens. Nothing here waits for a disk.
 
+mod account;
 mod accounts;
 mod begun;
 mod coding;
 mod connection;
 pub mod demo;
+mod dial;
 pub mod dialect;
 mod elements;
 mod error;
@@ -22,6 +24,7 @@ mod metrics;
 mod models;
 mod proxy;
 mod request;
+mod route;
 mod routes;
 mod scanner;
 mod serve;
@@ -35,7 +38,8 @@ use std::{io, sync::Arc, time::Duration};
 use axum::Router;
 use tollgate_store::Clock;
 
-pub use accounts::{Account, AccountError, AccountSpec, Accounts};
+pub use account::{Account, AccountError, AccountSpec, check_base_url, check_credential};
+pub use accounts::{Accounts, Prepared};
 pub use dialect::Dialect;
 pub use serve::{Peer, serve};
 
@@ -106,7 +110,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// When the system gives no random numbers, or TLS cannot be set up.
+    /// When the system gives no random numbers.
     pub fn new(parts: Parts) -> io::Result<Gateway> {
         Ok(Gateway(proxy::Inner::new(parts)?))
     }

@@ -9,28 +9,26 @@ use http_body::Body as _;
 use moka::sync::Cache;
 
 use super::{
-    accounts::Account,
+    account::Account,
     dialect::Dialect,
     error::{Class, Problem},
     flight::{End, bounded},
+    forward,
     limits::{MODELS_BYTES, MODELS_FAILED_TTL, MODELS_TIMEOUT, MODELS_TTL},
     proxy::{Admitted, Inner, identify, refuse},
     request::model_in_path,
 };
 use crate::plugin::admission::Ending;
 
-/// Accounts whose lists are kept; more than anyone configures.
+/// Accounts whose lists are kept; more than there may be.
 const LISTINGS: u64 = 4_096;
 
-/// What upstreams said they serve, for accounts that are not restricted to some models.
+/// What upstreams said they serve, for accounts that are not restricted to some models, by the accounts' numbers.
 pub(super) struct Listings {
-    known: Cache<Asked, Arc<[String]>>,
+    known: Cache<u64, Arc<[String]>>,
     /// Accounts whose upstream did not say.
-    pub(super) failed: Cache<Asked, ()>,
+    pub(super) failed: Cache<u64, ()>,
 }
-
-/// The account, and in what dialect it was asked: the demo is one account that speaks all.
-type Asked = (Arc<str>, Dialect);
 
 impl Listings {
     pub(super) fn new() -> Listings {
@@ -83,7 +81,9 @@ fn described(dialect: Dialect, models: &[String], encoded: &str) -> Result<Respo
 }
 
 async fn usable(inner: &Inner, dialect: Dialect, client: &Admitted) -> Vec<String> {
-    let speaking = inner.accounts.iter().filter(|account| account.dialect == dialect);
+    let accounts = inner.accounts.list();
+    let speaking =
+        accounts.iter().filter(|account| account.dialect == dialect && !account.is_expired(client.now_ms));
     let listed = join_all(speaking.map(|account| served(inner, account))).await;
     let mut models: Vec<String> = listed.iter().flat_map(|models| models.iter().cloned()).collect();
     models.retain(|model| client.key.may_use(model));
@@ -96,7 +96,7 @@ async fn served(inner: &Inner, account: &Arc<Account>) -> Arc<[String]> {
     if !account.models().is_empty() {
         return account.models().into();
     }
-    let key = (account.name.clone(), account.dialect);
+    let key = account.number;
     if let Some(listed) = inner.listings.known.get(&key) {
         return listed;
     }
@@ -105,7 +105,7 @@ async fn served(inner: &Inner, account: &Arc<Account>) -> Arc<[String]> {
     }
     let api = account.dialect.api();
     let listing = api.listing();
-    let asked = inner.upstreams.get(account, listing.path, listing.query, MODELS_BYTES);
+    let asked = forward::get(account, listing.path, listing.query, MODELS_BYTES);
     let asked = tokio::time::timeout(MODELS_TIMEOUT, asked).await.ok().flatten();
     let Some(listed) = asked.and_then(|body| api.listed(&body)) else {
         inner.listings.failed.insert(key, ());

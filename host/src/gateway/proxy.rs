@@ -18,12 +18,13 @@ use tollgate_store::Clock;
 
 use super::{
     Parts, Peer, Settings,
-    accounts::{Account, Accounts, Candidates},
+    account::Account,
+    accounts::{Accounts, Candidates},
     begun::Begun,
     dialect::{Dialect, Endpoint},
     error::{Class, Problem},
     flight::{End, Flights, Guard, bounded},
-    forward::{Failure, Outgoing, Upstreams, answer_headers},
+    forward::{self, Failure, Outgoing, answer_headers},
     limits::{ATTEMPTS, LOGGED_BYTES},
     metrics::Metrics,
     models::{self, Listings},
@@ -48,7 +49,6 @@ pub(super) struct Inner {
     settings: Settings,
     clock: Clock,
     pub(super) flights: Arc<Flights>,
-    pub(super) upstreams: Upstreams,
     pub(super) listings: Listings,
     pub(super) ids: Ids,
 }
@@ -56,10 +56,8 @@ pub(super) struct Inner {
 impl Inner {
     pub(super) fn new(parts: Parts) -> io::Result<Arc<Inner>> {
         let Parts { keys, accounts, admissions, events, settings, clock } = parts;
-        let metrics = Metrics::new(&accounts);
         Ok(Arc::new(Inner {
-            flights: Flights::new(events.clone(), metrics, settings.clone()),
-            upstreams: Upstreams::new(&accounts, settings.connect_timeout)?,
+            flights: Flights::new(events.clone(), Metrics::new(), settings.clone()),
             listings: Listings::new(),
             ids: Ids::new()?,
             keys,
@@ -233,7 +231,7 @@ async fn run(
     if !client.key.may_use(&read.model) {
         return Err(unknown().into());
     }
-    let mut candidates = inner.accounts.candidates(endpoint.dialect, &read.model);
+    let mut candidates = inner.accounts.candidates(endpoint.dialect, &read.model, client.now_ms);
     let first = candidates.next().ok_or_else(unknown)?;
     let timeout = if read.streaming { settings.first_byte_timeout } else { settings.answer_timeout };
     let deadline = client.arrived + settings.total_timeout;
@@ -306,12 +304,8 @@ async fn attempt(
         match verdict {
             Verdict::Allowed(lease) => {
                 client.flight.hold_account(&account, lease);
-                let begun = Instant::now();
-                let failure = match inner.upstreams.send(&account, outgoing).await {
-                    Ok(answer) => {
-                        inner.flights.metrics.answered(&account.name, begun.elapsed());
-                        return Ok(answer);
-                    }
+                let failure = match forward::send(&account, outgoing).await {
+                    Ok(answer) => return Ok(answer),
                     Err(failure) => failure,
                 };
                 client.flight.drop_account(failure.ending, failure.status, failure.retry_after_ms);

@@ -46,6 +46,12 @@ impl Client {
         Some(status)
     }
 
+    /// Posts what may not be answered.
+    pub async fn try_post(&self, path: &str, body: String) -> Option<StatusCode> {
+        let response = self.http.request(self.request(Method::POST, path, body.into())).await.ok()?;
+        Some(response.status())
+    }
+
     /// A chat completion as a stream whose body has not been read.
     pub async fn chat_stream(&self, model: &str) -> http::Response<Incoming> {
         self.send(Method::POST, "/v1/chat/completions", chat_body(model, true).to_string().into()).await

@@ -19,14 +19,14 @@ use http::{HeaderValue, Request, StatusCode, header::CONTENT_TYPE};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    accounts::AccountSpec,
+    account::AccountSpec,
     dialect::{Dialect, Target},
     limits::BODY_BYTES,
     serve,
 };
-use crate::secret::Secret;
 
 /// The models that it lists; it answers for any.
 pub const MODELS: [&str; 2] = ["demo-chat", "demo-embedding"];
@@ -44,11 +44,11 @@ const DIMENSIONS_MAX: usize = 4_096;
 const INPUTS_MAX: usize = 2_048;
 const ANSWERS_MAX: u64 = 16;
 
-/// Starts the demo upstream on a free port of the loopback interface; it runs as long as the runtime.
-pub async fn start() -> io::Result<SocketAddr> {
+/// Starts the demo upstream on a free port of the loopback interface; told to stop, it finishes what it has begun.
+pub async fn start(stopping: CancellationToken) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    tokio::spawn(serve(listener, Router::new().fallback(answer), std::future::pending()));
+    tokio::spawn(serve(listener, Router::new().fallback(answer), stopping.cancelled_owned()));
     Ok(address)
 }
 
@@ -58,13 +58,7 @@ pub fn accounts(address: SocketAddr) -> Vec<AccountSpec> {
         name: "demo".to_owned(),
         dialect,
         base_url: format!("http://{address}"),
-        api_key: Secret::default(),
-        models: Vec::new(),
-        weight: 1,
-        priority: 0,
-        rpm: None,
-        tpm: None,
-        rpd: None,
+        ..AccountSpec::default()
     };
     Dialect::ALL.map(speaking).into()
 }

@@ -2,12 +2,13 @@
 
 use http::Method;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::support::{Answer, World, whole};
 use crate::gateway::demo;
 
 async fn world() -> World {
-    World::start(demo::accounts(demo::start().await.unwrap())).await
+    World::start(demo::accounts(demo::start(CancellationToken::new()).await.unwrap())).await
 }
 
 async fn post(world: &World, path: &str, body: Value) -> Answer {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::support::{Answer, Upstream, World, json_response, two, whole};
 use crate::{
@@ -166,7 +167,7 @@ async fn a_key_for_some_models_reads_their_names_decoded() {
 
 #[tokio::test]
 async fn models_are_listed_in_the_dialect_that_the_key_speaks() {
-    let world = World::start(demo::accounts(demo::start().await.unwrap())).await;
+    let world = World::start(demo::accounts(demo::start(CancellationToken::new()).await.unwrap())).await;
     let key = world.key.as_str();
     let bearer = format!("Bearer {key}");
     for (target, header, gemini) in [
@@ -240,7 +241,7 @@ async fn the_wait_in_an_upstreams_body_is_told_to_the_client() {
 
 #[tokio::test]
 async fn the_demo_says_the_same_plainly_as_events_and_as_an_array() {
-    let world = World::start(demo::accounts(demo::start().await.unwrap())).await;
+    let world = World::start(demo::accounts(demo::start(CancellationToken::new()).await.unwrap())).await;
     let plain = post(&world, "/v1beta/models/demo-chat:generateContent").await.json();
     let events = post(&world, "/v1beta/models/demo-chat:streamGenerateContent?alt=sse").await;
     let array = post(&world, "/v1/models/demo-chat:streamGenerateContent").await.json();

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tollgate_store::{Options, Queue, Store};
 
 use crate::{
-    gateway::{Account, AccountSpec, Accounts, Dialect, Gateway, Parts, Settings, serve},
+    gateway::{AccountSpec, Accounts, Dialect, Gateway, Parts, Settings, serve},
     keys::{Keys, NewKey},
     plugin::{Admissions, EventQueue, EventRecord, ingest::decode_record},
     secret::Secret,
@@ -89,11 +89,7 @@ impl Upstream {
             base_url: self.url.clone(),
             api_key: Secret::new(name),
             models: vec!["m".to_owned()],
-            weight: 1,
-            priority: 0,
-            rpm: None,
-            tpm: None,
-            rpd: None,
+            ..AccountSpec::default()
         }
     }
 }
@@ -173,10 +169,12 @@ impl World {
         let key = keys.create(NewKey { name: "user".to_owned(), ..NewKey::default() }).await.unwrap();
         let queue = store.queue("events", 1 << 20).unwrap();
         let clock: tollgate_store::Clock = Arc::new(|| 1_000);
-        let accounts = accounts.into_iter().map(|spec| Account::new(spec).unwrap()).collect();
+        let specs = accounts;
+        let accounts = Accounts::new(settings.connect_timeout);
+        accounts.serve(accounts.prepare(specs).await.unwrap());
         let gateway = Gateway::new(Parts {
             keys: keys.clone(),
-            accounts: Accounts::new(accounts),
+            accounts,
             admissions: Admissions::new(clock.clone()),
             events: EventQueue::new(queue.clone()),
             settings,

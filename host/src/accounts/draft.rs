@@ -1,0 +1,204 @@
+//! An account as its owner describes it, over the admin API and in the table.
+
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::{
+    RosterError,
+    limits::{CA_BYTES, CREDENTIAL_BYTES, DESCRIPTION_BYTES, EMAIL_BYTES, MODEL_BYTES, MODELS, URL_BYTES},
+};
+use crate::{
+    config::{
+        check_name,
+        limits::{RATE_MOST, WEIGHT_MOST},
+    },
+    gateway::{AccountSpec, Dialect, check_base_url, check_credential},
+    secret::Secret,
+};
+
+/// An account in the store. Secrets go in and never out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Draft {
+    /// Its name, unique among all accounts.
+    pub name: String,
+    /// What its upstream speaks: `openai`, `anthropic` or `gemini`.
+    #[serde(default = "openai")]
+    pub dialect: String,
+    /// Where its upstream is.
+    pub base_url: String,
+    /// The key sent upstream; none: nothing is sent.
+    #[serde(default, skip_serializing)]
+    #[schema(value_type = Option<String>, write_only)]
+    pub api_key: Option<Secret>,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// Whom to ask about it.
+    #[serde(default)]
+    pub email: String,
+    /// The models it serves; empty: all.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// How often it is drawn among accounts of its priority.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// Lower numbers are tried first.
+    #[serde(default)]
+    pub priority: u32,
+    /// Requests a minute.
+    pub rpm: Option<u64>,
+    /// Tokens a minute.
+    pub tpm: Option<u64>,
+    /// Requests a day.
+    pub rpd: Option<u64>,
+    /// Whether it serves.
+    #[serde(default = "yes")]
+    pub active: bool,
+    /// Milliseconds since 1970, UTC, from which on it is not asked any more.
+    pub expires_ms: Option<u64>,
+    /// The certificates, as PEM, that its upstream's is trusted by; none: the system's.
+    pub ca: Option<String>,
+}
+
+fn openai() -> String {
+    Dialect::OpenAi.name().to_owned()
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Draft {
+    /// The same account with some fields changed (RFC 7396): null takes one back to its default, and a secret that is not
+    /// named stays.
+    pub(super) fn patched(&self, patch: &Map<String, Value>) -> Result<Draft, RosterError> {
+        let mut fields = match serde_json::to_value(self) {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        };
+        for (name, value) in patch {
+            match value {
+                Value::Null => drop(fields.remove(name)),
+                value => drop(fields.insert(name.clone(), value.clone())),
+            }
+        }
+        let mut draft: Draft = serde_json::from_value(Value::Object(fields))
+            .map_err(|error| RosterError::Invalid(format!("the account would not be one: {error}")))?;
+        if draft.name != self.name {
+            return Err(RosterError::Invalid(
+                "`name` cannot be changed: it stands in logs and metrics".into(),
+            ));
+        }
+        if !patch.contains_key("api_key") {
+            draft.api_key.clone_from(&self.api_key);
+        }
+        Ok(draft)
+    }
+
+    /// The account for the gateway, if nothing is wrong with it.
+    pub(super) fn spec(&self) -> Result<AccountSpec, RosterError> {
+        let invalid = |message: String| Err(RosterError::Invalid(message));
+        if let Err(rule) = check_name(&self.name) {
+            return invalid(format!("`name` {rule}"));
+        }
+        let Some(dialect) = Dialect::ALL.into_iter().find(|dialect| dialect.name() == self.dialect) else {
+            let names = Dialect::ALL.map(Dialect::name).join("`, `");
+            return invalid(format!("`dialect` must be one of `{names}`"));
+        };
+        let base_url = match check_base_url(&self.base_url) {
+            _ if self.base_url.len() > URL_BYTES => {
+                return invalid(format!("`base_url` has at most {URL_BYTES} bytes"));
+            }
+            Ok(base_url) => base_url,
+            Err(rule) => return invalid(format!("`base_url` {rule}")),
+        };
+        self.check_texts()?;
+        self.check_numbers()?;
+        Ok(AccountSpec {
+            name: self.name.clone(),
+            dialect,
+            base_url,
+            api_key: self.api_key.clone().unwrap_or_default(),
+            models: self.models.clone(),
+            weight: self.weight,
+            priority: self.priority,
+            rpm: self.rpm,
+            tpm: self.tpm,
+            rpd: self.rpd,
+            expires_ms: self.expires_ms,
+            ca: self.ca.as_deref().map(Into::into),
+        })
+    }
+
+    fn check_texts(&self) -> Result<(), RosterError> {
+        let invalid = |message: String| Err(RosterError::Invalid(message));
+        for (field, text, most) in
+            [("description", &self.description, DESCRIPTION_BYTES), ("email", &self.email, EMAIL_BYTES)]
+        {
+            if text.len() > most || text.chars().any(char::is_control) {
+                return invalid(format!("`{field}` has at most {most} bytes and no control characters"));
+            }
+        }
+        let is_model =
+            |model: &String| (1..=MODEL_BYTES).contains(&model.len()) && !model.chars().any(char::is_control);
+        if self.models.len() > MODELS || !self.models.iter().all(is_model) {
+            return invalid(format!("`models` are at most {MODELS}, of 1 to {MODEL_BYTES} bytes each"));
+        }
+        if let Some(key) = &self.api_key
+            && (key.expose().len() > CREDENTIAL_BYTES || check_credential(key.expose()).is_err())
+        {
+            let rule = "printable ASCII without spaces";
+            return invalid(format!("`api_key` must be 1 to {CREDENTIAL_BYTES} bytes of {rule}"));
+        }
+        if self.ca.as_ref().is_some_and(|ca| ca.len() > CA_BYTES) {
+            return invalid(format!("`ca` has at most {CA_BYTES} bytes"));
+        }
+        Ok(())
+    }
+
+    fn check_numbers(&self) -> Result<(), RosterError> {
+        let within = |field: &str, value: Option<u64>, range: RangeInclusive<u64>| match value {
+            Some(value) if !range.contains(&value) => Err(RosterError::Invalid(format!(
+                "`{field}` must be from {} to {}",
+                range.start(),
+                range.end()
+            ))),
+            _ => Ok(()),
+        };
+        within("weight", Some(self.weight.into()), 1..=WEIGHT_MOST)?;
+        within("rpm", self.rpm, 1..=RATE_MOST)?;
+        within("tpm", self.tpm, 1..=RATE_MOST)?;
+        within("rpd", self.rpd, 1..=RATE_MOST)?;
+        within("expires_ms", self.expires_ms, 1..=RATE_MOST)
+    }
+}
+
+impl From<&AccountSpec> for Draft {
+    fn from(spec: &AccountSpec) -> Draft {
+        Draft {
+            name: spec.name.clone(),
+            dialect: spec.dialect.name().to_owned(),
+            base_url: spec.base_url.clone(),
+            api_key: Some(spec.api_key.clone()).filter(|key| !key.is_empty()),
+            description: String::new(),
+            email: String::new(),
+            models: spec.models.clone(),
+            weight: spec.weight,
+            priority: spec.priority,
+            rpm: spec.rpm,
+            tpm: spec.tpm,
+            rpd: spec.rpd,
+            active: true,
+            expires_ms: spec.expires_ms,
+            ca: spec.ca.as_deref().map(str::to_owned),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Accounts in table `accounts` of database `gateway`, their secrets sealed.
+
+use tollgate_store::sql::{Database, SqlError, Statement, Value};
+
+use super::{Draft, RosterError, limits::RESEALED_AT_ONCE};
+use crate::secrets::Vault;
+
+const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS accounts (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    dialect TEXT NOT NULL,
+    base_url TEXT NOT NULL,
+    description TEXT NOT NULL,
+    email TEXT NOT NULL,
+    models TEXT NOT NULL,
+    weight INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    rpm INTEGER,
+    tpm INTEGER,
+    rpd INTEGER,
+    active INTEGER NOT NULL,
+    created_ms INTEGER NOT NULL,
+    updated_ms INTEGER NOT NULL,
+    expires_ms INTEGER,
+    ca TEXT,
+    api_key BLOB
+) WITHOUT ROWID";
+
+const COLUMNS: [&str; 18] = [
+    "id",
+    "name",
+    "dialect",
+    "base_url",
+    "description",
+    "email",
+    "models",
+    "weight",
+    "priority",
+    "rpm",
+    "tpm",
+    "rpd",
+    "active",
+    "created_ms",
+    "updated_ms",
+    "expires_ms",
+    "ca",
+    "api_key",
+];
+
+/// An account of the store.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    /// Its id, which stays whatever else changes: secrets are bound to it.
+    pub(super) id: String,
+    pub(super) draft: Draft,
+    pub(super) created_ms: u64,
+    pub(super) updated_ms: u64,
+    /// Whether a secret of it cannot be opened; then it does not serve.
+    pub(super) is_damaged: bool,
+    pub(super) sealed_api_key: Option<Vec<u8>>,
+}
+
+impl Stored {
+    /// What is sealed of it.
+    pub(super) fn sealed(&self) -> impl Iterator<Item = &[u8]> {
+        [&self.sealed_api_key].into_iter().flatten().map(Vec::as_slice)
+    }
+
+    fn place(&self, column: &str) -> String {
+        format!("accounts/{}/{column}", self.id)
+    }
+}
+
+/// The table.
+#[derive(Clone)]
+pub(super) struct Table {
+    pub(super) database: Database,
+    pub(super) vault: Vault,
+}
+
+impl Table {
+    pub(super) async fn open(database: Database, vault: Vault) -> Result<Table, SqlError> {
+        database.execute(Statement::from(SCHEMA)).await?;
+        Ok(Table { database, vault })
+    }
+
+    /// All of it, in the order of names.
+    pub(super) async fn read(&self) -> Result<Vec<Stored>, RosterError> {
+        let select = format!("SELECT {} FROM accounts ORDER BY name", COLUMNS.join(", "));
+        let outcome = self.database.query(Statement::from(select.as_str())).await?;
+        let stored = outcome.rows.into_iter().map(|row| {
+            let stored = stored(row).ok_or(RosterError::DamagedTable)?;
+            Ok(self.opened(stored))
+        });
+        stored.collect()
+    }
+
+    /// Writes an account, new or changed, with its secrets sealed anew. It is on disk when this returns.
+    pub(super) async fn write(&self, stored: &mut Stored) -> Result<(), RosterError> {
+        let key = stored.draft.api_key.as_ref();
+        stored.sealed_api_key = key.map(|key| self.vault.seal(&stored.place("api_key"), key)).transpose()?;
+        self.database.execute(write(stored)?).await?;
+        Ok(())
+    }
+
+    pub(super) async fn delete(&self, id: &str) -> Result<(), RosterError> {
+        let delete = Statement::new("DELETE FROM accounts WHERE id = ?1", vec![id.into()]);
+        self.database.execute(delete).await?;
+        Ok(())
+    }
+
+    /// Seals every secret with the newest key that is not yet; a damaged one stays as it is.
+    pub(super) async fn reseal(&self, stored: &mut [Stored]) -> Result<(), RosterError> {
+        let is_old = |sealed: &[u8]| !self.vault.is_current(sealed);
+        let mut old: Vec<&mut Stored> =
+            stored.iter_mut().filter(|stored| !stored.is_damaged && stored.sealed().any(is_old)).collect();
+        for some in old.chunks_mut(RESEALED_AT_ONCE) {
+            let mut statements = Vec::new();
+            for stored in some {
+                let key = stored.draft.api_key.as_ref();
+                let sealed = key.map(|key| self.vault.seal(&stored.place("api_key"), key)).transpose()?;
+                let update = "UPDATE accounts SET api_key = ?2 WHERE id = ?1";
+                statements
+                    .push(Statement::new(update, vec![stored.id.as_str().into(), sealed.clone().into()]));
+                stored.sealed_api_key = sealed;
+            }
+            self.database.batch(statements).await?;
+        }
+        Ok(())
+    }
+
+    fn opened(&self, mut stored: Stored) -> Stored {
+        let place = stored.place("api_key");
+        let opened = stored.sealed_api_key.as_ref().map(|sealed| self.vault.open_sealed(&place, sealed));
+        match opened.transpose() {
+            Ok(key) => stored.draft.api_key = key,
+            Err(error) => {
+                tracing::error!(account = stored.draft.name, %error, "its api_key cannot be opened: it does not serve");
+                stored.is_damaged = true;
+            }
+        }
+        stored
+    }
+}
+
+fn write(stored: &Stored) -> Result<Statement, RosterError> {
+    let places: Vec<String> = (1..=COLUMNS.len()).map(|number| format!("?{number}")).collect();
+    let set: Vec<String> =
+        COLUMNS.iter().skip(1).map(|column| format!("{column} = excluded.{column}")).collect();
+    let sql = format!(
+        "INSERT INTO accounts ({}) VALUES ({}) ON CONFLICT (id) DO UPDATE SET {}",
+        COLUMNS.join(", "),
+        places.join(", "),
+        set.join(", ")
+    );
+    let draft = &stored.draft;
+    let models = serde_json::to_string(&draft.models).map_err(|_| RosterError::DamagedTable)?;
+    let params: [Value; COLUMNS.len()] = [
+        stored.id.as_str().into(),
+        draft.name.as_str().into(),
+        draft.dialect.as_str().into(),
+        draft.base_url.as_str().into(),
+        draft.description.as_str().into(),
+        draft.email.as_str().into(),
+        models.into(),
+        integer(draft.weight.into()),
+        integer(draft.priority.into()),
+        draft.rpm.map(integer).into(),
+        draft.tpm.map(integer).into(),
+        draft.rpd.map(integer).into(),
+        integer(draft.active.into()),
+        integer(stored.created_ms),
+        integer(stored.updated_ms),
+        draft.expires_ms.map(integer).into(),
+        draft.ca.clone().into(),
+        stored.sealed_api_key.clone().into(),
+    ];
+    Ok(Statement::new(sql, params.into()))
+}
+
+fn stored(row: Vec<Value>) -> Option<Stored> {
+    let mut row = row.into_iter();
+    let mut next = || row.next();
+    // In the order of the columns.
+    let mut stored = Stored {
+        id: text(next()?)?,
+        draft: Draft {
+            name: text(next()?)?,
+            dialect: text(next()?)?,
+            base_url: text(next()?)?,
+            description: text(next()?)?,
+            email: text(next()?)?,
+            // A list that cannot be read must not widen the account to all models.
+            models: serde_json::from_str(&text(next()?)?).ok()?,
+            weight: number(&next()?)?.try_into().ok()?,
+            priority: number(&next()?)?.try_into().ok()?,
+            rpm: number(&next()?),
+            tpm: number(&next()?),
+            rpd: number(&next()?),
+            active: number(&next()?)? == 1,
+            expires_ms: None,
+            ca: None,
+            api_key: None,
+        },
+        created_ms: number(&next()?)?,
+        updated_ms: number(&next()?)?,
+        is_damaged: false,
+        sealed_api_key: None,
+    };
+    stored.draft.expires_ms = number(&next()?);
+    stored.draft.ca = text(next()?);
+    stored.sealed_api_key = blob(next()?);
+    Some(stored)
+}
+
+fn text(value: Value) -> Option<String> {
+    if let Value::Text(text) = value { Some(text) } else { None }
+}
+
+fn blob(value: Value) -> Option<Vec<u8>> {
+    if let Value::Blob(bytes) = value { Some(bytes) } else { None }
+}
+
+fn number(value: &Value) -> Option<u64> {
+    // A negative limit can only have been put there by hand; it then allows nothing.
+    if let Value::Integer(number) = value { Some(u64::try_from(*number).unwrap_or(0)) } else { None }
+}
+
+fn integer(number: u64) -> Value {
+    Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}

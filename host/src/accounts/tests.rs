@@ -1,0 +1,194 @@
+use serde_json::json;
+use tempfile::TempDir;
+use tollgate_store::{Options, Store};
+
+use super::*;
+use crate::{secret::Secret, secrets::MasterKey};
+
+/// A roster over a store of its own.
+struct World {
+    roster: Roster,
+    accounts: Accounts,
+    vault: Vault,
+    database: Database,
+    home: TempDir,
+}
+
+impl World {
+    async fn start(configured: Vec<AccountSpec>) -> World {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store"), Options::default()).unwrap();
+        World::over(home, store.database("gateway").unwrap(), configured).await.unwrap()
+    }
+
+    /// As after the end of the process.
+    async fn restart(self, configured: Vec<AccountSpec>) -> Result<World, RosterError> {
+        World::over(self.home, self.database, configured).await
+    }
+
+    async fn over(
+        home: TempDir,
+        database: Database,
+        configured: Vec<AccountSpec>,
+    ) -> Result<World, RosterError> {
+        let master = MasterKey::File(home.path().join("master.key"));
+        let vault = Vault::open(database.clone(), master, 1).await?;
+        let accounts = Accounts::new(std::time::Duration::from_secs(1));
+        let roster = Roster::open(Parts {
+            database: database.clone(),
+            vault: vault.clone(),
+            accounts: accounts.clone(),
+            configured,
+            clock: Arc::new(|| 1_000),
+        })
+        .await?;
+        Ok(World { roster, accounts, vault, database, home })
+    }
+
+    fn serving(&self) -> Vec<String> {
+        self.accounts.list().iter().map(|account| account.name.to_string()).collect()
+    }
+
+    async fn patch(&self, name: &str, patch: Value) -> Result<(), RosterError> {
+        self.roster.change(name, patch.as_object().unwrap()).await
+    }
+}
+
+fn draft(fields: Value) -> Draft {
+    let mut all = json!({ "name": "main", "base_url": "http://h:1", "api_key": "sk-clear" });
+    all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    serde_json::from_value(all).unwrap()
+}
+
+fn configured(name: &str) -> AccountSpec {
+    AccountSpec { name: name.to_owned(), base_url: "http://h:1".to_owned(), ..AccountSpec::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_serves_when_it_is_made_and_after_a_restart_with_every_field() {
+    let world = World::start(Vec::new()).await;
+    assert_eq!(world.serving(), ["demo"; 3]);
+    let full = draft(json!({
+        "dialect": "anthropic", "description": "d", "email": "a@b.c", "models": ["m1", "m2"], "weight": 7,
+        "priority": 3, "rpm": 1, "tpm": 2, "rpd": 3, "expires_ms": 5_000,
+    }));
+    world.roster.create(full.clone()).await.unwrap();
+    assert_eq!(world.serving(), ["main"], "the demo is gone");
+    let world = world.restart(Vec::new()).await.unwrap();
+    let view = world.roster.get("main").await.unwrap();
+    assert_eq!(view.draft, full);
+    assert_eq!((view.from, view.status, view.created_ms), (Origin::Store, Status::Serving, Some(1_000)));
+    assert_eq!(world.accounts.list()[0].key_hash.as_ref(), view.key_hash);
+    assert!(!serde_json::to_string(&view).unwrap().contains("clear"), "a key is shown");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_leaves_what_it_does_not_name_and_null_takes_back() {
+    let world = World::start(Vec::new()).await;
+    world.roster.create(draft(json!({ "rpm": 5, "models": ["m"] }))).await.unwrap();
+    world.patch("main", json!({ "weight": 9, "rpm": null })).await.unwrap();
+    let view = world.roster.get("main").await.unwrap();
+    assert_eq!((view.draft.weight, view.draft.rpm, view.draft.models.len()), (9, None, 1));
+    assert!(view.has_api_key);
+    world.patch("main", json!({ "api_key": "sk-other" })).await.unwrap();
+    assert_ne!(world.roster.get("main").await.unwrap().key_hash, view.key_hash);
+    world.patch("main", json!({ "api_key": null, "active": false })).await.unwrap();
+    assert!(world.serving().is_empty());
+    let world = world.restart(Vec::new()).await.unwrap();
+    assert!(world.serving().is_empty(), "the demo does not stand in for an account that is switched off");
+    let view = world.roster.get("main").await.unwrap();
+    assert_eq!((view.status, view.has_api_key), (Status::Disabled, false));
+    world.patch("main", json!({ "active": true, "expires_ms": 1_000 })).await.unwrap();
+    assert_eq!(world.roster.get("main").await.unwrap().status, Status::Expired);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_refused_and_changes_nothing() {
+    let world = World::start(vec![configured("file")]).await;
+    world.roster.create(draft(json!({}))).await.unwrap();
+    for (fields, part) in [
+        (json!({ "name": "main" }), "already"),
+        (json!({ "name": "file" }), "already"),
+        (json!({ "name": "a b" }), "`name`"),
+        (json!({ "name": "x", "base_url": "ftp://x" }), "`base_url`"),
+        (json!({ "name": "x", "base_url": "http://user:secret@h" }), "`api_key`"),
+        (json!({ "name": "x", "dialect": "open-ai" }), "`dialect`"),
+        (json!({ "name": "x", "api_key": "a b" }), "`api_key`"),
+        (json!({ "name": "x", "api_key": "" }), "`api_key`"),
+        (json!({ "name": "x", "api_key": "k".repeat(limits::CREDENTIAL_BYTES + 1) }), "`api_key`"),
+        (json!({ "name": "x", "weight": 0 }), "`weight`"),
+        (json!({ "name": "x", "rpm": 0 }), "`rpm`"),
+        (json!({ "name": "x", "models": [""] }), "`models`"),
+        (json!({ "name": "x", "models": vec!["m"; limits::MODELS + 1] }), "`models`"),
+        (json!({ "name": "x", "email": "a\nb" }), "`email`"),
+        (json!({ "name": "x", "description": "d".repeat(limits::DESCRIPTION_BYTES + 1) }), "`description`"),
+        (json!({ "name": "x", "base_url": "https://h", "ca": "no pem" }), "certificates"),
+    ] {
+        let error = world.roster.create(draft(fields.clone())).await.unwrap_err().to_string();
+        assert!(error.contains(part) && !error.contains("secret"), "{fields}: {error}");
+    }
+    for (name, patch, part) in [
+        ("none", json!({ "rpm": 1 }), "no account named none"),
+        ("file", json!({ "rpm": 1 }), "from the configuration"),
+        ("main", json!({ "rpm": "many" }), "invalid type"),
+        ("main", json!({ "rmp": 1 }), "unknown field"),
+        ("main", json!({ "name": "other" }), "`name`"),
+        ("main", json!({ "base_url": null }), "base_url"),
+    ] {
+        let error = world.patch(name, patch.clone()).await.unwrap_err().to_string();
+        assert!(error.contains(part), "{patch}: {error}");
+    }
+    assert!(matches!(world.roster.delete("file").await, Err(RosterError::Configured(_))));
+    assert_eq!(world.serving(), ["file", "main"]);
+    let twice = world.restart(vec![configured("main")]).await.err().unwrap();
+    assert!(matches!(twice, RosterError::Twice(_)), "{twice}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_was_cut_short_is_finished_at_the_next_start() {
+    let world = World::start(Vec::new()).await;
+    let count = limits::RESEALED_AT_ONCE + 2;
+    for number in 0..count {
+        let name = format!("a{number}");
+        world.roster.create(draft(json!({ "name": name, "api_key": format!("sk-{number}") }))).await.unwrap();
+    }
+    let versions = async |world: &World| {
+        let select =
+            "SELECT count(DISTINCT substr(api_key, 1, 5)), (SELECT count(*) FROM secret_keys) FROM accounts";
+        world.database.query(select.into()).await.unwrap().rows.remove(0)
+    };
+    assert_eq!(versions(&world).await, [1.into(), 1.into()]);
+    // As after a crash in the middle: there is a new key, one account is sealed with it, the others are not.
+    world.vault.add_key(2).await.unwrap();
+    world.patch("a1", json!({ "api_key": "sk-1" })).await.unwrap();
+    assert_eq!(versions(&world).await, [2.into(), 2.into()]);
+    let world = world.restart(Vec::new()).await.unwrap();
+    assert_eq!(versions(&world).await, [1.into(), 1.into()]);
+    assert_eq!(world.roster.rotate_secrets(false, None).await.unwrap(), count);
+    assert_eq!(versions(&world).await, [1.into(), 1.into()]);
+    let hashes = |world: &World| world.roster.named().to_vec();
+    let before = hashes(&world);
+    let world = world.restart(Vec::new()).await.unwrap();
+    assert_eq!((hashes(&world), world.serving().len()), (before, count));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_moved_to_another_account_or_damaged_keeps_only_that_account_out() {
+    let world = World::start(Vec::new()).await;
+    world.roster.create(draft(json!({ "name": "good" }))).await.unwrap();
+    world.roster.create(draft(json!({ "name": "bad", "api_key": "sk-other" }))).await.unwrap();
+    let steal =
+        "UPDATE accounts SET api_key = (SELECT api_key FROM accounts WHERE name = 'good') WHERE name = 'bad'";
+    world.database.execute(steal.into()).await.unwrap();
+    let world = world.restart(Vec::new()).await.unwrap();
+    assert_eq!(world.serving(), ["good"]);
+    assert_eq!(world.roster.get("bad").await.unwrap().status, Status::Damaged);
+    // A rotation leaves it as it is.
+    world.roster.rotate_secrets(true, None).await.unwrap();
+    let error = world.patch("bad", json!({ "rpm": 1 })).await.unwrap_err().to_string();
+    assert!(error.contains("give it a new `api_key`"), "{error}");
+    world.patch("bad", json!({ "api_key": "sk-new" })).await.unwrap();
+    let world = world.restart(Vec::new()).await.unwrap();
+    assert_eq!(world.serving(), ["bad", "good"]);
+    assert_eq!(Secret::new("sk-new"), world.roster.get("bad").await.unwrap().draft.api_key.unwrap());
+}
