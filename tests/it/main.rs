@@ -29,6 +29,7 @@ mod prebuilt;
 mod quota;
 mod readme;
 mod sdk;
+mod sql;
 mod streams;
 mod support;
 mod swap;

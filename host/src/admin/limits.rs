@@ -22,3 +22,7 @@ pub(super) const BLACKLIST_BATCH: usize = 500;
 
 /// Time for an SQL statement; longer ones would keep old pages alive.
 pub(super) const SQL_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Time for a result that is read line by line, until its last line was taken: a million rows over a slow connection. As
+/// long as it lasts old pages are kept.
+pub(super) const SQL_LINES_DEADLINE: Duration = Duration::from_secs(10 * 60);

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use tollgate_store::{BlobError, CommitError, KvError, SqlError};
 
 use crate::accounts::RosterError;
@@ -65,6 +65,15 @@ impl ApiError {
         self.code
     }
 
+    /// The body of the answer.
+    pub(crate) fn body(&self) -> Value {
+        let mut error = json!({ "code": self.code, "message": self.message });
+        if let (Some(hint), Some(object)) = (&self.hint, error.as_object_mut()) {
+            object.insert("hint".to_owned(), hint.as_str().into());
+        }
+        json!({ "error": error })
+    }
+
     /// Says which part of the request is meant.
     pub(crate) fn at(mut self, place: impl std::fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
@@ -83,11 +92,7 @@ impl IntoResponse for ApiError {
         if self.status.is_server_error() {
             tracing::warn!(code = self.code, message = self.message, "a request failed");
         }
-        let mut error = json!({ "code": self.code, "message": self.message });
-        if let (Some(hint), Some(object)) = (self.hint, error.as_object_mut()) {
-            object.insert("hint".to_owned(), hint.into());
-        }
-        (self.status, Json(json!({ "error": error }))).into_response()
+        (self.status, Json(self.body())).into_response()
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) enum Command {
     Plugin(PluginCommand),
     /// Run an SQL statement.
     #[command(after_help = "\
-Prints a header line and a line for each row, columns separated by tabs. Within a value \\t, \\n, \\r and \\\\ stand
+Prints a header line and a line for each row as they come, columns separated by tabs; a result may have any size. Within a value \\t, \\n, \\r and \\\\ stand
 for a tab, a newline, a carriage return and a backslash; \\N is NULL, and a blob is \\x and hexadecimal digits. A
 statement that returns no rows prints how many it wrote to stderr.
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Uri};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -21,6 +22,12 @@ use crate::config::limits::DATA;
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// Answers are held in memory; a query for more should be split.
 const ANSWER_LIMIT: usize = 256 * 1024 * 1024;
+
+/// A request's body.
+pub(super) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// A success, whose body is read as it comes.
+pub(super) struct Reply(Response<Incoming>);
 
 /// A way to one server.
 pub(super) struct Client {
@@ -75,60 +82,92 @@ impl Client {
         kind: Option<&'static str>,
         body: Bytes,
     ) -> Result<Value, Failure> {
-        let work = async {
-            let response = match &self.target {
-                Target::Socket { data } => {
-                    let request = request(method, &format!("{PREFIX}{path}"), kind, body)?;
-                    through_socket(data, request).await?
-                }
-                Target::Url { base, token } => {
-                    let mut request = request(method, &format!("{base}{PREFIX}{path}"), kind, body)?;
-                    let value = http::HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| {
-                        Failure::Usage("the token has characters that no header takes".into())
-                    })?;
-                    request.headers_mut().insert(AUTHORIZATION, value);
-                    over_http(base, request).await?
-                }
-            };
-            answer(response).await
-        };
+        let work = async { self.send(request(method, path, kind, body)?).await?.json().await };
         match tokio::time::timeout(TIMEOUT, work).await {
             Ok(result) => result,
-            Err(_) => Err(Failure::Failed(anyhow::anyhow!("no answer within {} s", TIMEOUT.as_secs()))),
+            Err(_) => Err(late()),
         }
+    }
+
+    /// Sends a request to a path of the API; what the server refuses is a failure. It may take any time.
+    pub(super) async fn send(&self, mut request: Request<Body>) -> Result<Reply, Failure> {
+        let base = match &self.target {
+            Target::Socket { .. } => "",
+            Target::Url { base, .. } => base,
+        };
+        let uri = format!("{base}{PREFIX}{}", request.uri()).parse::<Uri>();
+        *request.uri_mut() = uri.map_err(|error| Failure::Failed(error.into()))?;
+        let response = match &self.target {
+            Target::Socket { data } => through_socket(data, request).await?,
+            Target::Url { base, token } => {
+                let value = http::HeaderValue::try_from(format!("Bearer {token}"))
+                    .map_err(|_| Failure::Usage("the token has characters that no header takes".into()))?;
+                request.headers_mut().insert(AUTHORIZATION, value);
+                over_http(base, request).await?
+            }
+        };
+        if response.status().is_success() { Ok(Reply(response)) } else { Err(refusal(response).await) }
     }
 }
 
-fn request(
+impl Reply {
+    /// The next bytes of the body; none at its end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            let frame = tokio::time::timeout(TIMEOUT, self.0.body_mut().frame()).await.map_err(|_| late())?;
+            match frame {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(broke_off(error)),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) if !bytes.is_empty() => return Ok(Some(bytes)),
+                    // Trailers, or nothing.
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    /// The body as JSON.
+    pub(super) async fn json(self) -> Result<Value, Failure> {
+        Ok(serde_json::from_slice(&whole(self.0).await?).unwrap_or_default())
+    }
+}
+
+/// A request to a path below the API's prefix.
+pub(super) fn request(
     method: Method,
-    uri: &str,
+    path: &str,
     kind: Option<&'static str>,
     body: Bytes,
-) -> Result<Request<Full<Bytes>>, Failure> {
-    let mut builder = Request::builder().method(method).uri(uri);
+) -> Result<Request<Body>, Failure> {
+    let mut builder = Request::builder().method(method).uri(path);
     if let Some(kind) = kind {
         builder = builder.header(CONTENT_TYPE, kind);
     }
-    builder.body(Full::new(body)).map_err(|error| Failure::Failed(error.into()))
+    let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
+    builder.body(body).map_err(|error| Failure::Failed(error.into()))
 }
 
-async fn through_socket(
-    data: &Path,
-    mut request: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>, Failure> {
+fn late() -> Failure {
+    Failure::Failed(anyhow::anyhow!("no answer within {} s", TIMEOUT.as_secs()))
+}
+
+fn broke_off(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::Failed(error.into().context("the server broke off"))
+}
+
+async fn through_socket(data: &Path, mut request: Request<Body>) -> Result<Response<Incoming>, Failure> {
     let stream =
         UnixStream::connect(data.join(SOCKET)).await.map_err(|_| Failure::NoSocket(data.to_path_buf()))?;
-    let failed =
-        |error: hyper::Error| Failure::Failed(anyhow::Error::new(error).context("the server broke off"));
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broke_off)?;
     // Its end shows in the request's own result.
     tokio::spawn(connection);
     request.headers_mut().insert(HOST, http::HeaderValue::from_static("localhost"));
-    sender.send_request(request).await.map_err(failed)
+    sender.send_request(request).await.map_err(broke_off)
 }
 
-async fn over_http(base: &str, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
+async fn over_http(base: &str, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
     // A second call is no error: somebody else in this process has installed one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let connector = hyper_rustls::HttpsConnectorBuilder::new()
@@ -143,28 +182,32 @@ async fn over_http(base: &str, request: Request<Full<Bytes>>) -> Result<Response
             let causes: Vec<_> = anyhow::Error::new(error).chain().skip(1).map(ToString::to_string).collect();
             Failure::NoServer { url: base.to_owned(), reason: causes.join(": ") }
         } else {
-            Failure::Failed(anyhow::Error::new(error).context("the server broke off"))
+            broke_off(error)
         }
     })
 }
 
-async fn answer(response: Response<Incoming>) -> Result<Value, Failure> {
+async fn whole(response: Response<Incoming>) -> Result<Bytes, Failure> {
+    let body = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
+    let body = body.map_err(|error| Failure::Failed(anyhow::anyhow!("the server broke off: {error}")))?;
+    Ok(body.to_bytes())
+}
+
+async fn refusal(response: Response<Incoming>) -> Failure {
     let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_LIMIT)
-        .collect()
-        .await
-        .map_err(|error| Failure::Failed(anyhow::anyhow!("the server broke off: {error}")))?
-        .to_bytes();
-    let value: Value = serde_json::from_slice(&body).unwrap_or_default();
-    if status.is_success() {
-        return Ok(value);
+    match whole(response).await {
+        Ok(body) => refused(&serde_json::from_slice(&body).unwrap_or_default(), || {
+            format!("the server answered {status}")
+        }),
+        Err(failure) => failure,
     }
-    let error = value.get("error");
+}
+
+/// What an error of the API says.
+pub(super) fn refused(answer: &Value, otherwise: impl FnOnce() -> String) -> Failure {
+    let error = answer.get("error");
     let part = |name| error.and_then(|error| error.get(name)).and_then(Value::as_str).map(str::to_owned);
-    Err(Failure::Refused {
-        message: part("message").unwrap_or_else(|| format!("the server answered {status}")),
-        hint: part("hint"),
-    })
+    Failure::Refused { message: part("message").unwrap_or_else(otherwise), hint: part("hint") }
 }
 
 /// A string of an answer.

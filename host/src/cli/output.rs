@@ -24,10 +24,15 @@ pub(super) fn print_json(value: &Value) -> anyhow::Result<()> {
 
 /// Prints bytes. A reader that has seen enough, such as `head`, is no error.
 pub(super) fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    print_if_read(bytes).map(drop)
+}
+
+/// Prints bytes; false: nobody reads them any more.
+pub(super) fn print_if_read(bytes: &[u8]) -> anyhow::Result<bool> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        other => Ok(other.map(|()| true)?),
     }
 }
 
@@ -45,7 +50,8 @@ pub(super) fn field(value: &Value) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
+/// Text with what would end a field or a line written as `\\t`, `\\n`, `\\r`, `\\\\`.
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

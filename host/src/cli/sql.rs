@@ -1,27 +1,34 @@
 //! `tollgate sql`.
 
-use http::Method;
-use serde_json::{Value, json};
+mod print;
+mod rows;
 
-use super::client::{Client, segment};
+use super::client::Client;
 use super::failure::Failure;
-use super::output;
+use print::{Json, Lines, Style};
+use rows::Rows;
 
+/// Runs one statement and prints its result as it comes.
 pub(super) async fn run(client: &Client, database: &str, sql: &str, json: bool) -> Result<(), Failure> {
-    let path = format!("/sql/{}", segment(database));
-    let answer = client.json(Method::POST, &path, &json!({ "sql": sql, "params": [] })).await?;
-    if json {
-        return Ok(output::print_json(&answer)?);
+    let rows = Rows::of(client, database, sql).await?;
+    if json { print(rows, Json::default()).await } else { print(rows, Lines).await }
+}
+
+/// Bytes after which what was made so far is printed.
+const PRINT_BYTES: usize = 64 * 1024;
+
+async fn print(mut rows: Rows, mut style: impl Style) -> Result<(), Failure> {
+    let mut text = String::new();
+    style.head(&mut text, rows.columns());
+    while let Some(row) = rows.next().await? {
+        style.row(&mut text, &row);
+        if text.len() >= PRINT_BYTES {
+            if !super::output::print_if_read(text.as_bytes())? {
+                return Ok(());
+            }
+            text.clear();
+        }
     }
-    let list = |name: &str| answer.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    let columns = list("columns");
-    if columns.is_empty() {
-        let written = answer.get("rows_written").and_then(Value::as_u64).unwrap_or_default();
-        eprintln!("{written} rows written");
-        return Ok(());
-    }
-    let columns: Vec<_> = columns.iter().filter_map(Value::as_str).collect();
-    let rows: Vec<_> =
-        list("rows").into_iter().map(|row| row.as_array().cloned().unwrap_or_default()).collect();
-    Ok(output::print_table(&columns, &rows)?)
+    style.end(&mut text, rows.columns(), rows.end());
+    Ok(super::output::print(text.as_bytes())?)
 }

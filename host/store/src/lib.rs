@@ -35,7 +35,7 @@ pub use kv::{
     Transaction,
 };
 pub use queue::{Queue, QueueError};
-pub use sql::{Access, Database, Outcome, SqlError, Statement, TableGrant, Value};
+pub use sql::{Access, Database, Outcome, Pages, SqlError, Statement, TableGrant, Value};
 pub use stats::Stats;
 pub use store::{Clock, OpenError, Options, Store};
 pub use vector::{

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rusqlite::{
-    CachedStatement, FileControl, Row, ToSql,
+    CachedStatement, FileControl, ToSql,
     config::DbConfig,
     limits::Limit,
     types::{ToSqlOutput, ValueRef},
@@ -15,9 +15,10 @@ use super::{
     error::explain,
     guard::{Guard, Until},
     limits::{
-        CACHED_STATEMENTS, PAGE_BYTES, PARAMETERS, READER_CACHE_KIB, RESERVED_BYTES, RESULT_BYTES,
-        RESULT_ROWS, STATEMENT_BYTES, VALUE_BYTES, WRITER_CACHE_KIB,
+        CACHED_STATEMENTS, PAGE_BYTES, PARAMETERS, READER_CACHE_KIB, RESERVED_BYTES, STATEMENT_BYTES,
+        VALUE_BYTES, WRITER_CACHE_KIB,
     },
+    result::{Failure, Page, Paged, Room, Sink, Whole},
     shape::{Shape, shape},
     vfs::{self, Vfs},
 };
@@ -39,13 +40,6 @@ struct Text<'a> {
     marked: String,
     prepared: Option<CachedStatement<'a>>,
     may_write: bool,
-}
-
-/// What the results of one call may still take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
-    rows: usize,
-    bytes: usize,
 }
 
 impl Connection {
@@ -102,6 +96,21 @@ impl Connection {
         Ok(outcomes.pop().unwrap_or_default())
     }
 
+    /// Runs a caller's statement that only reads, and hands its rows over in pages; the first names the columns.
+    pub(super) fn pages(
+        &self,
+        rules: &Arc<Rules>,
+        statement: &Statement,
+        until: &Until,
+        hand_over: &mut dyn FnMut(Page) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        self.guarded(rules, &statement.sql, false, until, |text| {
+            let mut pages = Paged::new(hand_over);
+            let outcome = self.run_guarded(text, &statement.params, &mut pages)?;
+            pages.finish(outcome.columns).map_err(Failure::Ours)
+        })
+    }
+
     /// Runs statements of one text.
     fn run_alike(
         &self,
@@ -113,16 +122,32 @@ impl Connection {
         outcomes: &mut Vec<Outcome>,
     ) -> Result<(), SqlError> {
         let Some(Statement { sql, .. }) = statements.first() else { return Ok(()) };
+        self.guarded(rules, sql, may_write, until, |text| {
+            statements.iter().try_for_each(|statement| {
+                let mut whole = Whole::new(room);
+                let outcome = self.run_guarded(text, &statement.params, &mut whole)?;
+                outcomes.push(Outcome { rows: whole.rows, ..outcome });
+                Ok(())
+            })
+        })
+    }
+
+    /// Lets work with a caller's text run under the caller's rules, and says of its failure what the caller is to know.
+    fn guarded<'a>(
+        &'a self,
+        rules: &Arc<Rules>,
+        sql: &str,
+        may_write: bool,
+        until: &Until,
+        work: impl FnOnce(&mut Text<'a>) -> Result<(), Failure>,
+    ) -> Result<(), SqlError> {
         if sql.len() > STATEMENT_BYTES {
             return Err(SqlError::TooLarge(format!("a statement has at most {STATEMENT_BYTES} bytes")));
         }
         let shape = shape(sql).ok_or_else(|| SqlError::Invalid("no statement".to_owned()))?;
         let mut text = Text { marked: format!("{}{sql}", rules.mark), prepared: None, may_write };
         self.guard.enter(rules, shape, until);
-        let result = statements.iter().try_for_each(|statement| {
-            outcomes.push(self.run_guarded(&mut text, &statement.params, room)?);
-            Ok(())
-        });
+        let result = work(&mut text);
         let refusal = self.guard.leave();
         result.map_err(|error| match error {
             Failure::Ours(error) => error,
@@ -162,11 +187,11 @@ impl Connection {
         &'a self,
         text: &mut Text<'a>,
         params: &[Value],
-        room: &mut Room,
+        sink: &mut dyn Sink,
     ) -> Result<Outcome, Failure> {
         let mut aliases = 0;
         loop {
-            let result = self.attempt(text, params, room);
+            let result = self.attempt(text, params, sink);
             let unnamed = if result.is_err() { self.guard.take_unnamed() } else { None };
             let Some(name) = unnamed else {
                 return result;
@@ -189,11 +214,12 @@ impl Connection {
         self.raw.prepare_cached(sql)?.query_row([&lower], |row| row.get(0))
     }
 
+    /// The outcome is without rows; they go into the sink.
     fn attempt<'a>(
         &'a self,
         text: &mut Text<'a>,
         params: &[Value],
-        room: &mut Room,
+        sink: &mut dyn Sink,
     ) -> Result<Outcome, Failure> {
         let mut prepared = match text.prepared.take() {
             Some(prepared) => prepared,
@@ -209,49 +235,22 @@ impl Connection {
         if !reads {
             vfs::forget_last_insert(&self.raw);
         }
-        let rows = collect(&mut prepared, room)?;
+        let mut rows = prepared.raw_query();
+        while let Some(row) = rows.next()? {
+            sink.take(row)?;
+        }
+        drop(rows);
         // Only now: a statement from before a change of the schema is prepared again as it runs.
         let columns: Vec<_> = prepared.column_names().map(str::to_owned).collect();
         text.prepared = Some(prepared);
         if reads {
-            return Ok(Outcome { columns, rows, ..Outcome::default() });
+            return Ok(Outcome { columns, ..Outcome::default() });
         }
         // Statements that change no rows leave the count of the last one that did.
         let changed = self.raw.total_changes() != before;
         let rows_written = if changed { self.raw.changes() } else { 0 };
-        Ok(Outcome { columns, rows, rows_written, last_insert_rowid: self.raw.last_insert_rowid() })
-    }
-}
-
-impl Room {
-    pub(super) fn new() -> Self {
-        Self { rows: RESULT_ROWS, bytes: RESULT_BYTES }
-    }
-
-    /// Bytes taken so far.
-    pub(super) fn taken(&self) -> usize {
-        RESULT_BYTES.saturating_sub(self.bytes)
-    }
-
-    fn take(&mut self, rows: usize, bytes: usize) -> Result<(), Failure> {
-        let too_large = |text| Failure::Ours(SqlError::TooLarge(text));
-        let left = self.rows.checked_sub(rows);
-        self.rows = left.ok_or_else(|| too_large(format!("a result has at most {RESULT_ROWS} rows")))?;
-        let left = self.bytes.checked_sub(bytes);
-        self.bytes = left.ok_or_else(|| too_large(format!("a result has at most {RESULT_BYTES} bytes")))?;
-        Ok(())
-    }
-}
-
-/// Why a statement did not run.
-enum Failure {
-    Ours(SqlError),
-    Sqlite(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for Failure {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
+        let last_insert_rowid = self.raw.last_insert_rowid();
+        Ok(Outcome { columns, rows: Vec::new(), rows_written, last_insert_rowid })
     }
 }
 
@@ -306,29 +305,6 @@ fn bind(prepared: &mut CachedStatement<'_>, params: &[Value]) -> Result<(), Fail
         prepared.raw_bind_parameter(index + 1, value)?;
     }
     Ok(())
-}
-
-fn collect(prepared: &mut CachedStatement<'_>, room: &mut Room) -> Result<Vec<Vec<Value>>, Failure> {
-    let mut found = Vec::new();
-    let mut rows = prepared.raw_query();
-    while let Some(row) = rows.next()? {
-        let columns = 0..row.as_ref().column_count();
-        let values = columns.map(|column| value(row, column)).collect::<Result<Vec<_>, _>>()?;
-        room.take(1, values.iter().map(Value::bytes).sum())?;
-        found.push(values);
-    }
-    Ok(found)
-}
-
-fn value(row: &Row<'_>, column: usize) -> Result<Value, rusqlite::Error> {
-    Ok(match row.get_ref(column)? {
-        ValueRef::Null => Value::Null,
-        ValueRef::Integer(integer) => Value::Integer(integer),
-        ValueRef::Real(real) => Value::Real(real),
-        // A blob cast to text need not be UTF-8.
-        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
-        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
-    })
 }
 
 /// What a refusal of the authorizer means. SQLite's code does not tell: it has one for statements, but not for functions

@@ -17,10 +17,11 @@ use tokio::{
 };
 
 use super::{
-    Access, Outcome, SqlError, Statement,
+    Access, Outcome, Pages, SqlError, Statement,
     access::Rules,
     connection::Connection,
     limits::{BATCH_STATEMENTS, DEADLINE, VALUE_BYTES, WRITER_QUEUE},
+    paging::Paging,
     readers::Readers,
     vfs::{Shared, Vfs},
     writer::{Job, Writer},
@@ -84,6 +85,13 @@ impl Database {
     pub async fn query(&self, statement: Statement) -> Result<Outcome, SqlError> {
         check_bytes(std::slice::from_ref(&statement))?;
         self.inner.readers.run(self.rules.clone(), statement, self.ends(), self.turn).await
+    }
+
+    /// Runs one statement that only reads, on a snapshot, for a result of any size. The deadline counts until the last page
+    /// was taken; the turn does not count.
+    pub async fn pages(&self, statement: Statement) -> Result<Pages, SqlError> {
+        check_bytes(std::slice::from_ref(&statement))?;
+        Paging::run(&self.inner.readers, self.rules.clone(), statement, self.ends()).await
     }
 
     /// Runs one statement that may write, as a transaction of its own; on disk when it returns.

@@ -14,11 +14,28 @@ pub const BATCH_STATEMENTS: usize = 10_000;
 /// Bytes of a value, a row, or a batch's texts and parameters. A plugin's component (a few MiB) fits into a row.
 pub const VALUE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Rows of one result. A result is handed over whole, so it is bounded like a page of an API.
+/// Bytes that SQLite may allocate in this process, for all connections of all databases. One statement can ask for a
+/// value of `VALUE_BYTES` in each of two thousand columns; it fails here, before the machine does.
+pub const HEAP_BYTES: i64 = 256 * 1024 * 1024;
+
+/// Bytes from which on page caches no longer grow, so that the rest of the heap is for statements.
+pub const HEAP_CACHES_BYTES: i64 = 192 * 1024 * 1024;
+
+/// Rows of one result. A result is handed over whole, so it is bounded like a page of an API; larger ones come in pages.
 pub const RESULT_ROWS: usize = 100_000;
 
 /// Bytes of one result: what a few dozen callers at once may hold on a small machine.
 pub const RESULT_BYTES: usize = 32 * 1024 * 1024;
+
+/// Rows of one page of a large result: enough that the way from page to page costs little beside the rows.
+pub const PAGE_ROWS: usize = 1_000;
+
+/// Bytes at which a page of a large result is full. Two pages are in memory for each reader; the last row comes on top.
+pub const PAGE_BYTES_MOST: usize = 1024 * 1024;
+
+/// Results of a database that are read page by page at once. Each holds a connection, a thread and a snapshot for as long
+/// as its reader takes; more wait for their turn.
+pub const PAGED_READS: usize = 4;
 
 /// Bytes of pages that one transaction may write. They wait in memory until the commit and hold up the committer for
 /// some hundred milliseconds at this size.

@@ -14,7 +14,9 @@ mod guard;
 mod joint;
 pub mod limits;
 pub(crate) mod pages;
+mod paging;
 mod readers;
+mod result;
 mod shape;
 mod value;
 #[expect(unsafe_code, reason = "SQLite calls a VFS through C function pointers")]
@@ -26,6 +28,7 @@ pub use database::Database;
 pub(crate) use databases::Databases;
 pub use error::SqlError;
 pub(crate) use joint::JointSql;
+pub use paging::Pages;
 pub use value::{Outcome, Statement, Value};
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ use super::{
     connection::Connection,
     guard::{Until, ends},
     limits::READERS,
+    paging::Paging,
     vfs::Vfs,
 };
 
@@ -25,14 +26,16 @@ pub(super) struct Readers {
     vfs: Arc<Vfs>,
     idle: Mutex<Vec<Connection>>,
     places: Arc<Semaphore>,
+    pub(super) paging: Paging,
 }
 
 /// Ends a read whose caller has gone.
-struct Abandon(Arc<AtomicBool>);
+#[derive(Default)]
+pub(super) struct Abandon(Arc<AtomicBool>);
 
 impl Readers {
     pub(super) fn new(vfs: Arc<Vfs>) -> Self {
-        Self { vfs, idle: Mutex::default(), places: Arc::new(Semaphore::new(READERS)) }
+        Self { vfs, idle: Mutex::default(), places: Arc::new(Semaphore::new(READERS)), paging: Paging::new() }
     }
 
     /// Runs a statement on a fresh snapshot.
@@ -45,22 +48,20 @@ impl Readers {
     ) -> Result<Outcome, SqlError> {
         let place = timeout_at(deadline.into(), self.places.clone().acquire_owned()).await;
         let place = place.map_err(|_| SqlError::deadline())?.map_err(|_| SqlError::closing())?;
-        let abandon = Abandon(Arc::default());
-        let until = Until { deadline: ends(deadline, turn), abandoned: abandon.0.clone() };
+        let abandon = Abandon::default();
+        let until = Until { deadline: ends(deadline, turn), abandoned: abandon.flag() };
         let readers = self.clone();
         let read = spawn_blocking(move || {
             let _place = place;
-            let connection = readers.take()?;
-            let result = connection.query(&rules, &statement, &until);
-            let result = result.map_err(|error| error.within(deadline, turn));
-            readers.idle.lock().push(connection);
-            result
+            let result = readers.with(|connection| connection.query(&rules, &statement, &until));
+            result.map_err(|error| error.within(deadline, turn))
         });
         read.await.unwrap_or_else(|_| Err(SqlError::closing()))
     }
 
-    /// Waits for the reads that run, and closes the connections.
+    /// Waits for the reads that run, ends those in pages, and closes the connections.
     pub(super) async fn close(&self) {
+        self.paging.close().await;
         let all = u32::try_from(READERS).unwrap_or(u32::MAX);
         // An error says that it is closed already.
         let places = self.places.acquire_many(all).await;
@@ -69,9 +70,26 @@ impl Readers {
         self.idle.lock().clear();
     }
 
-    fn take(&self) -> Result<Connection, SqlError> {
+    /// Works with a connection that nobody else uses meanwhile.
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
         let idle = self.idle.lock().pop();
-        idle.map_or_else(|| Connection::reader(self.vfs.clone()), Ok)
+        let connection = idle.map_or_else(|| Connection::reader(self.vfs.clone()), Ok)?;
+        let result = work(&connection);
+        let mut idle = self.idle.lock();
+        if idle.len() < READERS {
+            idle.push(connection);
+        }
+        result
+    }
+}
+
+impl Abandon {
+    /// Set when the caller has gone.
+    pub(super) fn flag(&self) -> Arc<AtomicBool> {
+        self.0.clone()
     }
 }
 

@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Outcome, SqlError, Statement,
     access::Rules,
-    connection::{Connection, Room, runs_alone},
+    connection::{Connection, runs_alone},
     guard::{Until, ends},
     limits::{GROUP_BYTES, GROUP_CALLS, GROUP_TIME},
+    result::Room,
 };
 use crate::commit::Change;
 

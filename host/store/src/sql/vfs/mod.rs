@@ -8,7 +8,7 @@ use std::{
     ffi::{CString, c_int, c_void},
     fmt, ptr,
     sync::{
-        Arc,
+        Arc, Once,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -16,6 +16,8 @@ use std::{
 use rusqlite::{Connection, OpenFlags, ffi};
 
 pub(crate) use main_file::{Committer, Shared};
+
+use super::limits::{HEAP_BYTES, HEAP_CACHES_BYTES};
 
 /// SQLite's name of the main file; nothing else can be opened by name.
 const MAIN_NAME: &str = "main.db";
@@ -42,6 +44,8 @@ unsafe impl Sync for Vfs {}
 impl Vfs {
     /// Makes a VFS for one database.
     pub(crate) fn register(shared: Arc<Shared>) -> Result<Self, rusqlite::Error> {
+        static BOUND: Once = Once::new();
+        BOUND.call_once(bound_heap);
         let name = CString::new(format!("tollgate-{}", NEXT.fetch_add(1, Ordering::Relaxed)))?;
         // SAFETY: null asks for the default VFS, which lives as long as the process.
         let system = unsafe { ffi::sqlite3_vfs_find(ptr::null()).as_ref() };
@@ -87,6 +91,15 @@ impl fmt::Debug for Vfs {
 
 fn failure(code: c_int) -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+}
+
+/// Bounds what SQLite allocates in this process.
+fn bound_heap() {
+    // SAFETY: both may be called at any time; they only set numbers, under SQLite's own mutex.
+    unsafe {
+        ffi::sqlite3_hard_heap_limit64(HEAP_BYTES);
+        ffi::sqlite3_soft_heap_limit64(HEAP_CACHES_BYTES);
+    }
 }
 
 /// What SQLite calls a void pointer to our shared state.

@@ -56,15 +56,20 @@ impl Ours {
 }
 
 impl Engine for Ours {
-    /// What only reads is answered by a reader and by the writer, which must agree.
+    /// What only reads is answered by a reader, by the writer and in pages, which must agree.
     fn run(&mut self, statements: &[Statement]) -> Result<Vec<Outcome>, Refused> {
         let database = &self.database;
         let result = self.runtime.block_on(async {
             let [one] = statements else { return database.batch(statements.to_vec()).await };
             let read = database.query(one.clone()).await;
             let executed = database.execute(one.clone()).await;
-            if read.is_ok() {
-                assert_eq!(read, executed, "reader and writer, {one:?}");
+            if let Ok(read) = &read {
+                assert_eq!(executed.as_ref(), Ok(read), "reader and writer, {one:?}");
+                assert_eq!(
+                    in_pages(database, one).await,
+                    (read.columns.clone(), read.rows.clone()),
+                    "{one:?}"
+                );
             }
             executed.map(|outcome| vec![outcome])
         });
@@ -76,6 +81,15 @@ impl Engine for Ours {
             other => Refused { class: Class::Failed, text: other.to_string() },
         })
     }
+}
+
+async fn in_pages(database: &Database, statement: &Statement) -> (Vec<String>, Vec<Vec<Value>>) {
+    let mut pages = database.pages(statement.clone()).await.unwrap();
+    let mut rows = Vec::new();
+    while let Some(page) = pages.next().await.unwrap() {
+        rows.extend(page);
+    }
+    (pages.columns().to_vec(), rows)
 }
 
 /// SQLite on a file of its own kind, in memory, with the settings that the store promises.

@@ -3,4 +3,6 @@
 mod differential;
 mod engines;
 mod generator;
+mod limits;
+mod paging;
 mod scripts;
