@@ -231,8 +231,7 @@ fn a_plugin_is_tried_out_over_every_kind_of_store_that_it_is_granted() {
     let said = run_ok(home.path(), &["plugin", "check", "--rounds", "5"]);
     assert!(said.contains("none trapped"), "{said}");
     std::fs::create_dir(home.path().join("cases")).unwrap();
-    let case =
-        "about = \"It opens.\"\n[[steps]]\ncall = \"admit\"\nwith = [{}, [{}]]\ngives = { ok = [\"allow\"] }";
+    let case = "about = \"It opens.\"\n[[steps]]\ncall = \"admit\"\nwith = [{}, [{}]]\ngives = { ok = [{ allow = \"\" }] }";
     std::fs::write(home.path().join("cases/opens.toml"), case).unwrap();
     run_ok(home.path(), &["plugin", "test"]);
 }

@@ -23,11 +23,7 @@ pub(crate) fn admission(admit: &str, settle: &str) -> Vec<u8> {
     let module = format!(
         r#"(module
             {ALLOCATOR}
-            (func $allow (param $decisions i32) (result i32)
-                (i32.store8 (i32.const 512) (i32.const 0))
-                (i32.store (i32.const 516) (i32.const 1024))
-                (i32.store (i32.const 520) (local.get $decisions))
-                i32.const 512)
+            {ALLOW}
             (func $settled (result i32) (i32.store8 (i32.const 544) (i32.const 0)) i32.const 544)
             (func $failed (result i32)
                 (i32.store8 (i32.const 544) (i32.const 1))
@@ -47,6 +43,15 @@ pub(crate) fn admission(admit: &str, settle: &str) -> Vec<u8> {
 /// ending. Where the store refuses, `settle` fails; where it cannot be opened, `admit` fails with one byte of
 /// text, the error's case.
 pub(crate) fn counting(name: &str) -> Vec<u8> {
+    counting_after(name, "")
+}
+
+/// The same, but it allows without tickets.
+pub(crate) fn ticketless(name: &str) -> Vec<u8> {
+    counting_after(name, "(memory.fill (i32.const 1024) (i32.const 0) (i32.const 1152))")
+}
+
+fn counting_after(name: &str, allowed: &str) -> Vec<u8> {
     let length = name.len();
     let module = format!(
         r#"(module
@@ -58,6 +63,7 @@ pub(crate) fn counting(name: &str) -> Vec<u8> {
             (data (i32.const 600) "{name}")
             (data (i32.const 700) "e0")
             (global $store (mut i32) (i32.const -1))
+            {ALLOW}
             (func $opened (result i32)
                 (if (i32.ne (global.get $store) (i32.const -1)) (then (return (i32.const 1))))
                 (call $open (i32.const 600) (i32.const {length}) (i32.const 800))
@@ -72,10 +78,8 @@ pub(crate) fn counting(name: &str) -> Vec<u8> {
                     (i32.store (i32.const 516) (i32.const 560))
                     (i32.store (i32.const 520) (i32.const 1))
                     (return (i32.const 512))))
-                (i32.store8 (i32.const 512) (i32.const 0))
-                (i32.store (i32.const 516) (i32.const 1024))
-                (i32.store (i32.const 520) (local.get 12))
-                i32.const 512)
+                (call $allow (local.get 12))
+                {allowed})
             (func (export "tollgate:policy/admission@0.1.0#settle") (param $at i32) (param $left i32) (result i32)
                 (drop (call $opened))
                 (i32.store8 (i32.const 544) (i32.const 0))
@@ -96,6 +100,21 @@ pub(crate) fn counting(name: &str) -> Vec<u8> {
     );
     encode(&module, "import tollgate:storage/kv@0.1.0;\nexport tollgate:policy/admission@0.1.0;")
 }
+
+/// `$allow` makes so many allows at 1024, of 72 bytes each: the first 16 with an empty ticket, so that they are settled.
+const ALLOW: &str = r#"
+    (func $allow (param $decisions i32) (result i32)
+        (local $each i32)
+        (block $done (loop $next
+            (br_if $done (i32.or
+                (i32.ge_u (local.get $each) (local.get $decisions)) (i32.ge_u (local.get $each) (i32.const 16))))
+            (i32.store8 offset=1032 (i32.mul (local.get $each) (i32.const 72)) (i32.const 1))
+            (local.set $each (i32.add (local.get $each) (i32.const 1)))
+            (br $next)))
+        (i32.store8 (i32.const 512) (i32.const 0))
+        (i32.store (i32.const 516) (i32.const 1024))
+        (i32.store (i32.const 520) (local.get $decisions))
+        i32.const 512)"#;
 
 /// A memory of four pages, zero from 1024 to 4096, and a ring of an allocator behind that.
 const ALLOCATOR: &str = r#"

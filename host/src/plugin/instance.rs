@@ -11,6 +11,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::admission::{Decision, Request, Subject};
 use super::bindings::{ingestion, jobs, lifecycle};
 use super::component::{ADMISSION, ComponentError, Hooks};
+use super::lane::Seen;
 use super::log::{PluginLog, Stream};
 use super::manifest::Manifest;
 use super::meter::{Limit, Tally};
@@ -72,7 +73,7 @@ pub(crate) struct HostState {
     budget: Budget,
     /// `TICK`s that the running call's guest may still run.
     ticks: u64,
-    /// Whether the running call has seen a tick.
+    /// Whether the running call has seen a tick, the first of which may come at once, however long it is.
     ticked: bool,
     pulse: Arc<Pulse>,
     wasi: WasiCtx,
@@ -285,8 +286,12 @@ pub(crate) fn no_hook() -> wasmtime::Error {
 /// Called at each tick in which the guest still runs, until the deadline.
 fn end_or_yield(mut store: StoreContextMut<'_, HostState>) -> wasmtime::Result<UpdateDeadline> {
     let state = store.data_mut();
-    // The first may come at once, however long it is.
-    let passed = if state.ticked { state.pulse.length() } else { 1 };
+    let (update, seen) = lane::at_tick();
+    if seen == Seen::Slow {
+        state.pulse.slow();
+    }
+    // A starved guest sees a tick each time that it gets a processor again: those are not to count for more.
+    let passed = if seen == Seen::Steady && state.ticked { state.pulse.length() } else { 1 };
     state.ticked = true;
     state.ticks = state.ticks.saturating_sub(passed);
     if state.ticks == 0 {
@@ -294,10 +299,6 @@ fn end_or_yield(mut store: StoreContextMut<'_, HostState>) -> wasmtime::Result<U
     }
     if Instant::now() >= state.budget.deadline() {
         return Err(Overrun { waiting: true }.into());
-    }
-    let (update, slow) = lane::at_tick();
-    if slow {
-        state.pulse.slow();
     }
     Ok(update)
 }

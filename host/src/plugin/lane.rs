@@ -69,22 +69,33 @@ enum Watch {
     Slow,
 }
 
-/// What a guest does when a tick has passed, and whether it is slow.
-pub(crate) fn at_tick() -> (UpdateDeadline, bool) {
+/// What a tick says of a guest.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Seen {
+    /// Nothing: it may end right after the call's start.
+    Once,
+    /// It is slow.
+    Slow,
+    /// It may take its time.
+    Steady,
+}
+
+/// What a guest does when a tick has passed, and what that says of it.
+pub(crate) fn at_tick() -> (UpdateDeadline, Seen) {
     match WATCH.get() {
-        Watch::Lane => (UpdateDeadline::Yield(1), true),
-        Watch::Off => (UpdateDeadline::Yield(1), false),
+        Watch::Lane => (UpdateDeadline::Yield(1), Seen::Slow),
+        Watch::Off => (UpdateDeadline::Yield(1), Seen::Steady),
         // A tick may end right after the call's start, or while the thread waits for a processor.
         Watch::New => {
             WATCH.set(Watch::Since(processor_time()));
-            (UpdateDeadline::Continue(1), false)
+            (UpdateDeadline::Continue(1), Seen::Once)
         }
         Watch::Since(then) if processor_time().saturating_sub(then) < limits::QUICK_CALL => {
-            (UpdateDeadline::Continue(1), false)
+            (UpdateDeadline::Continue(1), Seen::Slow)
         }
         Watch::Since(_) | Watch::Slow => {
             WATCH.set(Watch::Slow);
-            (UpdateDeadline::Yield(1), true)
+            (UpdateDeadline::Yield(1), Seen::Slow)
         }
     }
 }

@@ -218,8 +218,9 @@ pub const LOG_WAIT: Duration = Duration::from_secs(2);
 /// Length of the engine's tick while a guest is slow, which bounds how late a deadline interrupts it.
 pub const TICK: Duration = Duration::from_millis(1);
 
-/// Length of a tick while all guests are quick. A guest that becomes slow keeps its worker for up to two of these, once; then
-/// the ticks are short. At 20 µs each, short ones all the time took 6 % of a busy server's processor time.
+/// Length of a tick while all guests are quick. A guest that becomes slow keeps its worker for up to two of these, and is
+/// ended that much later, once; then the ticks are short. At 20 µs each, short ones all the time took 6 % of a busy server's
+/// processor time.
 pub const CALM_TICK: Duration = Duration::from_millis(4);
 
 /// Length of a tick while nothing is called: what a guest may overrun that wakes up from a long wait.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::{ComponentType, Lower};
 
-use super::admission::{Identity, Ticket, Usage};
+use super::admission::{Ending, Identity, Ticket, Usage};
 use super::{ActivePlugin, CallError, limits};
 
 /// `settlement` of `wit/policy/admission.wit`, sharing what the allows of one request have in common.
@@ -39,6 +39,18 @@ pub struct Settlement {
 pub(crate) struct Allow {
     pub(crate) plugin: Arc<ActivePlugin>,
     pub(crate) ticket: Option<Ticket>,
+}
+
+impl Allow {
+    /// Whether the plugin is told of this: of everything with a ticket, and else of what went wrong upstream.
+    pub(crate) fn hears(&self, usage: &Usage) -> bool {
+        self.ticket.is_some()
+            || match usage.ending {
+                Ending::Running | Ending::NeverSent => false,
+                Ending::UpstreamError | Ending::TimedOut => true,
+                Ending::Completed | Ending::ClientAborted => usage.status.is_some_and(|status| status >= 400),
+            }
+    }
 }
 
 /// What is to be told to each plugin that allowed a subject.

@@ -21,7 +21,8 @@ pub const ALLOW: &str = "(call $allow (local.get 12))";
 pub const DONE: &str = "(call $done)";
 
 /// Memory of four pages, whose first 4 KiB are the guest's own, and a ring of an allocator behind them. Results lie at 512
-/// (`admit`), 544 (the others); decisions at 1024, all zero: allowed without a ticket.
+/// (`admit`), 544 (the others); decisions at 1024, of 72 bytes each: allowed, the first 16
+/// with an empty ticket, so that they are settled.
 const BASE: &str = r#"
     (memory (export "memory") 4)
     (global $top (mut i32) (i32.const 4096))
@@ -34,6 +35,13 @@ const BASE: &str = r#"
             (i32.and (i32.add (i32.add (local.get $at) (local.get 3)) (i32.const 7)) (i32.const -8)))
         (local.get $at))
     (func $allow (param $decisions i32) (result i32)
+        (local $each i32)
+        (block $done (loop $next
+            (br_if $done (i32.or
+                (i32.ge_u (local.get $each) (local.get $decisions)) (i32.ge_u (local.get $each) (i32.const 16))))
+            (i32.store8 offset=1032 (i32.mul (local.get $each) (i32.const 72)) (i32.const 1))
+            (local.set $each (i32.add (local.get $each) (i32.const 1)))
+            (br $next)))
         (i32.store8 (i32.const 512) (i32.const 0))
         (i32.store (i32.const 516) (i32.const 1024))
         (i32.store (i32.const 520) (local.get $decisions))

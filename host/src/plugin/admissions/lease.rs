@@ -59,9 +59,10 @@ impl Lease {
         let Some(open) = &self.open else { return };
         usage.ending = Ending::Running;
         *open.told.lock() = Some(usage);
-        let ended = open.ended(&self.subject, open.allows.clone(), usage);
-        // A renewal has no place of its own: with the queue full this one is left out, and the next may do.
-        let _ = open.shared.queue.try_send(ended);
+        if let Some(ended) = open.ended(&self.subject, open.allows.clone(), usage) {
+            // A renewal has no place of its own: with the queue full this one is left out, and the next may do.
+            let _ = open.shared.queue.try_send(ended);
+        }
     }
 
     /// The subject.
@@ -90,21 +91,23 @@ impl Open {
 
     /// Settles what was allowed before another plugin refused.
     pub(super) fn never_sent(self, subject: &Subject) {
-        if !self.allows.is_empty() {
-            let usage = self.unused();
-            self.end(subject, usage);
-        }
+        let usage = self.unused();
+        self.end(subject, usage);
     }
 
     fn end(mut self, subject: &Subject, usage: Usage) {
         let allows = std::mem::take(&mut self.allows);
-        let ended = self.ended(subject, allows, usage);
-        self.place.send(ended);
+        if let Some(ended) = self.ended(subject, allows, usage) {
+            self.place.send(ended);
+        }
     }
 
-    fn ended(&self, subject: &Subject, allows: Vec<Allow>, usage: Usage) -> Ended {
+    /// None: no plugin is to be told.
+    fn ended(&self, subject: &Subject, mut allows: Vec<Allow>, usage: Usage) -> Option<Ended> {
+        allows.retain(|allow| allow.hears(&usage));
         let Common { request_id, model } = self.common.clone();
-        Ended { request_id, model, subject: subject.identity(), allows, now_ms: (self.shared.clock)(), usage }
+        let (subject, now_ms) = (subject.identity(), (self.shared.clock)());
+        (!allows.is_empty()).then_some(Ended { request_id, model, subject, allows, now_ms, usage })
     }
 
     fn unused(&self) -> Usage {

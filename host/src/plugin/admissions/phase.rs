@@ -100,7 +100,7 @@ impl Asked {
                 let reason = format!("gave a ticket of {} bytes, more than {most}", ticket.len());
                 plugin.current().hit(Limit::Ticket);
                 tracing::warn!(plugin = &**plugin.name(), reason, "a plugin failed");
-                // It has allowed, so it is told the end, though without its ticket.
+                // It has allowed, so it is told of an end that went wrong, though without its ticket.
                 self.allow(plugin, None);
                 if on_error == OnError::Deny {
                     self.fail(plugin, &reason, on_error);
@@ -123,7 +123,7 @@ impl Asked {
         self.open.push(Allow { plugin: plugin.clone(), ticket });
     }
 
-    /// With `on-error = "allow"` it may have allowed, so it is told the end.
+    /// With `on-error = "allow"` it may have allowed, so it is told of an end that went wrong.
     fn fail(&mut self, plugin: &Arc<ActivePlugin>, reason: &str, on_error: OnError) {
         match on_error {
             OnError::Allow => self.allow(plugin, None),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::active::{ActivePlugin, CanaryEnd};
 use super::{Admissions, Verdict};
-use crate::plugin::admission::{Ending, Request};
-use crate::plugin::fixture::{BARE, Home, admission, counting, load, request, subjects, usage};
+use crate::plugin::admission::{Ending, Request, Usage};
+use crate::plugin::fixture::{BARE, Home, admission, counting, load, request, subjects, ticketless, usage};
 use crate::plugin::{CallError, Generation};
 
 const ALLOW: &str = "(call $allow (local.get 12))";
@@ -35,8 +35,12 @@ impl Chain {
 
     /// Allows everything and counts what it settles.
     fn counting(&self) -> Arc<ActivePlugin> {
+        self.load(&counting("ended"))
+    }
+
+    fn load(&self, guest: &[u8]) -> Arc<ActivePlugin> {
         let manifest = "name = \"counting\"\norder = 1\n[grants.kv]\nended = \"read-write\"";
-        let guest = load(&counting("ended"), manifest, &self.home.stores(&["ended"])).unwrap();
+        let guest = load(guest, manifest, &self.home.stores(&["ended"])).unwrap();
         ActivePlugin::new(Arc::new(guest))
     }
 
@@ -100,6 +104,30 @@ async fn each_allow_is_settled_once_with_its_ending() {
         lease.settle(usage(Ending::Completed));
     }
     assert_eq!(chain.endings().await, [3, 3, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn an_allow_without_a_ticket_is_told_only_of_what_went_wrong_upstream() {
+    let chain = Chain::new();
+    chain.install(&[&chain.load(&ticketless("ended")), &plugin(DENY_LAST, "")]);
+    let answered = |ending, status| Usage { status: Some(status), ..usage(ending) };
+    let ends = [
+        answered(Ending::Completed, 200),
+        answered(Ending::Completed, 404),
+        answered(Ending::ClientAborted, 200),
+        answered(Ending::ClientAborted, 503),
+        answered(Ending::UpstreamError, 200),
+        answered(Ending::TimedOut, 200),
+    ];
+    for end in ends {
+        let mut verdicts = chain.admit(2).await;
+        assert_eq!(names(&verdicts), ["allowed", "denied"]);
+        let Verdict::Allowed(lease) = verdicts.swap_remove(0) else { panic!("not allowed") };
+        lease.renew(usage(Ending::Completed));
+        lease.settle(end);
+    }
+    assert_eq!(chain.endings().await, [0, 1, 1, 1, 1, 0]);
+    assert_eq!(chain.admissions.open_leases(), 0);
 }
 
 #[tokio::test]
