@@ -3,6 +3,7 @@
 mod data;
 mod first;
 mod metrics;
+mod openapi;
 mod plugins;
 mod socket;
 mod status;
@@ -23,17 +24,20 @@ use crate::accounts::{self, Roster};
 use crate::admin::{self, Admin};
 use crate::capability::Stores;
 use crate::config::{Config, MasterKeySource};
+use crate::data as data_api;
 use crate::gateway::{self, Accounts, Gateway};
 use crate::keys::Keys;
 use crate::plugin::{Admissions, Registry, registry};
 use crate::secret::Secret;
 use crate::secrets::{Key, MasterKey, Vault};
+use crate::tokens::Tokens;
 use data::DataDirectory;
 use socket::SocketFile;
 use status::Status;
 
 pub use data::InUse;
 pub use first::FirstStart;
+pub use openapi::document as openapi;
 
 /// The store's file in the data directory.
 const STORE: &str = "tollgate.redb";
@@ -84,6 +88,9 @@ impl App {
         let (store, named, host) = open_stores(&data, &config, clock.clone()).await?;
         let database = named.sql.get(stores::GATEWAY).context("the gateway's database is not there")?;
         let keys = Keys::open(database.clone(), &secret).await.context("cannot open the client keys")?;
+        let tokens = Tokens::open(&store, &secret, clock.clone(), named.known());
+        let tokens = tokens.context("cannot open the data tokens")?;
+        let blobs = named.blobs();
         let admissions = Admissions::new(clock.clone());
         let registry = Registry::start(registry::Setup {
             store: store.clone(),
@@ -119,7 +126,7 @@ impl App {
             admissions: admissions.clone(),
             events: registry.events(),
             settings: config.gateway,
-            clock,
+            clock: clock.clone(),
         })
         .context("cannot set up the gateway")?;
         let status = Arc::new(Status {
@@ -133,10 +140,11 @@ impl App {
         });
         let admin = Arc::new(Admin {
             keys: keys.clone(),
+            tokens: tokens.clone(),
             registry: registry.clone(),
             store: store.clone(),
-            kv: named.kv,
-            sql: named.sql,
+            kv: named.kv.clone(),
+            sql: named.sql.clone(),
             accounts: roster,
             started,
         });
@@ -145,11 +153,23 @@ impl App {
         let first_start = client_key.map(|client_key| FirstStart { admin_token: made_token, client_key });
 
         let stopping = CancellationToken::new();
-        let router =
-            gateway.router().merge(status::router(status)).merge(admin::over_http(admin.clone(), token));
+        let data_router = data_api::router(data_api::Stores {
+            tokens,
+            store: store.clone(),
+            kv: named.kv,
+            blob: blobs.clone(),
+            sql: named.sql,
+        });
+        let router = gateway
+            .router()
+            .merge(status::router(status))
+            .merge(openapi::router())
+            .merge(data_router)
+            .merge(admin::over_http(admin.clone(), token));
         let public = tokio::spawn(gateway::serve(listener, router, stopping.clone().cancelled_owned()));
         let local = tokio::spawn(serve_socket(unix, admin::over_socket(admin), stopping.clone()));
         tokio::spawn(metrics::upkeep(recorder, stopping.clone()));
+        tokio::spawn(stores::sweep(blobs, clock, stopping.clone()));
         tokio::spawn(stores::clean(named.cache, stopping.clone()));
         Ok(Self {
             address,

@@ -11,6 +11,7 @@ pub mod capability;
 pub mod cases;
 pub mod cli;
 pub mod config;
+pub mod data;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -21,6 +22,7 @@ pub mod plugin;
 pub mod project;
 pub mod secret;
 pub mod secrets;
+pub mod tokens;
 
 // The properties of the fuzz targets name this crate from outside; its tests take them in.
 #[cfg(test)]

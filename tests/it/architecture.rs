@@ -52,6 +52,11 @@ fn the_gateway_names_neither_wasmtime_nor_redb() {
 }
 
 #[test]
+fn the_data_api_names_neither_the_other_apis_nor_what_is_under_the_store() {
+    assert_absent("host/src/data", &["crate::admin", "crate::gateway", "wasmtime", "redb", "rusqlite"], &[]);
+}
+
+#[test]
 fn the_store_names_neither_wasmtime_nor_http() {
     assert_absent("host/store/src", &["wasmtime", "axum", "hyper", "tollgate::"], &[]);
 }

@@ -19,6 +19,7 @@ mod blob;
 mod cache;
 mod cli;
 mod crash;
+mod data;
 mod dialects;
 mod drain;
 mod hostile;

@@ -186,7 +186,7 @@ fn entry(
 }
 
 /// Whether a subject is kept out now: `{blacklisted, entry}`. An entry that is over is not shown.
-#[utoipa::path(get, path = "/blacklist/{kind}/{subject}", params(("kind" = Kind, Path), Which), responses((status = 200, body = Value)))]
+#[utoipa::path(get, path = "/blacklist/{kind}/{subject}", params(("kind" = inline(Kind), Path), Which), responses((status = 200, body = Value)))]
 pub(super) async fn check(
     State(admin): State<Shared>,
     Segments((kind, subject)): Segments<(Kind, String)>,
@@ -204,7 +204,7 @@ pub(super) async fn check(
 }
 
 /// Takes a subject off the list.
-#[utoipa::path(delete, path = "/blacklist/{kind}/{subject}", params(("kind" = Kind, Path), Which), responses((status = 200, body = Value)))]
+#[utoipa::path(delete, path = "/blacklist/{kind}/{subject}", params(("kind" = inline(Kind), Path), Which), responses((status = 200, body = Value)))]
 pub(super) async fn remove(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,

@@ -16,6 +16,7 @@ mod sql;
 #[cfg(test)]
 mod tests;
 mod token;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::accounts::Roster;
 use crate::api::{error, extract};
 use crate::keys::Keys;
 use crate::plugin::Registry;
+use crate::tokens::Tokens;
 use audit::Via;
 use error::ApiError;
 
@@ -49,6 +51,8 @@ pub const SOCKET: &str = "admin.sock";
 pub struct Admin {
     /// Client keys.
     pub keys: Keys,
+    /// Data tokens.
+    pub tokens: Tokens,
     /// Plugins.
     pub registry: Registry,
     /// The store, for its figures.
@@ -84,6 +88,8 @@ fn paths() -> OpenApiRouter<Shared> {
         .routes(routes!(accounts::list, accounts::create))
         .routes(routes!(accounts::get, accounts::change, accounts::delete))
         .routes(routes!(secrets::rotate))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
         .routes(routes!(blacklist::list, blacklist::add))
         .routes(routes!(blacklist::add_many))
         .routes(routes!(blacklist::stats))
@@ -111,9 +117,7 @@ fn routes(admin: Arc<Admin>) -> Router {
     let routes = paths().layer(DefaultBodyLimit::max(limits::JSON_BYTES)).with_state(admin);
     let routes = Router::from(routes)
         .fallback(async || ApiError::not_found("there is no such admin endpoint"))
-        .method_not_allowed_fallback(async || {
-            ApiError::new(http::StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "not with this method")
-        });
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed());
     Router::new().nest(PREFIX, routes).layer(axum::middleware::from_fn(to_its_end))
 }
 

@@ -13,6 +13,7 @@ use crate::capability::Stores;
 use crate::gateway::{AccountSpec, Accounts};
 use crate::plugin::{Admissions, registry};
 use crate::secrets::{MasterKey, Vault};
+use crate::tokens::Known;
 
 const SECRET: [u8; 32] = [7; 32];
 const TOKEN: &str = "token";
@@ -27,6 +28,15 @@ struct Api {
     _home: tempfile::TempDir,
 }
 
+fn known(kv: &BTreeMap<String, Kv>, sql: &BTreeMap<String, Database>) -> Known {
+    Known {
+        kv: kv.keys().cloned().collect(),
+        blob: Vec::new(),
+        sql: sql.keys().cloned().collect(),
+        rules: "gateway".to_owned(),
+    }
+}
+
 impl Api {
     async fn start() -> Api {
         let home = tempfile::tempdir().unwrap();
@@ -36,6 +46,7 @@ impl Api {
         let sql = BTreeMap::from([("gateway".to_owned(), store.database("gateway").unwrap())]);
         let keys = Keys::open(sql["gateway"].clone(), &SECRET).await.unwrap();
         let clock = Options::default().clock;
+        let tokens = Tokens::open(&store, &SECRET, clock.clone(), known(&kv, &sql)).unwrap();
         let registry = Registry::start(registry::Setup {
             store: store.clone(),
             data_dir: home.path().to_path_buf(),
@@ -59,7 +70,10 @@ impl Api {
         .await
         .unwrap();
         let started = Instant::now();
-        Api { admin: Arc::new(Admin { keys, registry, store, kv, sql, accounts, started }), _home: home }
+        Api {
+            admin: Arc::new(Admin { keys, tokens, registry, store, kv, sql, accounts, started }),
+            _home: home,
+        }
     }
 
     async fn ask(&self, router: Router, request: Request<Body>) -> (StatusCode, Value) {

@@ -3,13 +3,15 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde::Serialize;
 use tollgate_store::{BlobError, CommitError, KvError, SqlError};
+use utoipa::ToSchema;
 
 use crate::accounts::RosterError;
 use crate::keys::KeyError;
 use crate::plugin::{JobError, Refusal};
 use crate::secrets::SecretsError;
+use crate::tokens::TokenError;
 
 /// An answer that is no success.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,27 @@ pub(crate) struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    hint: Option<String>,
+}
+
+/// An error as it is answered.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(crate) struct ErrorBody {
+    error: Problem,
+}
+
+/// What is wrong.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ErrorDetail)]
+struct Problem {
+    /// For programs.
+    code: &'static str,
+    /// For people.
+    message: String,
+    /// What helps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     hint: Option<String>,
 }
 
@@ -33,6 +56,11 @@ impl ApiError {
     /// There is no such thing.
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// The path is there, with other methods.
+    pub(crate) fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "not with this method")
     }
 
     /// More than the server takes.
@@ -66,12 +94,9 @@ impl ApiError {
     }
 
     /// The body of the answer.
-    pub(crate) fn body(&self) -> Value {
-        let mut error = json!({ "code": self.code, "message": self.message });
-        if let (Some(hint), Some(object)) = (&self.hint, error.as_object_mut()) {
-            object.insert("hint".to_owned(), hint.as_str().into());
-        }
-        json!({ "error": error })
+    pub(crate) fn body(&self) -> ErrorBody {
+        let Self { code, message, hint, .. } = self.clone();
+        ErrorBody { error: Problem { code, message, hint } }
     }
 
     /// Says which part of the request is meant.
@@ -193,6 +218,23 @@ impl From<SecretsError> for ApiError {
             SecretsError::Master(_) | SecretsError::Random(_) => Self::unavailable(message),
             SecretsError::WrongKey { .. } | SecretsError::Damaged => Self::internal(message),
             SecretsError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        let message = error.to_string();
+        match error {
+            TokenError::NameTaken(_) => {
+                Self::conflict(message).hint("choose another name, or revoke that token first")
+            }
+            TokenError::NoSuchToken(_) => {
+                Self::not_found(message).hint("`tollgate token list` shows the tokens there are")
+            }
+            TokenError::Invalid(_) => Self::invalid(message),
+            TokenError::Random(_) => Self::unavailable(message),
+            TokenError::Store(error) => error.into(),
         }
     }
 }

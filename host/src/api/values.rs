@@ -1,9 +1,49 @@
 //! SQL values in JSON: numbers, text and null as they are, a blob as `{"hex": "…"}`, both ways.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Data, json};
 use tollgate_store::Value;
+use utoipa::ToSchema;
 
 use super::error::ApiError;
+
+/// Bytes in JSON: as text where they are UTF-8, else as hexadecimal digits.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Content {
+    /// UTF-8.
+    Text(String),
+    /// Any bytes: `{"hex": "00ff"}`.
+    Hex(Hex),
+}
+
+/// Bytes as hexadecimal digits.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hex {
+    #[schema(pattern = "^([0-9a-fA-F]{2})*$")]
+    hex: String,
+}
+
+impl Content {
+    /// The bytes themselves.
+    pub(crate) fn into_bytes(self) -> Result<Vec<u8>, ApiError> {
+        match self {
+            Self::Text(text) => Ok(text.into_bytes()),
+            Self::Hex(Hex { hex }) => hex::decode(hex)
+                .map_err(|error| ApiError::invalid(format!("`hex` has no hexadecimal digits: {error}"))),
+        }
+    }
+}
+
+impl From<&[u8]> for Content {
+    fn from(bytes: &[u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Hex(Hex { hex: hex::encode(bytes) }),
+        }
+    }
+}
 
 /// The parameters of a statement.
 pub(crate) fn parameters(data: Vec<Data>) -> Result<Vec<Value>, ApiError> {

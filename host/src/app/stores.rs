@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
-use tollgate_store::{Acknowledge, BlobOptions, Cache, Container, Database, Kv, KvOptions, Store};
+use tollgate_store::{Acknowledge, BlobOptions, Cache, Clock, Container, Database, Kv, KvOptions, Store};
 
 use crate::config::{self, Config};
+use crate::data::{self, Blob};
+use crate::tokens::Known;
 
 /// kv stores that the shipped plugins use, and when their writes are acknowledged: a forgotten ban would be a breach,
 /// a forgotten count of the last 50 ms is not.
@@ -26,11 +28,16 @@ pub(super) const GATEWAY: &str = "gateway";
 /// The host's own kv store, granted to nobody and shown to nobody.
 pub(super) const HOST: &str = "host.tollgate";
 
+/// Behind a container's name, the name of the container of its parts: configured names have no `/`.
+const PARTS: &str = "/parts";
+
 /// The stores by name.
 pub(super) struct Named {
     pub(super) kv: BTreeMap<String, Kv>,
     pub(super) sql: BTreeMap<String, Database>,
     pub(super) blob: BTreeMap<String, Container>,
+    /// For each container, what there is of uploads in parts.
+    pub(super) parts: BTreeMap<String, Container>,
     pub(super) cache: BTreeMap<String, Cache>,
 }
 
@@ -56,19 +63,22 @@ pub(super) fn open(store: &Store, config: &Config) -> anyhow::Result<Named> {
         let opened = store.database(name).with_context(|| format!("cannot open database `{name}`"))?;
         sql.insert(name.to_owned(), opened);
     }
-    let mut blob = BTreeMap::new();
+    let (mut blob, mut parts) = (BTreeMap::new(), BTreeMap::new());
     for (name, configured) in &config.blob {
-        let opened = store
-            .container(name, blob_options(configured))
-            .with_context(|| format!("cannot open blob container `{name}`"))?;
-        blob.insert(name.clone(), opened);
+        let options = blob_options(configured);
+        let part_options = BlobOptions { object_bytes: options.object_bytes, ..BlobOptions::default() };
+        let open = |name: &str, options| {
+            store.container(name, options).with_context(|| format!("cannot open blob container `{name}`"))
+        };
+        blob.insert(name.clone(), open(name, options)?);
+        parts.insert(name.clone(), open(&format!("{name}{PARTS}"), part_options)?);
     }
     let mut cache = BTreeMap::new();
     for (name, options) in &config.cache {
         let opened = store.cache(name, *options).with_context(|| format!("cannot open cache `{name}`"))?;
         cache.insert(name.clone(), opened);
     }
-    Ok(Named { kv, sql, blob, cache })
+    Ok(Named { kv, sql, blob, parts, cache })
 }
 
 fn blob_options(configured: &config::BlobContainer) -> BlobOptions {
@@ -84,6 +94,42 @@ fn blob_options(configured: &config::BlobContainer) -> BlobOptions {
 pub(super) async fn clean(caches: BTreeMap<String, Cache>, stopping: CancellationToken) {
     while stopping.run_until_cancelled(tokio::time::sleep(CLEAN_EVERY)).await.is_some() {
         caches.values().for_each(Cache::clean);
+    }
+}
+
+impl Named {
+    /// What data tokens can name.
+    pub(super) fn known(&self) -> Known {
+        Known {
+            kv: self.kv.keys().cloned().collect(),
+            blob: self.blob.keys().cloned().collect(),
+            sql: self.sql.keys().cloned().collect(),
+            rules: GATEWAY.to_owned(),
+        }
+    }
+
+    /// The containers with their parts.
+    pub(super) fn blobs(&self) -> BTreeMap<String, Blob> {
+        let both = self.blob.iter().zip(self.parts.values());
+        let blob = |(objects, parts): (&Container, &Container)| Blob {
+            objects: objects.clone(),
+            parts: parts.clone(),
+        };
+        both.map(|((name, objects), parts)| (name.clone(), blob((objects, parts)))).collect()
+    }
+}
+
+/// Removes what nobody completed of uploads in parts, at the start and then now and again, until the server stops.
+pub(super) async fn sweep(blobs: BTreeMap<String, Blob>, clock: Clock, stopping: CancellationToken) {
+    loop {
+        for (name, blob) in &blobs {
+            if let Err(error) = data::sweep(blob, clock()).await {
+                tracing::warn!(container = name, %error, "forgotten uploads could not be removed");
+            }
+        }
+        if stopping.run_until_cancelled(tokio::time::sleep(data::SWEEP_EVERY)).await.is_none() {
+            return;
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::account::AccountCommand;
 use super::plugin::PluginCommand;
+use super::tokens::TokenCommand;
 use crate::config::limits;
 
 /// An HTTP gateway for LLM and other APIs whose rules are WebAssembly components.
@@ -62,6 +63,12 @@ pub(super) enum Command {
     /// What is kept encrypted: credentials of accounts.
     #[command(subcommand)]
     Secrets(SecretsCommand),
+    /// Data tokens: what opens the stores over HTTP, under /api.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Print the OpenAPI document of the data API and the admin API; a server has it at /openapi.json.
+    #[command(after_help = "Example:\n  tollgate openapi > openapi.json")]
+    Openapi,
     /// Plugins: WebAssembly components that make the rules.
     #[command(subcommand)]
     Plugin(PluginCommand),

@@ -14,6 +14,7 @@ mod serve;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ use args::{Arguments, Command, KeyCommand, KvCommand, SecretsCommand};
 use client::Client;
 use failure::Failure;
 use plugin::PluginCommand;
+use tokens::TokenCommand;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { connection, command } = arguments;
     match command {
         Command::Serve(serve) => serve::run(serve, connection),
+        Command::Openapi => Ok(output::print_json(&crate::app::openapi())?),
         Command::Plugin(PluginCommand::New(new)) => plugin::new(&new),
         Command::Plugin(PluginCommand::Build { names }) => plugin::build(&names),
         Command::Plugin(PluginCommand::Check { path, manifest, rounds, seed }) => {
@@ -73,6 +76,9 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Account(AccountCommand::Disable { name }) => account::switch(client, &name, false).await,
         Command::Account(AccountCommand::Delete { name }) => account::delete(client, &name).await,
         Command::Secrets(SecretsCommand::Rotate(rotate)) => secrets::rotate(client, rotate).await,
+        Command::Token(TokenCommand::Create(token)) => tokens::create(client, token).await,
+        Command::Token(TokenCommand::List { json }) => tokens::list(client, json).await,
+        Command::Token(TokenCommand::Revoke { name }) => tokens::revoke(client, &name).await,
         Command::Plugin(PluginCommand::Watch) => plugin::watch(client).await,
         Command::Plugin(PluginCommand::Push(push)) => plugin::push(client, push).await,
         Command::Plugin(PluginCommand::Inspect { what, json }) => {
@@ -92,6 +98,7 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Kv(KvCommand::Delete { store, key }) => kv::delete(client, &store, &key).await,
         // These need no server and were handled before.
         Command::Serve(_)
+        | Command::Openapi
         | Command::Plugin(
             PluginCommand::New(_)
             | PluginCommand::Build { .. }

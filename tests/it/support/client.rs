@@ -80,6 +80,22 @@ impl Client {
         self.http.request(self.request(method, path, body)).await.unwrap()
     }
 
+    /// Any request with headers of its own, and no content type but theirs; the whole answer.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = self.request(method, path, body.into());
+        request.headers_mut().remove("content-type");
+        for (name, value) in headers {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        Answer::of(self.http.request(request).await.unwrap()).await
+    }
+
     fn request(&self, method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
         Request::builder()
             .method(method)
@@ -96,6 +112,18 @@ impl Answer {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// A header's value; it must be there.
+    pub fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {:?}", self.headers));
+        value.to_str().unwrap()
+    }
+
+    /// The status, and the code of the error in the body.
+    pub fn error(&self) -> (u16, String) {
+        let code = self.json()["error"]["code"].as_str().unwrap_or_default().to_owned();
+        (self.status.as_u16(), code)
     }
 
     /// The body as text.

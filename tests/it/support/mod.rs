@@ -3,6 +3,7 @@
 pub mod client;
 pub mod component;
 pub mod guest;
+pub mod python;
 pub mod server;
 pub mod upstream;
 pub mod wait;

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::CONTENT_TYPE;
+use serde::Serialize;
 use serde_json::{Value as Data, json};
 use tollgate_store::{Outcome, Pages};
 
@@ -69,8 +70,8 @@ async fn piece(next: Next) -> Option<(String, Next)> {
     Some((text, next))
 }
 
-fn line(text: &mut String, value: &Data) {
-    text.push_str(&value.to_string());
+fn line(text: &mut String, value: &impl Serialize) {
+    text.push_str(&serde_json::to_string(value).unwrap_or_default());
     text.push('\n');
 }
 

@@ -91,18 +91,31 @@ impl Kv {
         Ok(entries)
     }
 
+    /// Writes a value, whatever stands there; its version.
+    pub async fn put(&self, key: &str, value: Vec<u8>, ttl_ms: Option<u64>) -> Result<u64, KvError> {
+        let key = self.key(key)?;
+        let value = checked_value(value)?;
+        let expires_ms = self.expires_ms(ttl_ms);
+        self.room().await?;
+        self.present.note(key.hash());
+        let mut version = 0;
+        self.core.overlay.put(&key, || {
+            let record = self.record(Some(value), expires_ms);
+            version = record.version;
+            record
+        })?;
+        self.acknowledge().await?;
+        Ok(version)
+    }
+
     /// Writes a value. False: `if_absent` was asked, and the key is there.
     pub async fn set(&self, key: &str, value: Vec<u8>, options: SetOptions) -> Result<bool, KvError> {
+        if !options.if_absent {
+            return self.put(key, value, options.ttl_ms).await.map(|_| true);
+        }
         let key = self.key(key)?;
         let value = checked_value(value)?;
         let expires_ms = self.expires_ms(options.ttl_ms);
-        if !options.if_absent {
-            self.room().await?;
-            self.present.note(key.hash());
-            self.core.overlay.put(&key, || self.record(Some(value), expires_ms))?;
-            self.acknowledge().await?;
-            return Ok(true);
-        }
         let written = self
             .update(&key, |present| {
                 let absent = self.entry(present).is_none();

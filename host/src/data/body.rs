@@ -1,0 +1,171 @@
+//! Request bodies: whole ones in bounded memory, streams at a bounded pace.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http::header::RETRY_AFTER;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use serde::de::DeserializeOwned;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::limits::{
+    BODY_TIME, DISCARD_BYTES, DISCARD_TIME, JSON_BYTES, JSON_WEIGHT, MEMORY_BYTES, PACE_BYTES, PACE_TIME,
+    TURN_WAIT,
+};
+use crate::api::error::ApiError;
+
+/// Bytes that one permit stands for.
+const GRAIN: usize = 1024;
+
+/// Memory for whole bodies, shared by all requests.
+#[derive(Clone)]
+pub(super) struct Memory(Arc<Semaphore>);
+
+/// A body, with its share of the memory.
+pub(super) struct Whole {
+    pub(super) bytes: Bytes,
+    _share: OwnedSemaphorePermit,
+}
+
+impl Memory {
+    pub(super) fn new() -> Memory {
+        Memory(Arc::new(Semaphore::new(MEMORY_BYTES / GRAIN)))
+    }
+
+    /// Reads a whole body of at most so many bytes.
+    pub(super) async fn whole(&self, body: Body, most: usize) -> Result<Whole, ApiError> {
+        self.weighed(body, most, 1).await
+    }
+
+    /// Reads a JSON body, and keeps its share of the memory for as long as the permit lives.
+    pub(super) async fn json<T: DeserializeOwned>(
+        &self,
+        body: Body,
+    ) -> Result<(T, OwnedSemaphorePermit), ApiError> {
+        let Whole { bytes, _share } = self.weighed(body, JSON_BYTES, JSON_WEIGHT).await?;
+        match serde_json::from_slice(&bytes) {
+            Ok(value) => Ok((value, _share)),
+            Err(error) => Err(ApiError::invalid(format!("the body is not what was expected: {error}"))),
+        }
+    }
+
+    async fn weighed(&self, mut body: Body, most: usize, weight: usize) -> Result<Whole, ApiError> {
+        let announced = body.size_hint().exact();
+        if announced.is_some_and(|length| length > most as u64) {
+            discard(&mut body).await;
+            return Err(too_large(most));
+        }
+        match timeout(BODY_TIME, self.collect(&mut body, most, weight)).await {
+            Ok(Ok(Some(whole))) => Ok(whole),
+            Ok(Ok(None)) => {
+                discard(&mut body).await;
+                Err(too_large(most))
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(slow()),
+        }
+    }
+
+    /// Takes memory as bytes come: what is announced and not sent takes none from others. None: there are more than `most`
+    /// bytes.
+    async fn collect(&self, body: &mut Body, most: usize, weight: usize) -> Result<Option<Whole>, ApiError> {
+        let mut share = turn(self.0.clone().acquire_many_owned(0)).await?;
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
+            if bytes.len() + data.len() > most {
+                return Ok(None);
+            }
+            bytes.extend_from_slice(&data);
+            let needed = (bytes.len() * weight).div_ceil(GRAIN).saturating_sub(share.num_permits());
+            let needed = u32::try_from(needed).unwrap_or(u32::MAX);
+            share.merge(turn(self.0.clone().acquire_many_owned(needed)).await?);
+        }
+        Ok(Some(Whole { bytes: bytes.freeze(), _share: share }))
+    }
+}
+
+/// Waits a while for a place.
+pub(super) async fn turn<T, E>(place: impl Future<Output = Result<T, E>>) -> Result<T, ApiError> {
+    match timeout(TURN_WAIT, place).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => Err(ApiError::unavailable("too many requests of this kind are under way")
+            .hint("come again in a second")),
+    }
+}
+
+/// A body that is read piece by piece, and whose client may not drip.
+pub(super) struct Paced {
+    body: Body,
+    /// Bytes since the time was full.
+    bytes: usize,
+    left: Duration,
+}
+
+impl Paced {
+    pub(super) fn new(body: Body) -> Paced {
+        Paced { body, bytes: 0, left: PACE_TIME }
+    }
+
+    /// The next bytes; none at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        loop {
+            let asked = Instant::now();
+            let Ok(frame) = timeout(self.left, self.body.frame()).await else { return Err(slow()) };
+            self.left = self.left.saturating_sub(asked.elapsed());
+            let Some(frame) = frame else { return Ok(None) };
+            let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
+            self.bytes += data.len();
+            if self.bytes >= PACE_BYTES {
+                (self.bytes, self.left) = (0, PACE_TIME);
+            }
+            return Ok(Some(data));
+        }
+    }
+
+    /// Reads what is left, within bounds, so that the client sees the answer.
+    pub(super) async fn discard(mut self) {
+        discard(&mut self.body).await;
+    }
+}
+
+async fn discard(body: &mut Body) {
+    let read = async {
+        let mut discarded = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            discarded += frame.data_ref().map_or(0, Bytes::len);
+            if discarded > DISCARD_BYTES {
+                return;
+            }
+        }
+    };
+    // Whether it was read in time makes no difference to the answer.
+    let _ = timeout(DISCARD_TIME, read).await;
+}
+
+fn too_large(most: usize) -> ApiError {
+    ApiError::too_large(format!("the body has more than {most} bytes"))
+}
+
+fn broken() -> ApiError {
+    ApiError::invalid("the body broke off")
+}
+
+fn slow() -> ApiError {
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not arrive in time")
+}
+
+/// Adds to an answer when to come again, if that may help.
+pub(super) fn with_retry(mut response: Response) -> Response {
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, http::HeaderValue::from_static("1"));
+    }
+    response.into_response()
+}

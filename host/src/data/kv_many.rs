@@ -1,0 +1,122 @@
+//! `POST /api/kv/{store}`: many keys at once.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::{Extension, Json as Answer};
+use serde::{Deserialize, Serialize};
+use tollgate_store::Kv;
+use utoipa::ToSchema;
+
+use super::Shared;
+use super::guard::Token;
+use super::kv::{check_ttl, store};
+use crate::api::error::ApiError;
+use crate::api::extract::Segments;
+use crate::api::values::Content;
+use crate::plugin::Access;
+
+/// What to do with up to 1,000 keys.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[schema(as = KvMany)]
+pub(super) enum Many {
+    /// Reads these keys; together at most 8 MiB.
+    Get(Vec<String>),
+    /// Writes these entries.
+    Set(SetMany),
+    /// Removes these keys.
+    Delete(Vec<String>),
+}
+
+/// Entries to be written: after a crash all of them are there, or none.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = KvSetMany)]
+pub(super) struct SetMany {
+    entries: Vec<NewEntry>,
+    /// Milliseconds until they are gone; left out: the store's default.
+    #[schema(minimum = 1)]
+    ttl_ms: Option<u64>,
+}
+
+/// An entry to be written.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = KvNewEntry)]
+pub(super) struct NewEntry {
+    key: String,
+    value: Content,
+}
+
+/// What was done.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = KvManyDone)]
+pub(super) enum Done {
+    /// The entries in the order asked; null where there is none.
+    Entries(Vec<Option<Found>>),
+    /// How many keys were written.
+    Written(usize),
+    /// How many keys were to be removed; absent ones count too.
+    Deleted(usize),
+}
+
+/// An entry as it stands there.
+#[derive(Serialize, ToSchema)]
+#[schema(as = KvEntry)]
+pub(super) struct Found {
+    key: String,
+    value: Content,
+    version: u64,
+    /// Milliseconds since 1970.
+    expires_ms: Option<u64>,
+}
+
+/// Reads, writes or removes many keys: `{"get": […]}`, `{"set": {…}}` or `{"delete": […]}`.
+#[utoipa::path(post, path = "/kv/{store}", request_body = Many, responses((status = 200, body = Done)))]
+pub(super) async fn many(
+    State(data): State<Shared>,
+    Extension(token): Extension<Token>,
+    Segments(name): Segments<String>,
+    body: Body,
+) -> Result<Answer<Done>, ApiError> {
+    // The scope first: who has none does not send a body for nothing.
+    store(&data, &token, &name, Access::Read, &[])?;
+    let (many, _share) = data.memory.json::<Many>(body).await?;
+    let reach = |access, keys: &[String]| {
+        let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+        store(&data, &token, &name, access, &keys)
+    };
+    Ok(Answer(match many {
+        Many::Get(keys) => get(reach(Access::Read, &keys)?, keys).await?,
+        Many::Set(set) => {
+            let keys: Vec<_> = set.entries.iter().map(|entry| entry.key.clone()).collect();
+            set_all(reach(Access::ReadWrite, &keys)?, set).await?
+        }
+        Many::Delete(keys) => {
+            reach(Access::ReadWrite, &keys)?.delete_many(&keys).await?;
+            Done::Deleted(keys.len())
+        }
+    }))
+}
+
+async fn get(kv: &Kv, keys: Vec<String>) -> Result<Done, ApiError> {
+    let entries = kv.get_many(&keys).await?;
+    let found = keys.into_iter().zip(entries).map(|(key, entry)| {
+        let entry = entry?;
+        let value = Content::from(&*entry.value);
+        Some(Found { key, value, version: entry.version, expires_ms: entry.expires_ms })
+    });
+    Ok(Done::Entries(found.collect()))
+}
+
+async fn set_all(kv: &Kv, SetMany { entries, ttl_ms }: SetMany) -> Result<Done, ApiError> {
+    check_ttl(ttl_ms)?;
+    let count = entries.len();
+    let entries = entries.into_iter().enumerate().map(|(number, NewEntry { key, value })| {
+        let value = value.into_bytes().map_err(|error| error.at(format!("set.entries[{number}].value")))?;
+        Ok((key, value))
+    });
+    kv.set_many(entries.collect::<Result<_, ApiError>>()?, ttl_ms).await?;
+    Ok(Done::Written(count))
+}

@@ -1,0 +1,76 @@
+//! Every limit of the data API, with its reason. What a store takes is limited by the store itself.
+
+use std::time::Duration;
+
+/// Largest JSON body: many values of a kv store, or a batch of statements.
+pub(super) const JSON_BYTES: usize = 4 * 1024 * 1024;
+
+/// Memory that a byte of JSON may come to when it is read: `0,` becomes a value of 32 bytes.
+pub(super) const JSON_WEIGHT: usize = 16;
+
+/// Memory for request bodies that are read whole, over all requests. Past it requests wait for their turn.
+pub(super) const MEMORY_BYTES: usize = 128 * 1024 * 1024;
+
+/// How long a request waits for its turn, for memory or for a place, before it is told to come again.
+pub(super) const TURN_WAIT: Duration = Duration::from_secs(5);
+
+/// Time for a whole body that is read into memory; as for the gateway's.
+pub(super) const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// Uploads of objects at once: each holds up to three times `UPLOAD_BYTES` of the store, 12 MiB.
+pub(super) const UPLOADS: usize = 16;
+
+/// An upload must bring this much...
+pub(super) const PACE_BYTES: usize = 64 * 1024;
+
+/// ...within this time of waiting for the client: a client that drips holds a place for nothing.
+pub(super) const PACE_TIME: Duration = Duration::from_secs(30);
+
+/// Answers with large objects at once: each holds some chunks of 128 KiB, and a lease on its object.
+pub(super) const DOWNLOADS: usize = 256;
+
+/// Longest time that a client may take for a chunk of an answer, since it holds a place and a lease: 2 KiB a second.
+pub(super) const STALL_TIME: Duration = Duration::from_secs(60);
+
+/// How much of a body that is refused is read and thrown away, so that a client that only reads after it has written sees
+/// the answer and not a reset.
+pub(super) const DISCARD_BYTES: usize = 64 * 1024 * 1024;
+
+/// Longest time spent on throwing a body away.
+pub(super) const DISCARD_TIME: Duration = Duration::from_secs(5);
+
+/// How often a conditional write looks again when others write the same key meanwhile.
+pub(super) const ATTEMPTS: usize = 16;
+
+/// Entries of a page when none is asked for.
+pub(super) const PAGE: u32 = 100;
+
+/// Entries of a page at most; the stores' own limit.
+pub(super) const PAGE_MOST: u32 = 1_000;
+
+/// Parts of a multipart upload; what S3 takes.
+pub(super) const PARTS: u32 = 10_000;
+
+/// Multipart uploads of a container that are not complete; more are a client that forgets its own.
+pub(super) const MULTIPARTS: usize = 100;
+
+/// How long a multipart upload may stay incomplete.
+pub(super) const MULTIPART_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// How often forgotten multipart uploads are looked for.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Time for an SQL call, waiting included.
+pub(super) const SQL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Time that a call may keep a database's one writer, or a reader, to itself.
+pub(super) const SQL_TURN: Duration = Duration::from_secs(5);
+
+/// SQL calls at once: each may hold a whole result.
+pub(super) const SQL_CALLS: usize = 16;
+
+/// Statements of one batch.
+pub(super) const SQL_BATCH: usize = 1_000;
+
+/// Bytes of the values of one answer: a result is written as JSON in memory. Larger ones are asked for in pieces.
+pub(super) const SQL_RESULT_BYTES: usize = 8 * 1024 * 1024;

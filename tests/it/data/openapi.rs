@@ -1,0 +1,164 @@
+//! The OpenAPI document against the running server.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use super::{client, start, token};
+use crate::support::python;
+use crate::support::server::ADMIN_TOKEN;
+
+const METHODS: [&str; 5] = ["get", "head", "put", "post", "delete"];
+
+fn operations(document: &Value) -> Vec<(String, String, Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    let all = paths.iter().flat_map(|(path, item)| {
+        let methods = item.as_object().unwrap().iter();
+        methods.map(move |(method, operation)| (path.clone(), method.clone(), operation.clone()))
+    });
+    all.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_and_the_server_have_the_same_document() {
+    let server = start();
+    let served = server.client("").get("/openapi.json").await;
+    assert_eq!((served.status, served.header("content-type")), (StatusCode::OK, "application/json"));
+    let printed: Value = serde_json::from_str(&server.cli_ok(&["openapi"])).unwrap();
+    assert_eq!(printed, served.json());
+    let ids: BTreeSet<_> =
+        operations(&printed).iter().map(|(_, _, op)| op["operationId"].to_string()).collect();
+    assert_eq!(ids.len(), operations(&printed).len(), "each operation has a name of its own");
+    let text = printed.to_string();
+    for part in text.split("\"#/components/schemas/").skip(1) {
+        let name = part.split('"').next().unwrap();
+        assert!(printed["components"]["schemas"].get(name).is_some(), "no schema {name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_documented_operation_is_served_and_every_other_method_is_not() {
+    let server = start();
+    let data = client(
+        &server,
+        &["--kv", "notes:read-write", "--blob", "images:read-write", "--sql", "reports:read"],
+    );
+    let admin = server.client(ADMIN_TOKEN);
+    let document = server.client("").get("/openapi.json").await.json();
+    let operations = operations(&document);
+    let paths: BTreeSet<_> = operations.iter().map(|(path, ..)| path.clone()).collect();
+    for path in &paths {
+        let caller = if path.starts_with("/api/") { &data } else { &admin };
+        let real = path.replace("{container}", "images").replace("{database}", "nowhere");
+        let real = real.replace("{store}", "notes").replace("{kind}", "client");
+        let real: String = real
+            .split('/')
+            .map(|part| {
+                if part.starts_with('{') { "/x" } else { "/" }.to_owned() + part.trim_matches(['{', '}'])
+            })
+            .collect::<String>()
+            .replacen("//", "/", 1);
+        for method in METHODS {
+            let documented = operations.iter().any(|(known, m, _)| known == path && m == method);
+            let verb = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let answer = caller.call(verb, &real, &[], "").await;
+            let text = answer.text();
+            assert!(!text.contains("there is no such"), "{method} {path} ({real}): {text}");
+            let is_served = answer.status != StatusCode::METHOD_NOT_ALLOWED;
+            // axum answers HEAD wherever GET is.
+            let expected = documented
+                || method == "head" && operations.iter().any(|(known, m, _)| known == path && m == "get");
+            assert_eq!(is_served, expected, "{method} {path} ({real}): {}", answer.status);
+        }
+    }
+    assert!(paths.len() > 20, "{paths:?}");
+}
+
+/// What is routed otherwise than with `routes!` is in no document.
+#[test]
+fn every_route_of_both_apis_is_in_the_document() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for folder in ["admin", "data", "data/blob"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).unwrap();
+            for word in [".route(", ".route_service(", ".nest_service("] {
+                assert!(!source.contains(word), "{} has {word}", path.display());
+            }
+        }
+    }
+}
+
+/// schemathesis makes requests up from the document, right ones and wrong ones, and holds the answers against it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "sets up a virtual environment from the package index; .ci/run runs it"]
+async fn schemathesis_finds_nothing_that_the_document_does_not_say() {
+    let server = start();
+    let data = token(
+        &server,
+        &[
+            "--kv",
+            "notes:read-write",
+            "--kv",
+            "other:read",
+            "--blob",
+            "images:read-write",
+            "--blob",
+            "other:read",
+            "--sql",
+            "reports:read-write",
+        ],
+    );
+    let mut document = server.client("").get("/openapi.json").await.json();
+    // Names that nobody has would only ever be refused.
+    for (name, known) in [
+        ("store", ["notes", "other"]),
+        ("container", ["images", "other"]),
+        ("database", ["reports", "gateway"]),
+        ("plugin", ["quota", "none"]),
+    ] {
+        narrow(&mut document, name, &known);
+    }
+    let file = server.home().join("openapi.json");
+    std::fs::write(&file, document.to_string()).unwrap();
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/openapi/requirements.txt");
+    let environment = python::environment("openapi-venv", &requirements);
+    for (paths, token) in [("^/api/", data.as_str()), ("^/admin/", ADMIN_TOKEN)] {
+        let output = Command::new(environment.join("bin/st"))
+            .arg("run")
+            .arg(&file)
+            .args(["--url", server.url(), "--include-path-regex", paths])
+            .args(["--header", &format!("authorization: Bearer {token}")])
+            .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "25", "--seed", "1"])
+            .args(["--checks", CHECKS, "--continue-on-failure", "--suppress-health-check", "all"])
+            .args(["--warnings", "off", "--request-timeout", "30"])
+            .current_dir(server.home())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{paths}:\n{said}{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// That no answer is a fault of the server, that each has a documented status, type, headers and shape, that no wrong token
+/// passes, and that no method is served that the document has not.
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,\
+    response_schema_conformance,ignored_auth,unsupported_method";
+
+fn narrow(document: &mut Value, name: &str, known: &[&str]) {
+    for item in document["paths"].as_object_mut().unwrap().values_mut() {
+        for operation in item.as_object_mut().unwrap().values_mut() {
+            for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+                if parameter["in"] == "path" && parameter["name"] == name {
+                    parameter["schema"]["enum"] = known.into();
+                }
+            }
+        }
+    }
+}
