@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tollgate_store::{Clock, KvOptions, Options, Store};
 
 use crate::accounts::{self, Roster};
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Trail};
 use crate::capability::Stores;
 use crate::config::{Config, MasterKeySource};
 use crate::data as data_api;
@@ -108,6 +108,8 @@ impl App {
         .context("cannot start the plugins")?;
         plugins::push_configured(&registry, &config.plugins).await?;
 
+        let trail = Trail::open(database.clone(), clock.clone(), config.audit_keep).await;
+        let trail = trail.context("cannot open the audit log")?;
         let vault = Vault::open(database.clone(), master_key(&config.secrets, data.path())?, now_ms()).await;
         let accounts = Accounts::new(config.gateway.connect_timeout);
         let roster = Roster::open(accounts::Parts {
@@ -146,6 +148,7 @@ impl App {
             kv: named.kv.clone(),
             sql: named.sql.clone(),
             accounts: roster,
+            trail: trail.clone(),
             started,
         });
         let (token, made_token) = first::admin_token(&host, &secret, admin_token.as_ref()).await?;
@@ -170,6 +173,7 @@ impl App {
         let local = tokio::spawn(serve_socket(unix, admin::over_socket(admin), stopping.clone()));
         tokio::spawn(metrics::upkeep(recorder, stopping.clone()));
         tokio::spawn(stores::sweep(blobs, clock, stopping.clone()));
+        tokio::spawn(trail.prune(stopping.clone()));
         tokio::spawn(stores::clean(named.cache, stopping.clone()));
         Ok(Self {
             address,

@@ -201,6 +201,13 @@ async fn a_credential_is_nowhere_in_the_clear() {
     .await;
     said += &server.cli_ok(&["sql", "gateway", "SELECT * FROM request_logs"]);
     said += &server.cli_ok(&["sql", "gateway", "SELECT * FROM accounts"]);
+    let audit = server.cli_ok(&["audit", "list"]);
+    assert!(audit.contains("admin token\taccount create\tshy\ttrue"), "{audit}");
+    assert!(
+        audit.contains("admin token\taccount change\tshy\ttrue") && audit.contains("secrets rotate"),
+        "{audit}"
+    );
+    said += &audit;
     assert!(server.log().contains("account create"), "the changes are logged");
     said += &server.log();
     assert_eq!(server.terminate(), Some(0));

@@ -27,6 +27,7 @@ mod migration;
 mod pool;
 mod portability;
 mod prebuilt;
+mod proxy;
 mod quota;
 mod readme;
 mod sdk;

@@ -15,7 +15,10 @@ use crate::{
         check_name,
         limits::{RATE_MOST, WEIGHT_MOST},
     },
-    gateway::{AccountSpec, Dialect, check_base_url, check_credential},
+    gateway::{
+        AccountSpec, Dialect, ForwardProxy, check_base_url, check_credential, check_proxy_credential,
+        check_proxy_url,
+    },
     secret::Secret,
 };
 
@@ -34,6 +37,14 @@ pub struct Draft {
     #[serde(default, skip_serializing)]
     #[schema(value_type = Option<String>, write_only)]
     pub api_key: Option<Secret>,
+    /// The proxy on the way to its upstream: `http://HOST:PORT` or `socks5://HOST:PORT`.
+    pub proxy: Option<String>,
+    /// Who this gateway is for the proxy.
+    pub proxy_user: Option<String>,
+    /// The password for it.
+    #[serde(default, skip_serializing)]
+    #[schema(value_type = Option<String>, write_only)]
+    pub proxy_password: Option<Secret>,
     /// What it is for.
     #[serde(default)]
     pub description: String,
@@ -100,6 +111,9 @@ impl Draft {
         if !patch.contains_key("api_key") {
             draft.api_key.clone_from(&self.api_key);
         }
+        if !patch.contains_key("proxy_password") {
+            draft.proxy_password.clone_from(&self.proxy_password);
+        }
         Ok(draft)
     }
 
@@ -121,6 +135,7 @@ impl Draft {
             Err(rule) => return invalid(format!("`base_url` {rule}")),
         };
         self.check_texts()?;
+        let proxy = self.forward_proxy().map_err(RosterError::Invalid)?;
         self.check_numbers()?;
         Ok(AccountSpec {
             name: self.name.clone(),
@@ -135,7 +150,28 @@ impl Draft {
             rpd: self.rpd,
             expires_ms: self.expires_ms,
             ca: self.ca.as_deref().map(Into::into),
+            proxy,
         })
+    }
+
+    fn forward_proxy(&self) -> Result<Option<ForwardProxy>, String> {
+        let Some(url) = &self.proxy else {
+            return match self.proxy_user.is_some() || self.proxy_password.is_some() {
+                true => Err("`proxy_user` and `proxy_password` need `proxy`".to_owned()),
+                false => Ok(None),
+            };
+        };
+        check_proxy_url(url).map_err(|rule| format!("`proxy` {rule}"))?;
+        let credentials = match (&self.proxy_user, &self.proxy_password) {
+            (Some(user), Some(password)) => Some((user.clone(), password.clone())),
+            (None, None) => None,
+            _ => return Err("`proxy_user` and `proxy_password` go together".to_owned()),
+        };
+        if let Some((user, password)) = &credentials {
+            check_proxy_credential(user).map_err(|rule| format!("`proxy_user` {rule}"))?;
+            check_proxy_credential(password.expose()).map_err(|rule| format!("`proxy_password` {rule}"))?;
+        }
+        Ok(Some(ForwardProxy { url: url.clone(), credentials }))
     }
 
     fn check_texts(&self) -> Result<(), RosterError> {
@@ -183,11 +219,15 @@ impl Draft {
 
 impl From<&AccountSpec> for Draft {
     fn from(spec: &AccountSpec) -> Draft {
+        let credentials = spec.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref());
         Draft {
             name: spec.name.clone(),
             dialect: spec.dialect.name().to_owned(),
             base_url: spec.base_url.clone(),
             api_key: Some(spec.api_key.clone()).filter(|key| !key.is_empty()),
+            proxy: spec.proxy.as_ref().map(|proxy| proxy.url.clone()),
+            proxy_user: credentials.map(|(user, _)| user.clone()),
+            proxy_password: credentials.map(|(_, password)| password.clone()),
             description: String::new(),
             email: String::new(),
             models: spec.models.clone(),

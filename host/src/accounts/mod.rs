@@ -30,7 +30,7 @@ use crate::{
     secrets::{Key, SecretsError, Vault},
 };
 use limits::ACCOUNTS;
-use table::{Stored, Table};
+use table::{Sealed, Stored, Table};
 
 /// Why accounts cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -192,7 +192,7 @@ impl Roster {
             created_ms: now_ms,
             updated_ms: now_ms,
             is_damaged: false,
-            sealed_api_key: None,
+            sealed: Sealed::default(),
         };
         let mut next = state.stored.clone();
         next.push(stored.clone());
@@ -209,12 +209,15 @@ impl Roster {
         let index = index(&state, name)?;
         let mut next = state.stored.clone();
         let changed = next.get_mut(index).ok_or(RosterError::DamagedTable)?;
-        let keeps_damage = changed.is_damaged && !patch.contains_key("api_key");
+        let is_replaced = |sealed: &Option<Vec<u8>>, field| sealed.is_none() || patch.contains_key(field);
+        let keeps_damage = changed.is_damaged
+            && !(is_replaced(&changed.sealed.api_key, "api_key")
+                && is_replaced(&changed.sealed.proxy_password, "proxy_password"));
         changed.draft = changed.draft.patched(patch)?;
         changed.draft.spec()?;
         changed.updated_ms = (self.0.clock)();
         if keeps_damage {
-            let text = "a secret of this account cannot be opened: give it a new `api_key`";
+            let text = "a secret of this account cannot be opened: give it a new `api_key`, and `proxy_password` if it has one";
             return Err(RosterError::Invalid(text.to_owned()));
         }
         changed.is_damaged = false;

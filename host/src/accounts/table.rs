@@ -3,7 +3,10 @@
 use tollgate_store::sql::{Database, SqlError, Statement, Value};
 
 use super::{Draft, RosterError, limits::RESEALED_AT_ONCE};
-use crate::secrets::Vault;
+use crate::{
+    secret::Secret,
+    secrets::{SecretsError, Vault},
+};
 
 const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS accounts (
     id TEXT PRIMARY KEY,
@@ -23,10 +26,13 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS accounts (
     updated_ms INTEGER NOT NULL,
     expires_ms INTEGER,
     ca TEXT,
+    proxy TEXT,
+    proxy_user TEXT,
+    proxy_password BLOB,
     api_key BLOB
 ) WITHOUT ROWID";
 
-const COLUMNS: [&str; 18] = [
+const COLUMNS: [&str; 21] = [
     "id",
     "name",
     "dialect",
@@ -44,6 +50,9 @@ const COLUMNS: [&str; 18] = [
     "updated_ms",
     "expires_ms",
     "ca",
+    "proxy",
+    "proxy_user",
+    "proxy_password",
     "api_key",
 ];
 
@@ -57,13 +66,20 @@ pub(super) struct Stored {
     pub(super) updated_ms: u64,
     /// Whether a secret of it cannot be opened; then it does not serve.
     pub(super) is_damaged: bool,
-    pub(super) sealed_api_key: Option<Vec<u8>>,
+    pub(super) sealed: Sealed,
+}
+
+/// The secrets of an account as the table has them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Sealed {
+    pub(super) api_key: Option<Vec<u8>>,
+    pub(super) proxy_password: Option<Vec<u8>>,
 }
 
 impl Stored {
     /// What is sealed of it.
     pub(super) fn sealed(&self) -> impl Iterator<Item = &[u8]> {
-        [&self.sealed_api_key].into_iter().flatten().map(Vec::as_slice)
+        [&self.sealed.api_key, &self.sealed.proxy_password].into_iter().flatten().map(Vec::as_slice)
     }
 
     fn place(&self, column: &str) -> String {
@@ -97,8 +113,7 @@ impl Table {
 
     /// Writes an account, new or changed, with its secrets sealed anew. It is on disk when this returns.
     pub(super) async fn write(&self, stored: &mut Stored) -> Result<(), RosterError> {
-        let key = stored.draft.api_key.as_ref();
-        stored.sealed_api_key = key.map(|key| self.vault.seal(&stored.place("api_key"), key)).transpose()?;
+        stored.sealed = self.seal(stored)?;
         self.database.execute(write(stored)?).await?;
         Ok(())
     }
@@ -117,25 +132,45 @@ impl Table {
         for some in old.chunks_mut(RESEALED_AT_ONCE) {
             let mut statements = Vec::new();
             for stored in some {
-                let key = stored.draft.api_key.as_ref();
-                let sealed = key.map(|key| self.vault.seal(&stored.place("api_key"), key)).transpose()?;
-                let update = "UPDATE accounts SET api_key = ?2 WHERE id = ?1";
-                statements
-                    .push(Statement::new(update, vec![stored.id.as_str().into(), sealed.clone().into()]));
-                stored.sealed_api_key = sealed;
+                let sealed = self.seal(stored)?;
+                let update = "UPDATE accounts SET api_key = ?2, proxy_password = ?3 WHERE id = ?1";
+                let Sealed { api_key, proxy_password } = sealed.clone();
+                let params = vec![stored.id.as_str().into(), api_key.into(), proxy_password.into()];
+                statements.push(Statement::new(update, params));
+                stored.sealed = sealed;
             }
             self.database.batch(statements).await?;
         }
         Ok(())
     }
 
+    fn seal(&self, stored: &Stored) -> Result<Sealed, SecretsError> {
+        let seal = |column: &str, secret: &Option<Secret>| {
+            let secret = secret.as_ref();
+            secret.map(|secret| self.vault.seal(&stored.place(column), secret)).transpose()
+        };
+        Ok(Sealed {
+            api_key: seal("api_key", &stored.draft.api_key)?,
+            proxy_password: seal("proxy_password", &stored.draft.proxy_password)?,
+        })
+    }
+
     fn opened(&self, mut stored: Stored) -> Stored {
-        let place = stored.place("api_key");
-        let opened = stored.sealed_api_key.as_ref().map(|sealed| self.vault.open_sealed(&place, sealed));
-        match opened.transpose() {
-            Ok(key) => stored.draft.api_key = key,
+        let open = |column: &str, sealed: &Option<Vec<u8>>| {
+            let sealed = sealed.as_ref();
+            sealed.map(|sealed| self.vault.open_sealed(&stored.place(column), sealed)).transpose()
+        };
+        let api_key = open("api_key", &stored.sealed.api_key);
+        let opened =
+            api_key.and_then(|key| Ok((key, open("proxy_password", &stored.sealed.proxy_password)?)));
+        match opened {
+            Ok((api_key, proxy_password)) => {
+                stored.draft.api_key = api_key;
+                stored.draft.proxy_password = proxy_password;
+            }
             Err(error) => {
-                tracing::error!(account = stored.draft.name, %error, "its api_key cannot be opened: it does not serve");
+                let account = &stored.draft.name;
+                tracing::error!(account, %error, "a secret of the account cannot be opened: it does not serve");
                 stored.is_damaged = true;
             }
         }
@@ -173,7 +208,10 @@ fn write(stored: &Stored) -> Result<Statement, RosterError> {
         integer(stored.updated_ms),
         draft.expires_ms.map(integer).into(),
         draft.ca.clone().into(),
-        stored.sealed_api_key.clone().into(),
+        draft.proxy.clone().into(),
+        draft.proxy_user.clone().into(),
+        stored.sealed.proxy_password.clone().into(),
+        stored.sealed.api_key.clone().into(),
     ];
     Ok(Statement::new(sql, params.into()))
 }
@@ -200,16 +238,22 @@ fn stored(row: Vec<Value>) -> Option<Stored> {
             active: number(&next()?)? == 1,
             expires_ms: None,
             ca: None,
+            proxy: None,
+            proxy_user: None,
+            proxy_password: None,
             api_key: None,
         },
         created_ms: number(&next()?)?,
         updated_ms: number(&next()?)?,
         is_damaged: false,
-        sealed_api_key: None,
+        sealed: Sealed::default(),
     };
     stored.draft.expires_ms = number(&next()?);
     stored.draft.ca = text(next()?);
-    stored.sealed_api_key = blob(next()?);
+    stored.draft.proxy = text(next()?);
+    stored.draft.proxy_user = text(next()?);
+    stored.sealed.proxy_password = blob(next()?);
+    stored.sealed.api_key = blob(next()?);
     Some(stored)
 }
 

@@ -70,7 +70,7 @@ async fn an_account_serves_when_it_is_made_and_after_a_restart_with_every_field(
     assert_eq!(world.serving(), ["demo"; 3]);
     let full = draft(json!({
         "dialect": "anthropic", "description": "d", "email": "a@b.c", "models": ["m1", "m2"], "weight": 7,
-        "priority": 3, "rpm": 1, "tpm": 2, "rpd": 3, "expires_ms": 5_000,
+        "priority": 3, "proxy": "socks5://h:1080", "proxy_user": "u", "proxy_password": "pw-clear", "rpm": 1, "tpm": 2, "rpd": 3, "expires_ms": 5_000,
     }));
     world.roster.create(full.clone()).await.unwrap();
     assert_eq!(world.serving(), ["main"], "the demo is gone");
@@ -123,6 +123,14 @@ async fn what_is_wrong_is_refused_and_changes_nothing() {
         (json!({ "name": "x", "email": "a\nb" }), "`email`"),
         (json!({ "name": "x", "description": "d".repeat(limits::DESCRIPTION_BYTES + 1) }), "`description`"),
         (json!({ "name": "x", "base_url": "https://h", "ca": "no pem" }), "certificates"),
+        (json!({ "name": "x", "proxy": "ftp://h:1" }), "`proxy`"),
+        (json!({ "name": "x", "proxy": "http://user:secret@h:1" }), "`proxy`"),
+        (json!({ "name": "x", "proxy": "http://h:1", "proxy_user": "u" }), "go together"),
+        (json!({ "name": "x", "proxy_user": "u", "proxy_password": "p" }), "need `proxy`"),
+        (
+            json!({ "name": "x", "proxy": "http://h:1", "proxy_user": "u", "proxy_password": "p".repeat(256) }),
+            "`proxy_password`",
+        ),
     ] {
         let error = world.roster.create(draft(fields.clone())).await.unwrap_err().to_string();
         assert!(error.contains(part) && !error.contains("secret"), "{fields}: {error}");

@@ -101,7 +101,7 @@ impl AccountView {
             from: Origin::Store,
             status,
             key_hash: id(draft),
-            has_api_key: stored.sealed_api_key.is_some(),
+            has_api_key: stored.sealed.api_key.is_some(),
             created_ms: Some(stored.created_ms),
             updated_ms: Some(stored.updated_ms),
             totals: None,

@@ -26,3 +26,9 @@ pub(super) const SQL_DEADLINE: Duration = Duration::from_secs(60);
 /// Time for a result that is read line by line, until its last line was taken: a million rows over a slow connection. As
 /// long as it lasts old pages are kept.
 pub(super) const SQL_LINES_DEADLINE: Duration = Duration::from_secs(10 * 60);
+
+/// How often the audit log is looked through for what is past its time.
+pub(super) const AUDIT_PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Rows of the audit log removed in one transaction: some milliseconds, in which no other change is held up.
+pub(super) const AUDIT_PRUNED_AT_ONCE: i64 = 500;

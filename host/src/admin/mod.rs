@@ -1,7 +1,7 @@
 //! The admin API under `/admin/v1`: keys, accounts, blacklist, plugins, queries and health.
 //!
 //! The same routes answer on the gateway's listener, where a bearer token is needed, and on the socket in the data
-//! directory, where being able to open it is proof enough. Every change is logged, without secrets.
+//! directory, where being able to open it is proof enough. Every change is logged and kept in the audit log, without secrets.
 
 mod accounts;
 mod audit;
@@ -17,14 +17,13 @@ mod sql;
 mod tests;
 mod token;
 mod tokens;
+mod trail;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{DefaultBodyLimit, Request};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::DefaultBodyLimit;
 use axum::{Extension, Router};
 use tollgate_store::{Database, Kv, Store};
 use utoipa::openapi::OpenApi;
@@ -40,6 +39,7 @@ use audit::Via;
 use error::ApiError;
 
 pub use token::AdminToken;
+pub use trail::{Change, Trail};
 
 /// Where the API starts.
 pub const PREFIX: &str = "/admin/v1";
@@ -63,6 +63,8 @@ pub struct Admin {
     pub sql: BTreeMap<String, Database>,
     /// Upstream accounts.
     pub accounts: Roster,
+    /// The log of all changes.
+    pub trail: Trail,
     /// When the server started.
     pub started: Instant,
 }
@@ -105,6 +107,7 @@ fn paths() -> OpenApiRouter<Shared> {
         .routes(routes!(sql::run))
         .routes(routes!(kv::list))
         .routes(routes!(kv::get, kv::set, kv::delete))
+        .routes(routes!(audit::list))
         .routes(routes!(health::health))
 }
 
@@ -114,22 +117,10 @@ pub fn document() -> OpenApi {
 }
 
 fn routes(admin: Arc<Admin>) -> Router {
+    let record = axum::middleware::from_fn_with_state(admin.trail.clone(), audit::recorded);
     let routes = paths().layer(DefaultBodyLimit::max(limits::JSON_BYTES)).with_state(admin);
     let routes = Router::from(routes)
         .fallback(async || ApiError::not_found("there is no such admin endpoint"))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed());
-    Router::new().nest(PREFIX, routes).layer(axum::middleware::from_fn(to_its_end))
-}
-
-/// Lets a change come to its end when its caller goes away in the middle: it must not be durable and unknown.
-async fn to_its_end(request: Request, next: Next) -> Response {
-    if request.method().is_safe() {
-        return next.run(request).await;
-    }
-    match tokio::spawn(next.run(request)).await {
-        Ok(response) => response,
-        Err(error) => {
-            ApiError::internal(format!("the change did not come to its end: {error}")).into_response()
-        }
-    }
+    Router::new().nest(PREFIX, routes).layer(record)
 }

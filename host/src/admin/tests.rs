@@ -69,9 +69,11 @@ impl Api {
         })
         .await
         .unwrap();
+        let keep = std::time::Duration::from_secs(60);
+        let trail = Trail::open(sql["gateway"].clone(), Options::default().clock, keep).await.unwrap();
         let started = Instant::now();
         Api {
-            admin: Arc::new(Admin { keys, tokens, registry, store, kv, sql, accounts, started }),
+            admin: Arc::new(Admin { keys, tokens, registry, store, kv, sql, accounts, trail, started }),
             _home: home,
         }
     }
@@ -190,6 +192,41 @@ async fn accounts_are_made_shown_changed_and_removed_and_their_keys_never_come_o
     }
     assert_eq!(api.call(Method::DELETE, "/accounts/spare", Body::empty()).await.0, 200);
     assert_eq!(error(&api.get("/accounts/spare").await), (404, "not_found"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_is_in_the_audit_log_when_it_is_answered_and_what_only_reads_is_not() {
+    let api = Api::start().await;
+    let (_, made) = api.post("/keys", json!({ "name": "alice" })).await;
+    let key = made["key"].as_str().unwrap();
+    assert_eq!(api.call(Method::DELETE, &format!("/keys/{key}"), Body::empty()).await.0, 404);
+    api.get("/keys").await;
+    api.post("/sql/gateway", json!({ "sql": "select 1" })).await;
+    api.post("/sql/gateway", json!({ "sql": "create table secret_name (a)" })).await;
+    let (status, listed) = api.get("/audit").await;
+    assert_eq!(status, 200);
+    let row = |change: &Value| {
+        let text = |field: &str| change[field].as_str().unwrap_or_default().to_owned();
+        (text("actor"), text("action"), text("target"), text("code"))
+    };
+    let socket = |action: &str, target: &str, code: &str| {
+        ("admin socket".to_owned(), action.to_owned(), target.to_owned(), code.to_owned())
+    };
+    let changes: Vec<_> = listed["changes"].as_array().unwrap().iter().map(row).collect();
+    assert_eq!(
+        changes,
+        [
+            socket("sql", "gateway", ""),
+            socket("key revoke", "", "not_found"),
+            socket("key create", "alice", "")
+        ]
+    );
+    assert!(!listed.to_string().contains(key) && !listed.to_string().contains("secret_name"), "{listed}");
+    let (_, page) = api.get("/audit?before=3&limit=1&action=key%20create").await;
+    assert_eq!(page["changes"].as_array().unwrap().len(), 1);
+    for wrong in ["limit=0", "limit=1001", "after=1", "before=x"] {
+        assert_eq!(error(&api.get(&format!("/audit?{wrong}")).await), (400, "invalid"), "{wrong}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,6 +69,9 @@ pub(super) enum Command {
     /// Print the OpenAPI document of the data API and the admin API; a server has it at /openapi.json.
     #[command(after_help = "Example:\n  tollgate openapi > openapi.json")]
     Openapi,
+    /// Who changed what, and when.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Plugins: WebAssembly components that make the rules.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -168,6 +171,29 @@ pub(super) struct KeyCreate {
     /// Models it may use, separated by commas; without it any.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(super) models: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// List the changes that were asked for, the latest first, refused ones too.
+    #[command(after_help = "\
+Examples:
+  tollgate audit list
+  tollgate audit list --action \"key create\" --limit 10 --json")]
+    List {
+        /// Only changes of this kind.
+        #[arg(long, value_name = "ACTION")]
+        action: Option<String>,
+        /// Only changes before this number: the last one that was listed.
+        #[arg(long, value_name = "ID")]
+        before: Option<u64>,
+        /// At most so many.
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        limit: u64,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,7 @@
 
 mod account;
 mod args;
+mod audit;
 mod client;
 mod failure;
 mod keys;
@@ -75,6 +76,7 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Account(AccountCommand::Enable { name }) => account::switch(client, &name, true).await,
         Command::Account(AccountCommand::Disable { name }) => account::switch(client, &name, false).await,
         Command::Account(AccountCommand::Delete { name }) => account::delete(client, &name).await,
+        Command::Audit(command) => audit::run(client, command).await,
         Command::Secrets(SecretsCommand::Rotate(rotate)) => secrets::rotate(client, rotate).await,
         Command::Token(TokenCommand::Create(token)) => tokens::create(client, token).await,
         Command::Token(TokenCommand::List { json }) => tokens::list(client, json).await,

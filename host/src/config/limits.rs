@@ -1,6 +1,7 @@
 //! Defaults and bounds of the configuration, each with its reason; the gateway's defaults are in its own limits.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 /// Only this machine, until somebody decides otherwise: a gateway holds keys that cost money.
 pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -28,6 +29,12 @@ pub const CACHE_MOST_BYTES: u64 = 1 << 40;
 
 /// The longest object that the store takes.
 pub const OBJECT_MOST_BYTES: u64 = tollgate_store::blob::limits::OBJECT_BYTES_MAX;
+
+/// A year, after which few ask who changed what.
+pub const AUDIT_KEEP: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Longest time that changes are kept in the audit log, in days: a hundred years.
+pub const AUDIT_KEEP_MOST_DAYS: u64 = 36_500;
 
 /// Beyond it threads only cost memory.
 pub const WORKERS_MOST: u64 = 1024;

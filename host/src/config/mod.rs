@@ -13,6 +13,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tollgate_store::CacheOptions;
 
@@ -37,6 +38,8 @@ pub struct Config {
     pub storage: Storage,
     /// Where the master key of what is kept encrypted comes from.
     pub secrets: MasterKeySource,
+    /// How long changes are kept in the audit log.
+    pub audit_keep: Duration,
     /// Upstream accounts beside those in the store; without any the demo upstream serves.
     pub accounts: Vec<AccountSpec>,
     /// Plugins beyond, or in place of, the shipped ones.
@@ -138,6 +141,7 @@ impl Default for Config {
             gateway: Settings::default(),
             storage: Storage::default(),
             secrets: MasterKeySource::default(),
+            audit_keep: limits::AUDIT_KEEP,
             accounts: Vec::new(),
             plugins: Vec::new(),
             kv: BTreeMap::new(),

@@ -14,7 +14,10 @@ use super::reader::{Section, Source};
 use super::{
     Acknowledge, BlobContainer, Config, KvStore, MasterKeySource, Plugin, SqlDatabase, Storage, limits,
 };
-use crate::gateway::{AccountSpec, Dialect, Settings, check_base_url, check_credential};
+use crate::gateway::{
+    AccountSpec, Dialect, ForwardProxy, Settings, check_base_url, check_credential, check_proxy_credential,
+    check_proxy_url,
+};
 use crate::secret::Secret;
 use crate::secrets::Key;
 
@@ -56,6 +59,7 @@ fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> 
         secrets: section
             .section("secrets")
             .map_or(defaults.secrets, |section| secrets(section, directory, environment)),
+        audit_keep: section.section("audit").and_then(audit_keep).unwrap_or(defaults.audit_keep),
         accounts: accounts(section.sections("account"), directory, environment),
         plugins: plugins(section.sections("plugin"), directory),
         kv: named(section.named_sections("kv"), kv),
@@ -144,7 +148,7 @@ fn account(section: &Section<'_>, directory: &Path, environment: Environment<'_>
     let (models, weight) = (section.texts("models"), small("weight", 1..=limits::WEIGHT_MOST));
     let priority = small("priority", 0..=u64::from(u32::MAX));
     let (rpm, tpm, rpd) = (rate("rpm"), rate("tpm"), rate("rpd"));
-    let ca = ca(section, directory);
+    let (ca, proxy) = (ca(section, directory), proxy(section, environment));
     Some(AccountSpec {
         name: name?.to_owned(),
         dialect: dialect.unwrap_or(Dialect::OpenAi),
@@ -158,6 +162,7 @@ fn account(section: &Section<'_>, directory: &Path, environment: Environment<'_>
         rpd,
         expires_ms: None,
         ca,
+        proxy,
     })
 }
 
@@ -172,6 +177,57 @@ fn ca(section: &Section<'_>, directory: &Path) -> Option<Arc<str>> {
             None
         }
     }
+}
+
+fn proxy(section: &Section<'_>, environment: Environment<'_>) -> Option<ForwardProxy> {
+    let (url, user) = (section.text("proxy"), section.text("proxy_user"));
+    let (given, variable) = (section.text("proxy_password"), section.text("proxy_password_env"));
+    let place = section.place();
+    let wrong = |key, problem: String| {
+        section.problem(key, format!("`{key}`{place}{problem}"));
+        None
+    };
+    let (key, password) = match (given, variable) {
+        (Some(_), Some(_)) => {
+            return wrong("proxy_password_env", " and `proxy_password`: give one of them".to_owned());
+        }
+        (Some(text), None) => ("proxy_password", Some(Secret::new(text))),
+        (None, Some(variable)) => match environment(variable).filter(|value| !value.trim().is_empty()) {
+            Some(text) => ("proxy_password_env", Some(Secret::new(text.trim()))),
+            None => return wrong("proxy_password_env", format!(": the variable `{variable}` is not set")),
+        },
+        (None, None) => ("proxy_password", None),
+    };
+    let Some(url) = url else {
+        return match user.is_some() || password.is_some() {
+            true => wrong(if user.is_some() { "proxy_user" } else { key }, " needs `proxy`".to_owned()),
+            false => None,
+        };
+    };
+    if let Err(rule) = check_proxy_url(url) {
+        return wrong("proxy", format!(" {rule}"));
+    }
+    let credentials = match (user, password) {
+        (None, None) => None,
+        (Some(user), Some(password)) => {
+            if let Err(rule) = check_proxy_credential(user) {
+                return wrong("proxy_user", format!(" {rule}"));
+            }
+            if let Err(rule) = check_proxy_credential(password.expose()) {
+                return wrong(key, format!(" {rule}"));
+            }
+            Some((user.to_owned(), password))
+        }
+        (Some(_), None) => return wrong("proxy_user", " needs `proxy_password`".to_owned()),
+        (None, Some(_)) => return wrong(key, " needs `proxy_user`".to_owned()),
+    };
+    Some(ForwardProxy { url: url.to_owned(), credentials })
+}
+
+fn audit_keep(section: Section<'_>) -> Option<Duration> {
+    let days = section.number("keep_days", 1..=limits::AUDIT_KEEP_MOST_DAYS);
+    section.finish();
+    Some(Duration::from_secs(days? * 24 * 60 * 60))
 }
 
 fn secrets(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> MasterKeySource {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use tollgate_store::Strategy;
 
 use super::*;
-use crate::gateway::Dialect;
+use crate::gateway::{Dialect, ForwardProxy};
 use crate::secret::Secret;
 
 const ACCOUNT: &str =
@@ -57,7 +57,12 @@ fn every_key_arrives() {
         two_phase = true
         [secrets]
         key_file = "/run/keys/master"
+        [audit]
+        keep_days = 2
         [[account]]
+        proxy = "socks5://10.0.0.1:1080"
+        proxy_user = "u"
+        proxy_password_env = "SET"
         name = "first"
         dialect = "openai"
         base_url = "HTTPS://api.example.com/v1//"
@@ -120,6 +125,7 @@ fn every_key_arrives() {
             total_timeout: Duration::from_millis(16),
         },
         secrets: MasterKeySource::File("/run/keys/master".into()),
+        audit_keep: Duration::from_secs(2 * 24 * 60 * 60),
         storage: Storage { page_cache_bytes: 1, kv_cache_bytes: 0, event_queue_bytes: 5, two_phase: true },
         accounts: vec![
             AccountSpec {
@@ -129,6 +135,10 @@ fn every_key_arrives() {
                 rpm: Some(10),
                 tpm: Some(20),
                 rpd: Some(30),
+                proxy: Some(ForwardProxy {
+                    url: "socks5://10.0.0.1:1080".to_owned(),
+                    credentials: Some(("u".to_owned(), Secret::new("sk-from-environment"))),
+                }),
                 ..account("first", "HTTPS://api.example.com/v1", "sk-1")
             },
             account("second", "http://127.0.0.1:11434/v1", "sk-from-environment"),
@@ -319,6 +329,33 @@ fn keys_come_from_one_place_and_are_never_shown() {
 }
 
 #[test]
+fn a_proxy_is_checked_with_its_credentials() {
+    for (lines, problem) in [
+        ("proxy = \"proxy:3128\"", "5: `proxy` in [[account]] must start with `http://` or `socks5://`"),
+        (
+            "proxy = \"http://u:secret@h:1\"",
+            "5: `proxy` in [[account]] must not carry a user or password; use `proxy_user` and `proxy_password`",
+        ),
+        ("proxy = \"http://h\"", "5: `proxy` in [[account]] must name its port"),
+        ("proxy_user = \"u\"", "5: `proxy_user` in [[account]] needs `proxy`"),
+        (
+            "proxy = \"http://h:1\"\nproxy_user = \"u\"",
+            "6: `proxy_user` in [[account]] needs `proxy_password`",
+        ),
+        (
+            "proxy = \"http://h:1\"\nproxy_password = \"secret\"",
+            "6: `proxy_password` in [[account]] needs `proxy_user`",
+        ),
+        (
+            "proxy_password_env = \"UNSET\"",
+            "5: `proxy_password_env` in [[account]]: the variable `UNSET` is not set",
+        ),
+    ] {
+        check(&format!("{ACCOUNT}{lines}"), &[problem]);
+    }
+}
+
+#[test]
 fn the_master_key_comes_from_one_place() {
     let environment = |name: &str| match name {
         "KEY" => Some(format!(" {}\n", "0f".repeat(32))),
@@ -449,7 +486,7 @@ fn a_problem_stays_on_one_line_whatever_it_quotes() {
     check(
         "\"a\\nb\\u001b\" = 1\nlisten = 1",
         &[
-            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `plugin`, `secrets`, `sql`, `storage`, `workers`",
+            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `audit`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `plugin`, `secrets`, `sql`, `storage`, `workers`",
             "2: `listen` must be a string, not an integer",
         ],
     );

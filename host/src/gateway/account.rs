@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     dialect::{Dialect, Endpoint},
+    forward_proxy::ForwardProxy,
     limits::{FAILURE_LATENCY, LATENCY_DECAY},
     metrics::upstream_seconds,
     route::{Route, Routes, Way},
@@ -52,6 +53,8 @@ pub struct AccountSpec {
     pub expires_ms: Option<u64>,
     /// The certificates, as PEM, that its upstream's is trusted by; none: the system's.
     pub ca: Option<Arc<str>>,
+    /// The proxy on the way to its upstream.
+    pub proxy: Option<ForwardProxy>,
 }
 
 impl Default for AccountSpec {
@@ -69,6 +72,7 @@ impl Default for AccountSpec {
             rpd: None,
             expires_ms: None,
             ca: None,
+            proxy: None,
         }
     }
 }

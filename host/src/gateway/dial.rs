@@ -1,4 +1,4 @@
-//! Opens connections to upstreams.
+//! Opens connections to upstreams, through their proxies.
 
 use std::{
     error::Error,
@@ -17,25 +17,34 @@ use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::net::TcpStream;
 use tower::{Service, ServiceExt as _};
 
+use super::forward_proxy::ForwardProxy;
+
 /// Why there is no connection, with all its causes in one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct DialError(String);
 
+impl DialError {
+    pub(super) fn new(text: impl Into<String>) -> DialError {
+        DialError(text.into())
+    }
+}
+
 /// Opens a connection to the host of an address.
 #[derive(Clone)]
 pub(super) struct Dial {
     connector: HttpConnector,
+    proxy: Option<ForwardProxy>,
     connect_ms: Arc<AtomicU64>,
 }
 
 impl Dial {
     /// `connect_ms` is the time for a whole connection, in milliseconds.
-    pub(super) fn new(connect_ms: Arc<AtomicU64>) -> Dial {
+    pub(super) fn new(proxy: Option<ForwardProxy>, connect_ms: Arc<AtomicU64>) -> Dial {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
-        Dial { connector, connect_ms }
+        Dial { connector, proxy, connect_ms }
     }
 
     /// Opens a connection.
@@ -44,8 +53,14 @@ impl Dial {
         let mut connector = self.connector.clone();
         // Shares the time among the addresses of a name.
         connector.set_connect_timeout(Some(timeout));
-        match tokio::time::timeout(timeout, connector.oneshot(target)).await {
-            Ok(connected) => connected.map_err(|error| DialError(causes(&error))),
+        let connecting = async {
+            match &self.proxy {
+                None => connector.oneshot(target).await.map_err(|error| DialError(causes(&error))),
+                Some(proxy) => proxy.connect(connector, target).await,
+            }
+        };
+        match tokio::time::timeout(timeout, connecting).await {
+            Ok(connected) => connected,
             Err(_) => Err(DialError(format!("no connection within {} s", timeout.as_secs_f32()))),
         }
     }

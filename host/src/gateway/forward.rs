@@ -55,7 +55,7 @@ pub(super) async fn send(account: &Account, outgoing: &Outgoing<'_>) -> Result<R
     let begun = Instant::now();
     let timeout = outgoing.timeout.min(outgoing.deadline.saturating_duration_since(begun));
     let sent = tokio::time::timeout(timeout, exchange(account, request(account, outgoing)?)).await;
-    let failure = match sent {
+    let mut failure = match sent {
         Ok(Ok(response)) => match judged(account.dialect, response).await {
             Ok(response) => {
                 account.answered(begun.elapsed());
@@ -67,6 +67,9 @@ pub(super) async fn send(account: &Account, outgoing: &Outgoing<'_>) -> Result<R
         Err(_) => timed_out(timeout),
     };
     account.failed();
+    if let Some(proxy) = &account.spec.proxy {
+        failure.detail.push_str(&format!(" (through proxy {})", proxy.url));
+    }
     Err(failure)
 }
 
@@ -199,9 +202,9 @@ fn is_of_this_way_in(name: &HeaderName) -> bool {
         )
 }
 
-/// Whether a status tells of trouble with the account, not with the request.
+/// Whether a status tells of trouble with the account, or with its proxy (407), not with the request.
 fn is_trouble(status: StatusCode) -> bool {
-    status.is_server_error() || matches!(status.as_u16(), 401..=403 | 408 | 429)
+    status.is_server_error() || matches!(status.as_u16(), 401..=403 | 407 | 408 | 429)
 }
 
 /// Tells an answer to be passed on from one that tells of trouble with the account.

@@ -6,12 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Response, Uri, header::HOST};
+use http::{
+    HeaderValue, Response, Uri,
+    header::{HOST, PROXY_AUTHORIZATION},
+};
 use parking_lot::Mutex;
 
 use super::{
     connection::{Connection, Received, Sent},
     dial::{Dial, DialError},
+    forward_proxy::ForwardProxy,
     limits::{IDLE_CONNECTION_TIMEOUT, IDLE_CONNECTIONS},
 };
 
@@ -24,13 +28,20 @@ pub(super) enum SendError {
     Broken(#[source] hyper::Error),
 }
 
-/// An upstream.
+/// An upstream, reached directly or through a proxy.
 pub(super) struct Host {
     address: Uri,
     name: HeaderValue,
     dial: Dial,
+    /// Some where requests go to a proxy, which takes them to the upstream.
+    relay: Option<Relay>,
     /// The one used last is used next, so that those too many grow old.
     idle: Mutex<Vec<Idle>>,
+}
+
+/// What a proxy wants to see with a request.
+struct Relay {
+    authorization: Option<HeaderValue>,
 }
 
 struct Idle {
@@ -40,22 +51,30 @@ struct Idle {
 
 impl Host {
     /// The upstream at an address. Needs a tokio runtime, in which old connections are closed.
-    pub(super) fn new(address: &Uri, dial: Dial) -> io::Result<Arc<Host>> {
+    pub(super) fn new(address: &Uri, proxy: Option<&ForwardProxy>, dial: Dial) -> io::Result<Arc<Host>> {
         let authority = address.authority().ok_or(io::ErrorKind::InvalidInput)?;
         let name = match address.port_u16() {
             Some(80) | None => authority.host(),
             Some(_) => authority.as_str(),
         };
         let name = HeaderValue::from_str(name).map_err(io::Error::other)?;
-        let host = Arc::new(Host { address: address.clone(), name, dial, idle: Mutex::default() });
+        let relay = proxy.filter(|proxy| proxy.relays());
+        let relay = relay.map(|proxy| Relay { authorization: proxy.authorization() });
+        let host = Arc::new(Host { address: address.clone(), name, dial, relay, idle: Mutex::default() });
         tokio::spawn(close_old(Arc::downgrade(&host)));
         Ok(host)
     }
 
     /// Sends a request and waits for the head of its answer.
     pub(super) async fn send(self: &Arc<Host>, mut request: Sent) -> Result<Response<Received>, SendError> {
-        if let Some(path) = request.uri().path_and_query() {
-            *request.uri_mut() = Uri::from(path.clone());
+        match (&self.relay, request.uri().path_and_query()) {
+            // The proxy needs the whole address.
+            (Some(relay), _) => {
+                let authorization = relay.authorization.clone();
+                request.headers_mut().extend(authorization.map(|value| (PROXY_AUTHORIZATION, value)));
+            }
+            (None, Some(path)) => *request.uri_mut() = Uri::from(path.clone()),
+            (None, None) => {}
         }
         request.headers_mut().insert(HOST, self.name.clone());
         while let Some(connection) = self.idle() {

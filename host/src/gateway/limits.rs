@@ -33,6 +33,9 @@ pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest time from arrival to the last byte: the longest answers of today end well before.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(1_800);
 
+/// Longest user and password of a proxy: what SOCKS5 has room for.
+pub(super) const PROXY_CREDENTIAL_BYTES: usize = 255;
+
 /// Leases are renewed this often: three chances within a lease of a minute.
 pub(super) const RENEW_EVERY: Duration = Duration::from_secs(20);
 

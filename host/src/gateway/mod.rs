@@ -15,6 +15,7 @@ mod elements;
 mod error;
 mod flight;
 mod forward;
+mod forward_proxy;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod host;
@@ -41,6 +42,7 @@ use tollgate_store::Clock;
 pub use account::{Account, AccountError, AccountSpec, check_base_url, check_credential};
 pub use accounts::{Accounts, Prepared};
 pub use dialect::Dialect;
+pub use forward_proxy::{ForwardProxy, check_proxy_credential, check_proxy_url};
 pub use serve::{Peer, serve};
 
 use crate::{

@@ -27,6 +27,7 @@ use tokio::sync::OnceCell;
 use super::{
     account::{Account, AccountError, AccountSpec},
     dial::Dial,
+    forward_proxy::ForwardProxy,
     host::Host,
     limits::{IDLE_CONNECTION_TIMEOUT, IDLE_CONNECTIONS},
 };
@@ -39,6 +40,7 @@ pub(super) type Pooled = Client<HttpsConnector<Dial>, Full<Bytes>>;
 pub(super) struct Way {
     /// The upstream itself, in plain HTTP.
     plain: Option<Authority>,
+    proxy: Option<ForwardProxy>,
     /// The certificates that it is trusted by, over TLS.
     ca: Option<Arc<str>>,
 }
@@ -48,6 +50,7 @@ impl Way {
         let is_plain = base.scheme_str() == Some("http");
         Way {
             plain: base.authority().filter(|_| is_plain).cloned(),
+            proxy: spec.proxy.clone(),
             ca: spec.ca.clone().filter(|_| !is_plain),
         }
     }
@@ -109,9 +112,11 @@ impl Routes {
         if let Some(route) = self.known.get(way) {
             return Ok(route.clone());
         }
-        let dial = Dial::new(self.connect_ms.clone());
+        let dial = Dial::new(way.proxy.clone(), self.connect_ms.clone());
         let route = match &way.plain {
-            Some(_) => Route::Plain(Host::new(base, dial).map_err(|error| system(name, &error))?),
+            Some(_) => {
+                Route::Plain(Host::new(base, way.proxy.as_ref(), dial).map_err(|error| system(name, &error))?)
+            }
             None => Route::Pooled(Arc::new(pooled(self.tls(way.ca.as_deref(), name)?, dial))),
         };
         self.known.insert(way.clone(), route.clone());

@@ -3,8 +3,10 @@
 pub mod client;
 pub mod component;
 pub mod guest;
+pub mod proxy;
 pub mod python;
 pub mod server;
+pub mod tls;
 pub mod upstream;
 pub mod wait;
 

@@ -16,6 +16,7 @@ pub struct Setup {
     config: String,
     /// What is logged, as in TOLLGATE_LOG; none: as the server does by itself.
     log: Option<&'static str>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Setup {
@@ -50,12 +51,20 @@ impl Setup {
         self
     }
 
+    /// Sets a variable of the server's environment.
+    pub fn environment(mut self, name: &'static str, value: &str) -> Setup {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
     /// Starts the server and waits until it listens.
     pub fn start(self) -> Server {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("tollgate.toml"), &self.config).unwrap();
-        let (child, url) = launch(home.path(), self.log);
-        Server { home, child: Some(child), url, log: self.log }
+        let mut environment = self.environment;
+        environment.extend(self.log.map(|filter| ("TOLLGATE_LOG", filter.to_owned())));
+        let (child, url) = launch(home.path(), &environment);
+        Server { home, child: Some(child), url, environment }
     }
 }
 
@@ -64,7 +73,7 @@ pub struct Server {
     home: tempfile::TempDir,
     child: Option<Child>,
     url: String,
-    log: Option<&'static str>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Server {
@@ -156,7 +165,7 @@ impl Server {
     /// Ends the process as a power switch would, then starts it again on the same data.
     pub fn crash_and_restart(&mut self) {
         self.crash();
-        let (child, url) = launch(self.home.path(), self.log);
+        let (child, url) = launch(self.home.path(), &self.environment);
         self.child = Some(child);
         self.url = url;
     }
@@ -223,7 +232,7 @@ impl Drop for Server {
     }
 }
 
-fn launch(home: &Path, filter: Option<&str>) -> (Child, String) {
+fn launch(home: &Path, environment: &[(&str, String)]) -> (Child, String) {
     let log: PathBuf = home.join("server.log");
     let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
@@ -232,7 +241,7 @@ fn launch(home: &Path, filter: Option<&str>) -> (Child, String) {
         .arg("--data")
         .arg(home.join("data"))
         .env("TOLLGATE_ADMIN_TOKEN", ADMIN_TOKEN)
-        .envs(filter.map(|filter| ("TOLLGATE_LOG", filter)))
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)

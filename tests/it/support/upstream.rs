@@ -31,6 +31,7 @@ pub enum Behaviour {
 #[derive(Clone)]
 pub struct Upstream {
     url: String,
+    router: axum::Router,
     shared: Arc<Shared>,
 }
 
@@ -55,13 +56,19 @@ impl Upstream {
             .with_state(shared.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Upstream { url, shared }
+        let served = router.clone();
+        tokio::spawn(async move { axum::serve(listener, served).await });
+        Upstream { url, router, shared }
     }
 
     /// `http://IP:PORT`, without `/v1`.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// What it serves, to be served elsewhere too.
+    pub fn router(&self) -> axum::Router {
+        self.router.clone()
     }
 
     /// Answers differently from now on.

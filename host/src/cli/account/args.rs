@@ -17,7 +17,8 @@ Examples:
   tollgate account create --name main --base-url https://api.openai.com
   tollgate account create --name claude --dialect anthropic --base-url https://api.anthropic.com \\
     --api-key-env ANTHROPIC_API_KEY --models claude-sonnet-4-5 --priority 1 --rpm 500
-  pass llm/spare | tollgate account create --name spare --base-url https://llm.example.com --api-key-stdin")]
+  pass llm/spare | tollgate account create --name spare --base-url https://llm.example.com --api-key-stdin
+  tollgate account create --name far --base-url https://llm.example.org --proxy socks5://10.0.0.1:1080 --proxy-user me")]
     Create(Box<Create>),
     /// List the accounts, of the store and of the configuration.
     #[command(after_help = "Example:\n  tollgate account list --json")]
@@ -124,6 +125,18 @@ pub(in crate::cli) struct Fields {
     /// Requests in any 24 h.
     #[arg(long, value_name = "N", value_parser = rate())]
     pub(super) rpd: Option<u64>,
+    /// The proxy on the way to its upstream: http://HOST:PORT or socks5://HOST:PORT, which resolves names itself.
+    #[arg(long, value_name = "URL")]
+    pub(super) proxy: Option<String>,
+    /// Who this gateway is for the proxy; its password is asked for at the terminal, unless one of these says otherwise.
+    #[arg(long, value_name = "USER")]
+    pub(super) proxy_user: Option<String>,
+    /// Read the proxy's password from this variable.
+    #[arg(long, value_name = "VARIABLE")]
+    pub(super) proxy_password_env: Option<String>,
+    /// Read the proxy's password from stdin, from the line after the key's if that comes from there too.
+    #[arg(long, conflicts_with = "proxy_password_env")]
+    pub(super) proxy_password_stdin: bool,
     /// Days from now after which it is not asked any more.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500))]
     pub(super) expires: Option<u64>,

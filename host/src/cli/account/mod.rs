@@ -18,7 +18,7 @@ use args::{Create, Fields, Update};
 const COLUMNS: [&str; 8] = ["name", "dialect", "base_url", "models", "priority", "weight", "status", "from"];
 
 /// What can be cleared, and the field of the API that it is.
-const CLEARED: [(&str, &str); 12] = [
+const CLEARED: [(&str, &str); 15] = [
     ("api-key", "api_key"),
     ("ca", "ca"),
     ("description", "description"),
@@ -26,6 +26,9 @@ const CLEARED: [(&str, &str); 12] = [
     ("expires", "expires_ms"),
     ("models", "models"),
     ("priority", "priority"),
+    ("proxy", "proxy"),
+    ("proxy-password", "proxy_password"),
+    ("proxy-user", "proxy_user"),
     ("rpd", "rpd"),
     ("rpm", "rpm"),
     ("tpm", "tpm"),
@@ -107,6 +110,15 @@ fn body(fields: Fields) -> Result<Map<String, Value>, Failure> {
         (None, true) => Some(prompt::line("api key")?),
         (None, false) => None,
     };
+    let password = match (&fields.proxy_password_env, fields.proxy_password_stdin) {
+        (Some(name), _) => Some(prompt::variable(name)?),
+        (None, true) => Some(prompt::line("proxy's password")?),
+        (None, false) if fields.proxy_user.is_some() => {
+            let otherwise = "give the proxy's password with --proxy-password-env or --proxy-password-stdin";
+            Some(prompt::ask_or("proxy's password", otherwise)?)
+        }
+        (None, false) => None,
+    };
     let ca = match &fields.ca_file {
         Some(path) => {
             let text = std::fs::read_to_string(path);
@@ -126,6 +138,9 @@ fn body(fields: Fields) -> Result<Map<String, Value>, Failure> {
         ("expires_ms", expires_ms.map(Into::into)),
         ("models", fields.models.map(Into::into)),
         ("priority", fields.priority.map(Into::into)),
+        ("proxy", fields.proxy.map(Into::into)),
+        ("proxy_password", password.map(|password| password.expose().into())),
+        ("proxy_user", fields.proxy_user.map(Into::into)),
         ("rpd", fields.rpd.map(Into::into)),
         ("rpm", fields.rpm.map(Into::into)),
         ("tpm", fields.tpm.map(Into::into)),
