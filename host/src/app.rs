@@ -5,6 +5,7 @@ mod first;
 mod metrics;
 mod openapi;
 mod plugins;
+mod reload;
 mod socket;
 mod status;
 mod stores;
@@ -32,12 +33,14 @@ use crate::secret::Secret;
 use crate::secrets::{Key, MasterKey, Vault};
 use crate::tokens::Tokens;
 use data::DataDirectory;
+use reload::Reloader;
 use socket::SocketFile;
 use status::Status;
 
 pub use data::InUse;
 pub use first::FirstStart;
 pub use openapi::document as openapi;
+pub use reload::{Read, SetLog, Source};
 
 /// The store's file in the data directory.
 const STORE: &str = "tollgate.redb";
@@ -53,6 +56,7 @@ pub struct App {
     address: SocketAddr,
     demo: bool,
     first_start: Option<FirstStart>,
+    reloader: Arc<Reloader>,
     stopping: CancellationToken,
     public: JoinHandle<()>,
     local: JoinHandle<()>,
@@ -72,7 +76,8 @@ struct Core {
 impl App {
     /// Starts everything; when this returns, requests are served. `admin_token` is the token from now on; without it the
     /// one of the last start stays, and the first start makes one.
-    pub async fn start(config: Config, admin_token: Option<Secret>) -> anyhow::Result<Self> {
+    /// `source` is where the configuration is read again.
+    pub async fn start(config: Config, admin_token: Option<Secret>, source: Source) -> anyhow::Result<Self> {
         let started = Instant::now();
         let recorder = metrics::recorder()?;
         let clock: Clock = Arc::new(now_ms);
@@ -116,7 +121,7 @@ impl App {
             database: database.clone(),
             vault: vault.context("cannot open what is kept encrypted")?,
             accounts: accounts.clone(),
-            configured: config.accounts,
+            configured: config.accounts.clone(),
             clock: clock.clone(),
         })
         .await
@@ -127,7 +132,7 @@ impl App {
             accounts,
             admissions: admissions.clone(),
             events: registry.events(),
-            settings: config.gateway,
+            settings: config.gateway.clone(),
             clock: clock.clone(),
         })
         .context("cannot set up the gateway")?;
@@ -140,6 +145,13 @@ impl App {
             metrics: recorder.clone(),
             probed: Mutex::new(None),
         });
+        let reloader = Arc::new(Reloader {
+            source,
+            current: Mutex::new(config),
+            roster: roster.clone(),
+            gateway: gateway.clone(),
+            trail: trail.clone(),
+        });
         let admin = Arc::new(Admin {
             keys: keys.clone(),
             tokens: tokens.clone(),
@@ -149,6 +161,7 @@ impl App {
             sql: named.sql.clone(),
             accounts: roster,
             trail: trail.clone(),
+            reload: reloader.door(),
             started,
         });
         let (token, made_token) = first::admin_token(&host, &secret, admin_token.as_ref()).await?;
@@ -179,6 +192,7 @@ impl App {
             address,
             demo,
             first_start,
+            reloader,
             stopping,
             public,
             local,
@@ -201,6 +215,11 @@ impl App {
     /// What this start made that is shown only once; `None` on later starts and the second time.
     pub fn take_first_start(&mut self) -> Option<FirstStart> {
         self.first_start.take()
+    }
+
+    /// Reads the configuration again, and lets what can change take over; what came of it is logged.
+    pub async fn reload(&self) {
+        self.reloader.on_signal().await;
     }
 
     /// Takes no more requests, lets those in flight finish, settles and records them, and closes the store.

@@ -30,6 +30,7 @@ mod prebuilt;
 mod proxy;
 mod quota;
 mod readme;
+mod reload;
 mod sdk;
 mod sql;
 mod streams;

@@ -8,12 +8,12 @@ use utoipa::ToSchema;
 
 use super::{
     RosterError,
-    limits::{CA_BYTES, CREDENTIAL_BYTES, DESCRIPTION_BYTES, EMAIL_BYTES, MODEL_BYTES, MODELS, URL_BYTES},
+    limits::{CREDENTIAL_BYTES, DESCRIPTION_BYTES, EMAIL_BYTES, MODEL_BYTES, MODELS, URL_BYTES},
 };
 use crate::{
     config::{
         check_name,
-        limits::{RATE_MOST, WEIGHT_MOST},
+        limits::{CA_MOST_BYTES, RATE_MOST, WEIGHT_MOST},
     },
     gateway::{
         AccountSpec, Dialect, ForwardProxy, check_base_url, check_credential, check_proxy_credential,
@@ -194,8 +194,8 @@ impl Draft {
             let rule = "printable ASCII without spaces";
             return invalid(format!("`api_key` must be 1 to {CREDENTIAL_BYTES} bytes of {rule}"));
         }
-        if self.ca.as_ref().is_some_and(|ca| ca.len() > CA_BYTES) {
-            return invalid(format!("`ca` has at most {CA_BYTES} bytes"));
+        if self.ca.as_ref().is_some_and(|ca| ca.len() as u64 > CA_MOST_BYTES) {
+            return invalid(format!("`ca` has at most {CA_MOST_BYTES} bytes"));
         }
         Ok(())
     }

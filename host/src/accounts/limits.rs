@@ -21,8 +21,5 @@ pub(crate) const URL_BYTES: usize = 2_048;
 /// Longest credential: tokens with claims in them have some thousand bytes, and a header must carry them.
 pub(crate) const CREDENTIAL_BYTES: usize = 8 * 1_024;
 
-/// Largest text of certificates: a bundle of all public authorities has about as much.
-pub(crate) const CA_BYTES: usize = 256 * 1_024;
-
 /// Accounts whose secrets are written in one transaction when keys are rotated: it stays far below the store's limits.
 pub(crate) const RESEALED_AT_ONCE: usize = 64;

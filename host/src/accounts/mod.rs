@@ -243,6 +243,19 @@ impl Roster {
         Ok(())
     }
 
+    /// Puts other accounts in the place of those of the configuration; whether they are others. An error changes nothing.
+    pub async fn reconfigure(&self, configured: Vec<AccountSpec>) -> Result<bool, RosterError> {
+        let mut state = self.0.state.lock().await;
+        if state.configured == configured {
+            return Ok(false);
+        }
+        check_names(&configured, &state.stored)?;
+        let prepared = self.0.accounts.prepare(all(&configured, &state.stored)).await?;
+        state.configured = configured;
+        self.serve(&mut state, prepared);
+        Ok(true)
+    }
+
     /// Seals every secret with a new key, and keeps that under a new master key unless the present one is to stay; `given`
     /// is the new one where the server does not keep it itself. Everything can be read all the while.
     pub async fn rotate_secrets(&self, keep_master: bool, given: Option<Key>) -> Result<usize, RosterError> {

@@ -82,8 +82,14 @@ impl Stored {
         [&self.sealed.api_key, &self.sealed.proxy_password].into_iter().flatten().map(Vec::as_slice)
     }
 
+    /// What a secret of the account is bound to: its column, and the address that it is sent to, so that whoever can write
+    /// to the table cannot have it sent elsewhere.
     fn place(&self, column: &str) -> String {
-        format!("accounts/{}/{column}", self.id)
+        let address = match column {
+            "proxy_password" => self.draft.proxy.as_deref().unwrap_or_default(),
+            _ => &self.draft.base_url,
+        };
+        format!("accounts/{}/{column}/{address}", self.id)
     }
 }
 

@@ -123,6 +123,7 @@ async fn what_is_wrong_is_refused_and_changes_nothing() {
         (json!({ "name": "x", "email": "a\nb" }), "`email`"),
         (json!({ "name": "x", "description": "d".repeat(limits::DESCRIPTION_BYTES + 1) }), "`description`"),
         (json!({ "name": "x", "base_url": "https://h", "ca": "no pem" }), "certificates"),
+        (json!({ "name": "x", "ca": "c".repeat(300_000) }), "`ca`"),
         (json!({ "name": "x", "proxy": "ftp://h:1" }), "`proxy`"),
         (json!({ "name": "x", "proxy": "http://user:secret@h:1" }), "`proxy`"),
         (json!({ "name": "x", "proxy": "http://h:1", "proxy_user": "u" }), "go together"),
@@ -178,6 +179,19 @@ async fn a_rotation_that_was_cut_short_is_finished_at_the_next_start() {
     let before = hashes(&world);
     let world = world.restart(Vec::new()).await.unwrap();
     assert_eq!((hashes(&world), world.serving().len()), (before, count));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_not_sent_to_an_address_that_was_put_into_the_table_by_hand() {
+    let world = World::start(Vec::new()).await;
+    world.roster.create(draft(json!({}))).await.unwrap();
+    world.patch("main", json!({ "base_url": "http://other:1" })).await.unwrap();
+    let world = world.restart(Vec::new()).await.unwrap();
+    assert_eq!(world.serving(), ["main"]);
+    world.database.execute("UPDATE accounts SET base_url = 'http://thief:1'".into()).await.unwrap();
+    let world = world.restart(Vec::new()).await.unwrap();
+    assert!(world.serving().is_empty());
+    assert_eq!(world.roster.get("main").await.unwrap().status, Status::Damaged);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ mod keys;
 mod kv;
 pub mod limits;
 mod plugins;
+mod reload;
 mod secrets;
 mod sql;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use crate::tokens::Tokens;
 use audit::Via;
 use error::ApiError;
 
+pub use reload::{Reload, Reloaded};
 pub use token::AdminToken;
 pub use trail::{Change, Trail};
 
@@ -65,6 +67,8 @@ pub struct Admin {
     pub accounts: Roster,
     /// The log of all changes.
     pub trail: Trail,
+    /// Reads the configuration again.
+    pub reload: Reload,
     /// When the server started.
     pub started: Instant,
 }
@@ -108,6 +112,7 @@ fn paths() -> OpenApiRouter<Shared> {
         .routes(routes!(kv::list))
         .routes(routes!(kv::get, kv::set, kv::delete))
         .routes(routes!(audit::list))
+        .routes(routes!(reload::reload))
         .routes(routes!(health::health))
 }
 

@@ -71,9 +71,21 @@ impl Api {
         .unwrap();
         let keep = std::time::Duration::from_secs(60);
         let trail = Trail::open(sql["gateway"].clone(), Options::default().clock, keep).await.unwrap();
+        let reload: Reload = Arc::new(|| Box::pin(async { Err("there is no configuration".to_owned()) }));
         let started = Instant::now();
         Api {
-            admin: Arc::new(Admin { keys, tokens, registry, store, kv, sql, accounts, trail, started }),
+            admin: Arc::new(Admin {
+                keys,
+                tokens,
+                registry,
+                store,
+                kv,
+                sql,
+                accounts,
+                trail,
+                reload,
+                started,
+            }),
             _home: home,
         }
     }

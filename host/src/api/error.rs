@@ -198,7 +198,7 @@ impl From<RosterError> for ApiError {
                 Self::not_found(message).hint("`tollgate account list` shows the accounts there are")
             }
             RosterError::Configured(_) => {
-                Self::conflict(message).hint("change it in the configuration's file, and reload that")
+                Self::conflict(message).hint("change it in the configuration's file, then `tollgate reload`")
             }
             RosterError::TooMany => Self::conflict(message).hint("delete accounts that are not used"),
             RosterError::Invalid(_) => Self::invalid(message),

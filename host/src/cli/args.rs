@@ -69,6 +69,14 @@ pub(super) enum Command {
     /// Print the OpenAPI document of the data API and the admin API; a server has it at /openapi.json.
     #[command(after_help = "Example:\n  tollgate openapi > openapi.json")]
     Openapi,
+    /// Read the configuration again; what can change takes over at once.
+    #[command(after_help = "\
+Accounts of the configuration, [gateway], [audit] and log take over while requests flow; what needs a restart is named. A
+file with anything wrong in it changes nothing. SIGHUP does the same. Variables are those the server was started with.
+
+Example:
+  tollgate reload")]
+    Reload,
     /// Who changed what, and when.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -100,7 +108,8 @@ Examples:
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The first line on stdout is `listening on http://IP:PORT`; logs go to stderr (TOLLGATE_LOG=debug for more). The
+The first line on stdout is `listening on http://IP:PORT`; logs go to stderr (TOLLGATE_LOG=debug for more). SIGHUP reads the
+configuration again. The
 first start of a data directory prints an admin token and a client key, once. TOLLGATE_ADMIN_TOKEN sets the token.
 Without an account, in the configuration or made by `tollgate account create`, a built-in demo upstream answers as
 account `demo`, in every dialect. An account says with dialect = \"openai\", \"anthropic\" or \"gemini\" what its upstream speaks.

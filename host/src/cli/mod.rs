@@ -10,6 +10,7 @@ mod kv;
 mod output;
 mod plugin;
 mod prompt;
+mod reload;
 mod secrets;
 mod serve;
 mod sql;
@@ -76,6 +77,7 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Account(AccountCommand::Enable { name }) => account::switch(client, &name, true).await,
         Command::Account(AccountCommand::Disable { name }) => account::switch(client, &name, false).await,
         Command::Account(AccountCommand::Delete { name }) => account::delete(client, &name).await,
+        Command::Reload => reload::run(client).await,
         Command::Audit(command) => audit::run(client, command).await,
         Command::Secrets(SecretsCommand::Rotate(rotate)) => secrets::rotate(client, rotate).await,
         Command::Token(TokenCommand::Create(token)) => tokens::create(client, token).await,

@@ -9,16 +9,21 @@ use tracing_subscriber::EnvFilter;
 use super::args::{Connection, LogFormat, Serve};
 use super::failure::Failure;
 use super::{output, prompt};
-use crate::app::{App, FirstStart};
+use crate::app::{App, FirstStart, Source};
 use crate::config::{Config, ConfigError, MasterKeySource};
 use crate::secret::Secret;
 
 /// Variable with the log filter, such as `debug` or `tollgate=debug,info`.
 const LOG: &str = "TOLLGATE_LOG";
 
+/// What is logged when nobody says otherwise.
+const LOG_DEFAULT: &str = "info";
+
 pub(super) fn run(serve: Serve, connection: Connection) -> Result<(), Failure> {
-    start_logging(serve.log_format)?;
-    let mut config = configuration(&serve, connection.data)?;
+    let logging = Logging::start(serve.log_format)?;
+    let data = connection.data;
+    let mut config = configuration(&serve, data.clone())?;
+    logging.set(config.log.as_deref());
     if config.secrets == MasterKeySource::Prompt {
         let digits = prompt::ask("master key (64 hexadecimal digits)")?;
         config.secrets = MasterKeySource::Given { digits, origin: "the prompt".to_owned() };
@@ -29,20 +34,43 @@ pub(super) fn run(serve: Serve, connection: Connection) -> Result<(), Failure> {
         runtime.worker_threads(workers);
     }
     let runtime = runtime.enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(serve_until_stopped(config, token))
+    let source = source(serve, data, config.secrets.clone(), logging);
+    runtime.block_on(serve_until_stopped(config, token, source))
 }
 
-async fn serve_until_stopped(config: Config, token: Option<Secret>) -> Result<(), Failure> {
+/// The configuration as it was read, to be read again.
+fn source(serve: Serve, data: Option<PathBuf>, secrets: MasterKeySource, logging: Logging) -> Source {
+    let read = move || {
+        if serve.config.is_none() {
+            return Err("the server was started without --config: there is nothing to read again".to_owned());
+        }
+        let mut config = configuration(&serve, data.clone()).map_err(|failure| failure.message())?;
+        if config.secrets == MasterKeySource::Prompt {
+            // Asked for at the start, and there alone.
+            config.secrets.clone_from(&secrets);
+        }
+        Ok(config)
+    };
+    Source { read: Box::new(read), log: Box::new(move |filter| logging.set(filter)) }
+}
+
+async fn serve_until_stopped(config: Config, token: Option<Secret>, source: Source) -> Result<(), Failure> {
     // Before anything is opened: a signal during the start must end it in order too.
     let mut terminate = signals()?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
     let data = config.data.clone();
-    let mut app = App::start(config, token).await?;
+    let mut app = App::start(config, token, source).await?;
     if app.demo() {
         tracing::warn!("there is no account: the built-in demo upstream answers as account `demo`");
     }
     announce(&mut app)?;
     tracing::info!(address = %app.address(), data = %data.display(), "serving");
-    terminate.recv().await;
+    loop {
+        tokio::select! {
+            () = terminate.recv() => break,
+            _ = hangup.recv() => app.reload().await,
+        }
+    }
     tracing::info!("stopping: requests in flight may finish; a second signal ends at once");
     tokio::select! {
         stopped = app.stop() => stopped?,
@@ -111,17 +139,44 @@ fn admin_token(given: Option<String>) -> Result<Option<Secret>, Failure> {
     }
 }
 
-fn start_logging(format: LogFormat) -> Result<(), Failure> {
-    let filter = match std::env::var(LOG) {
-        Ok(text) if !text.is_empty() => {
-            EnvFilter::try_new(&text).map_err(|error| Failure::Usage(format!("{LOG}={text}: {error}")))?
+/// What is logged, which can be changed.
+struct Logging {
+    /// None: `TOLLGATE_LOG` has it, and counts more than the configuration.
+    set: Option<Box<dyn Fn(EnvFilter) + Send + Sync>>,
+}
+
+impl Logging {
+    fn start(format: LogFormat) -> Result<Self, Failure> {
+        let given = std::env::var(LOG).ok().filter(|text| !text.is_empty());
+        let filter = match &given {
+            Some(text) => {
+                EnvFilter::try_new(text).map_err(|error| Failure::Usage(format!("{LOG}={text}: {error}")))?
+            }
+            None => EnvFilter::new(LOG_DEFAULT),
+        };
+        let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let (installed, set): (_, Box<dyn Fn(EnvFilter) + Send + Sync>) = match format {
+            LogFormat::Text => {
+                let logs = logs.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+                let logs = logs.with_filter_reloading();
+                let handle = logs.reload_handle();
+                (logs.try_init(), Box::new(move |filter| drop(handle.reload(filter))))
+            }
+            LogFormat::Json => {
+                let logs = logs.json().with_filter_reloading();
+                let handle = logs.reload_handle();
+                (logs.try_init(), Box::new(move |filter| drop(handle.reload(filter))))
+            }
+        };
+        installed.map_err(|error| Failure::Failed(anyhow::anyhow!("cannot start logging: {error}")))?;
+        Ok(Self { set: given.is_none().then_some(set) })
+    }
+
+    /// Logs as the configuration has it.
+    fn set(&self, filter: Option<&str>) {
+        // The configuration has been checked.
+        if let (Some(set), Ok(filter)) = (&self.set, EnvFilter::try_new(filter.unwrap_or(LOG_DEFAULT))) {
+            set(filter);
         }
-        _ => EnvFilter::new("info"),
-    };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let installed = match format {
-        LogFormat::Text => logs.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => logs.json().try_init(),
-    };
-    installed.map_err(|error| Failure::Failed(anyhow::anyhow!("cannot start logging: {error}")))
+    }
 }

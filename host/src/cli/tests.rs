@@ -29,6 +29,7 @@ fn every_documented_line_is_understood() {
         "tollgate account create --name N --base-url https://h --no-api-key",
         "tollgate account create --name N --base-url https://h --api-key-env V --models a,b --rpm 1 --expires 30",
         "tollgate account create --name N --base-url https://h --no-api-key --proxy http://h:1 --proxy-user u --proxy-password-env V",
+        "tollgate reload",
         "tollgate audit list",
         "tollgate audit list --action sql --before 7 --limit 10 --json",
         "tollgate account list --json",

@@ -36,6 +36,9 @@ pub const AUDIT_KEEP: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Longest time that changes are kept in the audit log, in days: a hundred years.
 pub const AUDIT_KEEP_MOST_DAYS: u64 = 36_500;
 
+/// Largest text of certificates: a bundle of all public authorities has about as much.
+pub const CA_MOST_BYTES: u64 = 256 * 1_024;
+
 /// Beyond it threads only cost memory.
 pub const WORKERS_MOST: u64 = 1024;
 

@@ -32,6 +32,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Threads that serve requests; none: one for each core.
     pub workers: Option<usize>,
+    /// What is logged, as `TOLLGATE_LOG` has it, which counts more; none: `info`.
+    pub log: Option<String>,
     /// How requests are proxied.
     pub gateway: Settings,
     /// How much the store may keep in memory, and how it commits.
@@ -138,6 +140,7 @@ impl Default for Config {
             listen: limits::LISTEN,
             data: PathBuf::from(limits::DATA),
             workers: None,
+            log: None,
             gateway: Settings::default(),
             storage: Storage::default(),
             secrets: MasterKeySource::default(),

@@ -1,6 +1,7 @@
 //! From a file's text to a [`Config`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use tollgate_store::{CacheOptions, Strategy, limits as store_limits};
 use toml::de::DeTable;
+use tracing_subscriber::EnvFilter;
 
 use super::error::{ConfigError, Problem};
 use super::reader::{Section, Source};
@@ -54,6 +56,7 @@ fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> 
         listen: listen(&section).unwrap_or(defaults.listen),
         data: section.text("data").map_or(defaults.data, |path| directory.join(path)),
         workers: section.number("workers", 1..=limits::WORKERS_MOST).and_then(|n| n.try_into().ok()),
+        log: log(&section),
         gateway: section.section("gateway").map_or(defaults.gateway, gateway),
         storage: section.section("storage").map_or(defaults.storage, storage),
         secrets: section
@@ -81,6 +84,15 @@ fn listen(section: &Section<'_>) -> Option<SocketAddr> {
             None
         }
     }
+}
+
+fn log(section: &Section<'_>) -> Option<String> {
+    let text = section.text("log")?;
+    if let Err(error) = EnvFilter::try_new(text) {
+        section
+            .problem("log", format!("`log` is no filter such as `debug` or `tollgate=debug,info`: {error}"));
+    }
+    Some(text.to_owned())
 }
 
 fn gateway(section: Section<'_>) -> Settings {
@@ -169,13 +181,27 @@ fn account(section: &Section<'_>, directory: &Path, environment: Environment<'_>
 /// The certificates in the file that is named; which are none shows when the account is made.
 fn ca(section: &Section<'_>, directory: &Path) -> Option<Arc<str>> {
     let path = directory.join(section.text("ca_file")?);
-    match std::fs::read_to_string(&path) {
+    match read_bounded(&path, limits::CA_MOST_BYTES) {
         Ok(text) => Some(text.into()),
         Err(error) => {
             let place = section.place();
             section.problem("ca_file", format!("`ca_file`{place}: cannot read {}: {error}", path.display()));
             None
         }
+    }
+}
+
+fn read_bounded(path: &Path, most: u64) -> io::Result<String> {
+    // Looked at first: opening a pipe would wait for its other end.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > most {
+        Err(io::Error::other(format!("it has more than {most} bytes")))
+    } else {
+        Ok(text)
     }
 }
 

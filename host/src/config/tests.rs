@@ -1,3 +1,5 @@
+mod secrets;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,6 +43,7 @@ fn every_key_arrives() {
         listen = "[::1]:9000"
         data = "/var/lib/tollgate"
         workers = 3
+        log = "tollgate=debug,info"
         [gateway]
         body_limit_bytes = 1_000
         body_timeout_ms = 1
@@ -114,6 +117,7 @@ fn every_key_arrives() {
         listen: "[::1]:9000".parse().unwrap(),
         data: "/var/lib/tollgate".into(),
         workers: Some(3),
+        log: Some("tollgate=debug,info".to_owned()),
         gateway: Settings {
             body_bytes: 1000,
             body_timeout: Duration::from_millis(1),
@@ -329,64 +333,9 @@ fn keys_come_from_one_place_and_are_never_shown() {
 }
 
 #[test]
-fn a_proxy_is_checked_with_its_credentials() {
-    for (lines, problem) in [
-        ("proxy = \"proxy:3128\"", "5: `proxy` in [[account]] must start with `http://` or `socks5://`"),
-        (
-            "proxy = \"http://u:secret@h:1\"",
-            "5: `proxy` in [[account]] must not carry a user or password; use `proxy_user` and `proxy_password`",
-        ),
-        ("proxy = \"http://h\"", "5: `proxy` in [[account]] must name its port"),
-        ("proxy_user = \"u\"", "5: `proxy_user` in [[account]] needs `proxy`"),
-        (
-            "proxy = \"http://h:1\"\nproxy_user = \"u\"",
-            "6: `proxy_user` in [[account]] needs `proxy_password`",
-        ),
-        (
-            "proxy = \"http://h:1\"\nproxy_password = \"secret\"",
-            "6: `proxy_password` in [[account]] needs `proxy_user`",
-        ),
-        (
-            "proxy_password_env = \"UNSET\"",
-            "5: `proxy_password_env` in [[account]]: the variable `UNSET` is not set",
-        ),
-    ] {
-        check(&format!("{ACCOUNT}{lines}"), &[problem]);
-    }
-}
-
-#[test]
-fn the_master_key_comes_from_one_place() {
-    let environment = |name: &str| match name {
-        "KEY" => Some(format!(" {}\n", "0f".repeat(32))),
-        "SHORT" => Some("0f".to_owned()),
-        _ => None,
-    };
-    let parse = |text: &str| {
-        let config = Config::parse(text, "tollgate.toml", &environment);
-        config.map(|config| config.secrets).map_err(|error| error.to_string())
-    };
-    assert_eq!(parse(""), Ok(MasterKeySource::Beside));
-    assert_eq!(parse("[secrets]\nkey_prompt = true"), Ok(MasterKeySource::Prompt));
-    let given = MasterKeySource::Given {
-        digits: Secret::new("0f".repeat(32)),
-        origin: "the variable KEY".to_owned(),
-    };
-    assert!(!format!("{given:?}").contains("0f0f"));
-    assert_eq!(parse("[secrets]\nkey_env = \"KEY\""), Ok(given));
-    for (text, problem) in [
-        ("key_env = \"NONE\"", "2: `key_env` in [secrets]: the variable `NONE` is not set"),
-        (
-            "key_env = \"SHORT\"",
-            "2: `key_env` in [secrets]: `SHORT` must hold 64 hexadecimal digits, as of `openssl rand -hex 32`",
-        ),
-        (
-            "key_file = \"f\"\nkey_prompt = true",
-            "1: [secrets]: give one of `key_file`, `key_env` and `key_prompt`",
-        ),
-    ] {
-        assert_eq!(parse(&format!("[secrets]\n{text}")), Err(format!("tollgate.toml:{problem}")));
-    }
+fn what_is_logged_must_be_a_filter() {
+    let error = parse("\nlog = \"tollgate=loud\"").unwrap_err();
+    assert!(error.starts_with("tollgate.toml:2: `log` is no filter such as"), "{error}");
 }
 
 #[test]
@@ -486,7 +435,7 @@ fn a_problem_stays_on_one_line_whatever_it_quotes() {
     check(
         "\"a\\nb\\u001b\" = 1\nlisten = 1",
         &[
-            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `audit`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `plugin`, `secrets`, `sql`, `storage`, `workers`",
+            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `audit`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `log`, `plugin`, `secrets`, `sql`, `storage`, `workers`",
             "2: `listen` must be a string, not an integer",
         ],
     );

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::{
@@ -41,11 +42,15 @@ pub(super) struct Flights {
     count: AtomicUsize,
     events: EventQueue,
     pub(super) metrics: Metrics,
-    settings: Settings,
+    settings: Arc<ArcSwap<Settings>>,
 }
 
 impl Flights {
-    pub(super) fn new(events: EventQueue, metrics: Metrics, settings: Settings) -> Arc<Flights> {
+    pub(super) fn new(
+        events: EventQueue,
+        metrics: Metrics,
+        settings: Arc<ArcSwap<Settings>>,
+    ) -> Arc<Flights> {
         let flights = Arc::new(Flights {
             shards: Default::default(),
             next: AtomicU64::new(0),
@@ -305,7 +310,7 @@ impl Flight {
             open.renewed = now;
             open.renew();
         }
-        let Some(end) = open.overdue(now, &self.flights.settings) else { return };
+        let Some(end) = open.overdue(now, &self.flights.settings.load()) else { return };
         let open = held.take();
         drop(held);
         if let Some(mut open) = open {

@@ -123,6 +123,12 @@ impl Gateway {
         routes::router(self.0.clone())
     }
 
+    /// Changes sizes and times for requests that come from now on; limits of time on answers change for those under way too.
+    pub fn reconfigure(&self, settings: Settings) {
+        self.0.accounts.set_connect_timeout(settings.connect_timeout);
+        self.0.settings.store(Arc::new(settings));
+    }
+
     /// Requests under way.
     pub fn in_flight(&self) -> usize {
         self.0.flights.len()

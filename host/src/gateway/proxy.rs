@@ -11,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use arc_swap::ArcSwap;
 use axum::{body::Body, response::Response};
 use http::{header::USER_AGENT, request};
 use http_body::Body as _;
@@ -46,7 +47,7 @@ pub(super) struct Inner {
     pub(super) accounts: Accounts,
     admissions: Admissions,
     events: crate::plugin::EventQueue,
-    settings: Settings,
+    pub(super) settings: Arc<ArcSwap<Settings>>,
     clock: Clock,
     pub(super) flights: Arc<Flights>,
     pub(super) listings: Listings,
@@ -56,6 +57,7 @@ pub(super) struct Inner {
 impl Inner {
     pub(super) fn new(parts: Parts) -> io::Result<Arc<Inner>> {
         let Parts { keys, accounts, admissions, events, settings, clock } = parts;
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
         Ok(Arc::new(Inner {
             flights: Flights::new(events.clone(), Metrics::new(), settings.clone()),
             listings: Listings::new(),
@@ -220,7 +222,7 @@ async fn run(
     if head.headers.values().any(|value| std::str::from_utf8(value.as_bytes()).is_err()) {
         return Err(Problem::new(Class::Invalid, "a header is not UTF-8").into());
     }
-    let settings = &inner.settings;
+    let settings = inner.settings.load_full();
     let body = read_body(&head.headers, body, settings.body_bytes, settings.body_timeout).await?;
     let size = body.len() as u64;
     client.flight.with(|open| open.record.request_size = size);
