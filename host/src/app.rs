@@ -103,6 +103,7 @@ impl App {
             secret: Arc::new(secret),
             stores: Stores::new(named.kv.clone(), named.sql.clone())
                 .with_blob(named.blob)
+                .with_vector(named.vector.clone())
                 .with_caches(named.cache.clone()),
             admissions: admissions.clone(),
             clock: clock.clone(),
@@ -188,6 +189,7 @@ impl App {
         tokio::spawn(stores::sweep(blobs, clock, stopping.clone()));
         tokio::spawn(trail.prune(stopping.clone()));
         tokio::spawn(stores::clean(named.cache, stopping.clone()));
+        tokio::spawn(stores::load(named.vector, stopping.clone()));
         Ok(Self {
             address,
             demo,

@@ -85,6 +85,11 @@ fn one_capability_names_no_other() {
     );
     assert_absent(
         "host/src/capability",
+        &["capability::vector", "super::vector"],
+        &["host/src/capability/vector", "host/src/capability/mod.rs"],
+    );
+    assert_absent(
+        "host/src/capability",
         &["capability::cache", "super::cache"],
         &["host/src/capability/cache", "host/src/capability/mod.rs"],
     );

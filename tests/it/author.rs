@@ -223,11 +223,8 @@ fn a_plugin_is_tried_out_over_every_kind_of_store_that_it_is_granted() {
     let opens = "(if (i32.eq (call $container) (i32.const -1)) (then unreachable))";
     let guest = Guest::new().blob("pictures").admit(&format!("{opens} {ALLOW}"));
     std::fs::write(home.path().join("keeper.wasm"), guest.build()).unwrap();
-    std::fs::write(
-        home.path().join("plugin.toml"),
-        "name = \"keeper\"\ngrants.blob.pictures = \"read-write\"",
-    )
-    .unwrap();
+    let grants = "grants.blob.pictures = \"read-write\"\ngrants.vector.captions = \"read\"";
+    std::fs::write(home.path().join("plugin.toml"), format!("name = \"keeper\"\n{grants}")).unwrap();
     let said = run_ok(home.path(), &["plugin", "check", "--rounds", "5"]);
     assert!(said.contains("none trapped"), "{said}");
     std::fs::create_dir(home.path().join("cases")).unwrap();

@@ -37,3 +37,4 @@ mod streams;
 mod support;
 mod swap;
 mod sync;
+mod vector;

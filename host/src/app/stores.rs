@@ -1,11 +1,13 @@
-//! The named kv stores, databases, blob containers and caches of a server.
+//! The named kv stores, databases, blob containers, vector indexes and caches of a server.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
-use tollgate_store::{Acknowledge, BlobOptions, Cache, Clock, Container, Database, Kv, KvOptions, Store};
+use tollgate_store::{
+    Acknowledge, BlobOptions, Cache, Clock, Container, Database, Index, Kv, KvOptions, Store,
+};
 
 use crate::config::{self, Config};
 use crate::data::{self, Blob};
@@ -38,6 +40,7 @@ pub(super) struct Named {
     pub(super) blob: BTreeMap<String, Container>,
     /// For each container, what there is of uploads in parts.
     pub(super) parts: BTreeMap<String, Container>,
+    pub(super) vector: BTreeMap<String, Index>,
     pub(super) cache: BTreeMap<String, Cache>,
 }
 
@@ -73,12 +76,19 @@ pub(super) fn open(store: &Store, config: &Config) -> anyhow::Result<Named> {
         blob.insert(name.clone(), open(name, options)?);
         parts.insert(name.clone(), open(&format!("{name}{PARTS}"), part_options)?);
     }
+    let mut vector = BTreeMap::new();
+    for (name, options) in &config.vector {
+        let opened = store
+            .index(name, options.clone())
+            .with_context(|| format!("cannot open vector index `{name}`"))?;
+        vector.insert(name.clone(), opened);
+    }
     let mut cache = BTreeMap::new();
     for (name, options) in &config.cache {
         let opened = store.cache(name, *options).with_context(|| format!("cannot open cache `{name}`"))?;
         cache.insert(name.clone(), opened);
     }
-    Ok(Named { kv, sql, blob, parts, cache })
+    Ok(Named { kv, sql, blob, parts, vector, cache })
 }
 
 fn blob_options(configured: &config::BlobContainer) -> BlobOptions {
@@ -87,6 +97,16 @@ fn blob_options(configured: &config::BlobContainer) -> BlobOptions {
         object_bytes: configured.object_limit_bytes.unwrap_or(defaults.object_bytes),
         content_types: configured.content_types.clone(),
         cache_control: configured.cache_control.clone(),
+    }
+}
+
+/// Reads the vectors of all indexes into memory, one index after the other, so that no request waits for it.
+pub(super) async fn load(indexes: BTreeMap<String, Index>, stopping: CancellationToken) {
+    for (name, index) in indexes {
+        // An index that cannot be read answers so whenever it is used.
+        if let Some(Err(error)) = stopping.run_until_cancelled(index.load()).await {
+            tracing::error!(index = name, %error, "cannot load a vector index");
+        }
     }
 }
 

@@ -8,12 +8,13 @@ mod budget;
 pub mod cache;
 pub mod kv;
 pub mod sql;
+pub mod vector;
 mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tollgate_store::{Cache, Container, Database, Kv};
+use tollgate_store::{Cache, Container, Database, Index, Kv};
 use wasmtime::component::{Linker, ResourceTable};
 
 pub(crate) use budget::{Allowance, Budget};
@@ -28,17 +29,23 @@ pub struct Stores {
     kv: Arc<BTreeMap<String, Kv>>,
     sql: Arc<BTreeMap<String, Database>>,
     blob: Arc<BTreeMap<String, Container>>,
+    vector: Arc<BTreeMap<String, Index>>,
 }
 
 impl Stores {
     /// All stores of the host that a manifest may name.
     pub fn new(kv: BTreeMap<String, Kv>, sql: BTreeMap<String, Database>) -> Stores {
-        Stores { cache: Arc::default(), kv: Arc::new(kv), sql: Arc::new(sql), blob: Arc::default() }
+        Stores { kv: Arc::new(kv), sql: Arc::new(sql), ..Stores::default() }
     }
 
     /// With these blob containers too.
     pub fn with_blob(self, blob: BTreeMap<String, Container>) -> Stores {
         Stores { blob: Arc::new(blob), ..self }
+    }
+
+    /// With these vector indexes too.
+    pub fn with_vector(self, vector: BTreeMap<String, Index>) -> Stores {
+        Stores { vector: Arc::new(vector), ..self }
     }
 
     /// With these caches too.
@@ -56,7 +63,9 @@ impl Stores {
             .map_err(|name| ComponentError::NoSuchStore { kind: "database", name })?;
         let blob = blob::granted(&self.blob, &grants.blob)
             .map_err(|name| ComponentError::NoSuchStore { kind: "blob container", name })?;
-        Ok(Granted { cache, kv, sql, blob })
+        let vector = vector::granted(&self.vector, &grants.vector)
+            .map_err(|name| ComponentError::NoSuchStore { kind: "vector index", name })?;
+        Ok(Granted { cache, kv, sql, blob, vector })
     }
 }
 
@@ -66,6 +75,7 @@ pub(crate) struct Granted {
     pub(crate) kv: Openable<kv::OpenStore>,
     pub(crate) sql: Openable<sql::OpenDatabase>,
     pub(crate) blob: Openable<blob::OpenContainer>,
+    pub(crate) vector: Openable<vector::OpenIndex>,
 }
 
 /// What the state of an instance must have for capabilities to work.
@@ -79,5 +89,6 @@ pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result
     cache::add_to_linker(linker)?;
     kv::add_to_linker(linker)?;
     sql::add_to_linker(linker)?;
-    blob::add_to_linker(linker)
+    blob::add_to_linker(linker)?;
+    vector::add_to_linker(linker)
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use tollgate_store::{Metric, VectorOptions};
 
 use super::Outcome;
 use super::compare::{differences, readable};
@@ -40,6 +41,9 @@ pub struct Before {
     pub kv: BTreeMap<String, BTreeMap<String, String>>,
     /// Statements by database.
     pub sql: BTreeMap<String, Vec<String>>,
+    /// What vector indexes take; other runtimes have none yet.
+    #[serde(skip)]
+    pub vector: BTreeMap<String, VectorOptions>,
 }
 
 /// One call.
@@ -87,6 +91,16 @@ struct Raw {
 struct RawBefore {
     kv: BTreeMap<String, BTreeMap<String, Value>>,
     sql: BTreeMap<String, Vec<String>>,
+    vector: BTreeMap<String, RawIndex>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawIndex {
+    dimensions: usize,
+    metric: Option<String>,
+    #[serde(default)]
+    indexed: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -204,6 +218,19 @@ impl After {
     }
 }
 
+impl RawIndex {
+    fn options(self) -> anyhow::Result<VectorOptions> {
+        let mut options = VectorOptions { indexed: self.indexed, ..VectorOptions::new(self.dimensions) };
+        if let Some(wanted) = self.metric {
+            let metric = Metric::NAMED.into_iter().find(|(name, _)| *name == wanted);
+            let names = Metric::NAMED.map(|(name, _)| name).join(", ");
+            options.metric = metric.with_context(|| format!("metric {wanted:?} is none of {names}"))?.1;
+        }
+        options.check()?;
+        Ok(options)
+    }
+}
+
 impl RawBefore {
     fn encode(self) -> anyhow::Result<Before> {
         let mut kv: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
@@ -213,7 +240,12 @@ impl RawBefore {
                 kv.entry(store.clone()).or_default().insert(key, hex::encode(bytes));
             }
         }
-        Ok(Before { kv, sql: self.sql })
+        let mut vector = BTreeMap::new();
+        for (name, index) in self.vector {
+            let options = index.options().with_context(|| format!("before, vector index {name}"))?;
+            vector.insert(name, options);
+        }
+        Ok(Before { kv, sql: self.sql, vector })
     }
 }
 

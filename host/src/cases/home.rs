@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 use tollgate_store::{
-    Acknowledge, BlobOptions, Cache, CacheOptions, Container, Database, Kv, KvOptions, Options, SetOptions,
-    Statement, Store,
+    Acknowledge, BlobOptions, Cache, CacheOptions, Container, Database, Index, Kv, KvOptions, Options,
+    SetOptions, Statement, Store, VectorOptions,
 };
 
 use super::Before;
@@ -18,6 +18,9 @@ use crate::plugin::Grants;
 /// Keys read at once.
 const PAGE: u32 = 1_000;
 
+/// Dimensions of a vector index of which a case says nothing: those of many embedding models.
+const DIMENSIONS: usize = 1_024;
+
 /// A store in a folder that goes with it.
 pub(super) struct Home {
     store: Store,
@@ -25,13 +28,17 @@ pub(super) struct Home {
     kv: BTreeMap<String, Kv>,
     sql: BTreeMap<String, Database>,
     blob: BTreeMap<String, Container>,
+    vector: BTreeMap<String, Index>,
     cache: BTreeMap<String, Cache>,
     _folder: tempfile::TempDir,
 }
 
 impl Home {
-    /// Empty stores of all the names that are granted to somebody.
-    pub(super) fn new<'a>(grants: impl Iterator<Item = &'a Grants>) -> anyhow::Result<Home> {
+    /// Empty stores of all the names that are granted to somebody; vector indexes as `indexes` has them.
+    pub(super) fn new<'a>(
+        grants: impl Iterator<Item = &'a Grants>,
+        indexes: &BTreeMap<String, VectorOptions>,
+    ) -> anyhow::Result<Home> {
         let now_ms = Arc::new(AtomicU64::new(0));
         let clock = now_ms.clone();
         let options =
@@ -44,6 +51,7 @@ impl Home {
             kv: BTreeMap::new(),
             sql: BTreeMap::new(),
             blob: BTreeMap::new(),
+            vector: BTreeMap::new(),
             cache: BTreeMap::new(),
             _folder: folder,
         };
@@ -58,6 +66,10 @@ impl Home {
             for name in grants.blob.keys() {
                 home.blob.insert(name.clone(), home.store.container(name, BlobOptions::default())?);
             }
+            for name in grants.vector.keys() {
+                let options = indexes.get(name).cloned().unwrap_or_else(|| VectorOptions::new(DIMENSIONS));
+                home.vector.insert(name.clone(), home.store.index(name, options)?);
+            }
             for name in grants.cache.keys() {
                 home.cache.insert(name.clone(), home.store.cache(name, CacheOptions::default())?);
             }
@@ -69,6 +81,7 @@ impl Home {
     pub(super) fn stores(&self) -> Stores {
         Stores::new(self.kv.clone(), self.sql.clone())
             .with_blob(self.blob.clone())
+            .with_vector(self.vector.clone())
             .with_caches(self.cache.clone())
     }
 

@@ -54,7 +54,7 @@ pub async fn run(
     plugins: &BTreeMap<String, Plugin>,
     case: &Case,
 ) -> anyhow::Result<Outcome> {
-    let home = Home::new(plugins.values().map(|plugin| &plugin.manifest.grants))?;
+    let home = Home::new(plugins.values().map(|plugin| &plugin.manifest.grants), &case.before.vector)?;
     let stores = home.stores();
     let mut started = BTreeMap::new();
     for (name, plugin) in plugins {

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tollgate_store::CacheOptions;
+use tollgate_store::{CacheOptions, VectorOptions};
 
 use crate::gateway::{AccountSpec, Settings};
 use crate::secret::Secret;
@@ -52,6 +52,8 @@ pub struct Config {
     pub sql: BTreeMap<String, SqlDatabase>,
     /// Blob containers by name.
     pub blob: BTreeMap<String, BlobContainer>,
+    /// Vector indexes by name.
+    pub vector: BTreeMap<String, VectorOptions>,
     /// Caches by name.
     pub cache: BTreeMap<String, CacheOptions>,
 }
@@ -150,6 +152,7 @@ impl Default for Config {
             kv: BTreeMap::new(),
             sql: BTreeMap::new(),
             blob: BTreeMap::new(),
+            vector: BTreeMap::new(),
             cache: BTreeMap::new(),
         }
     }

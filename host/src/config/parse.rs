@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tollgate_store::{CacheOptions, Strategy, limits as store_limits};
+use tollgate_store::{
+    CacheOptions, Metric, Strategy, VectorOptions, limits as store_limits, vector::limits as vector_limits,
+};
 use toml::de::DeTable;
 use tracing_subscriber::EnvFilter;
 
@@ -68,6 +70,7 @@ fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> 
         kv: named(section.named_sections("kv"), kv),
         sql: named(section.named_sections("sql"), sql),
         blob: named(section.named_sections("blob"), blob),
+        vector: named(section.named_sections("vector"), vector),
         cache: named(section.named_sections("cache"), cache),
     };
     section.finish();
@@ -401,4 +404,24 @@ fn blob(section: &Section<'_>) -> BlobContainer {
         content_types: section.texts("content_types").unwrap_or_default(),
         cache_control: cache_control.map(str::to_owned),
     }
+}
+
+fn vector(section: &Section<'_>) -> VectorOptions {
+    let place = section.place();
+    if !section.has("dimensions") {
+        section.report(format!("missing `dimensions`{place}"));
+    }
+    let dimensions = section.number("dimensions", 1..=vector_limits::DIMENSIONS as u64);
+    let defaults = VectorOptions::new(dimensions.and_then(|number| number.try_into().ok()).unwrap_or(1));
+    let options = VectorOptions {
+        metric: section.choice("metric", &Metric::NAMED).unwrap_or(defaults.metric),
+        indexed: section.texts("indexed").unwrap_or_default(),
+        vectors: section.number("vector_limit", 1..=vector_limits::VECTORS_MOST).unwrap_or(defaults.vectors),
+        ..defaults
+    };
+    // The numbers are within their bounds by now.
+    if let Err(error) = options.check() {
+        section.problem("indexed", format!("`indexed`{place}: {error}"));
+    }
+    options
 }

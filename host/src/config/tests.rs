@@ -3,7 +3,7 @@ mod secrets;
 use std::path::Path;
 use std::time::Duration;
 
-use tollgate_store::Strategy;
+use tollgate_store::{Metric, Strategy};
 
 use super::*;
 use crate::gateway::{Dialect, ForwardProxy};
@@ -97,6 +97,13 @@ fn every_key_arrives() {
         content_types = ["image/*"]
         cache_control = "public, max-age=31536000, immutable"
         [blob.other]
+        [vector.captions]
+        dimensions = 384
+        metric = "dot-product"
+        indexed = ["kind", "size.width"]
+        vector_limit = 5
+        [vector.other]
+        dimensions = 4096
         [cache.models]
         entries = 20
         bytes = 3000
@@ -175,6 +182,18 @@ fn every_key_arrives() {
             ),
             ("other".to_owned(), BlobContainer::default()),
         ]),
+        vector: BTreeMap::from([
+            (
+                "captions".to_owned(),
+                VectorOptions {
+                    dimensions: 384,
+                    metric: Metric::DotProduct,
+                    indexed: vec!["kind".to_owned(), "size.width".to_owned()],
+                    vectors: 5,
+                },
+            ),
+            ("other".to_owned(), VectorOptions::new(4096)),
+        ]),
         cache: BTreeMap::from([
             (
                 "models".to_owned(),
@@ -215,6 +234,16 @@ fn unknown_keys_name_their_line_and_the_nearest_right_key() {
             "4: `content_types` in [blob.x] must not be empty; leave it out",
         ],
     );
+    check(
+        "[vector.x]\nmetric = \"dot\"\nindexed = [\"a..b\"]\nvector_limit = 100000000",
+        &[
+            "1: missing `dimensions` in [vector.x]",
+            "2: `metric` in [vector.x] cannot be `dot`; did you mean `dot-product`?",
+            "3: `indexed` in [vector.x]: invalid: indexed property \"a..b\": the name \"\": a name has 1 to 512 bytes, no dot, no quote, and no $ at its start",
+            "4: `vector_limit` in [vector.x] must be from 1 to 10000000",
+        ],
+    );
+    check("[vector.x]\ndimensions = 5000", &["2: `dimensions` in [vector.x] must be from 1 to 4096"]);
     check("[kv.x]\nq = 1", &["2: unknown key `q` in [kv.x]; right: `acknowledge`, `default_ttl_ms`"]);
     for key in ["naem", "dialetc", "api_keyenv", "model", "wieght", "prio", "rmp"] {
         let error = parse(&format!("{ACCOUNT}{key} = 1")).unwrap_err();
@@ -435,7 +464,7 @@ fn a_problem_stays_on_one_line_whatever_it_quotes() {
     check(
         "\"a\\nb\\u001b\" = 1\nlisten = 1",
         &[
-            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `audit`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `log`, `plugin`, `secrets`, `sql`, `storage`, `workers`",
+            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `audit`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `log`, `plugin`, `secrets`, `sql`, `storage`, `vector`, `workers`",
             "2: `listen` must be a string, not an integer",
         ],
     );

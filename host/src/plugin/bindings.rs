@@ -19,6 +19,7 @@ pub mod imports {
                 import tollgate:storage/kv@0.1.0;
                 import tollgate:storage/sql@0.1.0;
                 import tollgate:storage/blob@0.1.0;
+                import tollgate:storage/vector@0.1.0;
             }
         ",
         imports: { default: async },
@@ -29,6 +30,7 @@ pub mod imports {
             "tollgate:storage/blob.container": crate::capability::blob::OpenContainer,
             "tollgate:storage/blob.reader": crate::capability::blob::OpenReader,
             "tollgate:storage/blob.writer": crate::capability::blob::OpenWriter,
+            "tollgate:storage/vector.index": crate::capability::vector::OpenIndex,
         },
     });
 }

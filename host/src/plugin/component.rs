@@ -44,7 +44,7 @@ pub enum ComponentError {
     /// The manifest grants a store that the host does not have.
     #[error("the manifest grants {kind} {name:?}, which the host does not have")]
     NoSuchStore {
-        /// `kv store`, `database`, `blob container` or `cache`.
+        /// `kv store`, `database`, `blob container`, `vector index` or `cache`.
         kind: &'static str,
         /// Its name.
         name: String,
@@ -126,6 +126,7 @@ pub(super) const STORAGE_CACHE: &str = "tollgate:storage/cache@0.1.0";
 pub(super) const STORAGE_KV: &str = "tollgate:storage/kv@0.1.0";
 pub(super) const STORAGE_SQL: &str = "tollgate:storage/sql@0.1.0";
 pub(super) const STORAGE_BLOB: &str = "tollgate:storage/blob@0.1.0";
+pub(super) const STORAGE_VECTOR: &str = "tollgate:storage/vector@0.1.0";
 
 /// What Rust's and other languages' runtimes import; always there, and inert.
 const INERT: [&str; 5] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/"];
@@ -264,6 +265,7 @@ fn check_import(import: &str, grants: &Grants) -> Result<(), ComponentError> {
         STORAGE_KV => !grants.kv.is_empty(),
         STORAGE_SQL => !grants.sql.is_empty(),
         STORAGE_BLOB => !grants.blob.is_empty(),
+        STORAGE_VECTOR => !grants.vector.is_empty(),
         _ if INERT.iter().any(|prefix| import.starts_with(prefix)) => true,
         _ => false,
     };

@@ -146,6 +146,10 @@ pub const BLOB_READERS: usize = 32;
 /// to the disk.
 pub const BLOB_WRITERS: usize = 4;
 
+/// Queries of one plugin on one vector index at the same time: each takes a core while it scans. More wait within the time of
+/// their call.
+pub const VECTOR_QUERIES_AT_ONCE: usize = 2;
+
 /// Items in a list argument of a kv call, and keys in a page; `wit/storage/kv.wit` promises it.
 pub const LIST_ITEMS: usize = 1_000;
 

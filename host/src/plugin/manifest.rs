@@ -48,6 +48,8 @@ pub struct Grants {
     pub sql: BTreeMap<String, SqlGrant>,
     /// Blob containers by name.
     pub blob: BTreeMap<String, Access>,
+    /// Vector indexes by name.
+    pub vector: BTreeMap<String, Access>,
 }
 
 /// How far a grant goes.
@@ -135,7 +137,9 @@ impl Grants {
                 ),
             }
         }
-        lines.extend(self.blob.iter().map(|(name, access)| format!("blob.{name} = {:?}", access.name())));
+        for (kind, grants) in [("blob", &self.blob), ("vector", &self.vector), ("cache", &self.cache)] {
+            lines.extend(grants.iter().map(|(name, access)| format!("{kind}.{name} = {:?}", access.name())));
+        }
         lines
     }
 }
@@ -177,6 +181,8 @@ struct RawGrants {
     sql: BTreeMap<String, SqlGrant>,
     #[serde(default)]
     blob: BTreeMap<String, Access>,
+    #[serde(default)]
+    vector: BTreeMap<String, Access>,
 }
 
 #[derive(Default, Deserialize)]
@@ -235,7 +241,8 @@ impl Raw {
 impl RawGrants {
     fn validate(self) -> Result<Grants, ManifestError> {
         let tables: usize = self.sql.values().map(tables_of).sum();
-        if self.cache.len() + self.kv.len() + self.sql.len() + tables + self.blob.len() > limits::GRANTS {
+        let simple = [&self.cache, &self.kv, &self.blob, &self.vector].map(BTreeMap::len);
+        if simple.iter().sum::<usize>() + self.sql.len() + tables > limits::GRANTS {
             return Err(ManifestError(format!("grants: at most {} are allowed", limits::GRANTS)));
         }
         if let Some((database, _)) = self.sql.iter().find(|(_, grant)| is_empty(grant)) {
@@ -243,7 +250,8 @@ impl RawGrants {
                 "grants.sql.{database} names no table; give tables, or \"read\" or \"read-write\" for all of it"
             )));
         }
-        Ok(Grants { cache: self.cache, kv: self.kv, sql: self.sql, blob: self.blob })
+        let RawGrants { cache, kv, sql, blob, vector } = self;
+        Ok(Grants { cache, kv, sql, blob, vector })
     }
 }
 
@@ -351,7 +359,11 @@ mod tests {
         assert_eq!(manifest.grants.cache["models"], Access::Read);
         let tables = BTreeMap::from([("request_logs".to_owned(), Access::ReadWrite)]);
         assert_eq!(manifest.grants.sql["gateway"], SqlGrant::Tables(tables));
-        let lines = ["kv.quota = \"read-write\"", "sql.gateway.request_logs = \"read-write\""];
+        let lines = [
+            "kv.quota = \"read-write\"",
+            "sql.gateway.request_logs = \"read-write\"",
+            "cache.models = \"read\"",
+        ];
         assert_eq!(manifest.grants.lines(), lines);
         assert_eq!(manifest.limits.instances, Instances::Warm(64));
         assert_eq!(manifest.limits.ingest_deadline, limits::INGEST_DEADLINE);

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 
 use wasmparser::{KnownCustom, Payload};
 
-use super::component::{Inspection, STORAGE_BLOB, STORAGE_CACHE, STORAGE_KV, STORAGE_SQL};
+use super::component::{Inspection, STORAGE_BLOB, STORAGE_CACHE, STORAGE_KV, STORAGE_SQL, STORAGE_VECTOR};
 use super::manifest::Access;
 
 /// A table of the manifest's grants, the interface it opens, and the functions of that which only read.
-const KINDS: [(&str, &str, &[&str]); 4] = [
+const KINDS: [(&str, &str, &[&str]); 5] = [
     ("grants.cache", STORAGE_CACHE, &["open", "get", "get-many", "stats"]),
     ("grants.kv", STORAGE_KV, &["open", "get", "get-many", "exists", "list-keys", "read"]),
     ("grants.sql", STORAGE_SQL, &["open", "query"]),
     ("grants.blob", STORAGE_BLOB, &["open", "get", "head", "list-objects", "read", "info", "range"]),
+    ("grants.vector", STORAGE_VECTOR, &["open", "query", "get-by-ids", "describe"]),
 ];
 
 /// A grant that a component cannot do without. Which stores it opens nobody can tell: it says so only when it runs.
@@ -111,6 +112,11 @@ mod tests {
         inspection.imports.pop();
         inspection.imports[0].functions.push("[method]store.swap".to_owned());
         assert_eq!(inspection.needs(), [Need { table: "grants.kv", access: Access::ReadWrite }]);
+        let functions = vec!["[method]index.query".to_owned()];
+        inspection.imports = vec![Import { interface: STORAGE_VECTOR.to_owned(), functions }];
+        assert_eq!(inspection.needs(), [Need { table: "grants.vector", access: Access::Read }]);
+        inspection.imports[0].functions.push("[method]index.upsert".to_owned());
+        assert_eq!(inspection.needs(), [Need { table: "grants.vector", access: Access::ReadWrite }]);
         let functions = vec!["[method]cache.stats".to_owned()];
         inspection.imports = vec![Import { interface: STORAGE_CACHE.to_owned(), functions }];
         assert_eq!(inspection.needs(), [Need { table: "grants.cache", access: Access::Read }]);

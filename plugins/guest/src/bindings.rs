@@ -12,9 +12,10 @@ pub mod stores {
                 import tollgate:storage/cache@0.1.0;
                 import tollgate:storage/kv@0.1.0;
                 import tollgate:storage/sql@0.1.0;
+                import tollgate:storage/vector@0.1.0;
             }",
         additional_derives: [PartialEq, Clone],
-        additional_derives_ignore: ["cache", "store", "database", "container", "reader", "writer", "opened"],
+        additional_derives_ignore: ["cache", "store", "database", "container", "reader", "writer", "opened", "index"],
         generate_all,
     });
 }

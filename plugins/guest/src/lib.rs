@@ -27,6 +27,13 @@ pub mod cache {
     pub use crate::bindings::stores::tollgate::storage::cache::{Cache, Priority, SetOptions, Stats};
 }
 
+/// Vector indexes.
+pub mod vector {
+    pub use crate::bindings::stores::tollgate::storage::vector::{
+        Index, Info, Match, Metric, QueryOptions, ReturnMetadata, Target, Vector,
+    };
+}
+
 /// The hook that decides which requests may pass: implement [`Guest`](admission::Guest), then
 /// `tollgate_guest::admission::export!(MyPlugin)`.
 pub mod admission {

@@ -24,7 +24,9 @@ fn check_manifest(manifest: &Manifest) {
             tables.len()
         }
     });
-    assert!(manifest.grants.kv.len() + manifest.grants.blob.len() + tables.sum::<usize>() <= limits::GRANTS);
+    let grants = &manifest.grants;
+    let simple = [&grants.cache, &grants.kv, &grants.blob, &grants.vector].map(|named| named.len());
+    assert!(simple.iter().sum::<usize>() + tables.sum::<usize>() <= limits::GRANTS);
     let asked = &manifest.limits;
     assert!((1..=limits::MEMORY_BYTES_MAX).contains(&asked.memory_bytes));
     assert!((asked.memory_bytes..=limits::TOTAL_MEMORY_BYTES_MAX).contains(&asked.total_memory_bytes));

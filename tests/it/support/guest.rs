@@ -71,6 +71,33 @@ const BLOB: &str = r#"
     (import "tollgate:storage/blob@0.1.0" "[method]writer.finish" (func $finish (param i32 i32)))
     (import "tollgate:storage/blob@0.1.0" "[method]reader.read" (func $read_piece (param i32 i32 i32)))"#;
 
+/// The vector functions that tests use.
+const VECTOR: &str = r#"
+    (import "tollgate:storage/vector@0.1.0" "[static]index.open" (func $open_index (param i32 i32 i32)))
+    (import "tollgate:storage/vector@0.1.0" "[method]index.upsert" (func $upsert (param i32 i32 i32 i32)))
+    (import "tollgate:storage/vector@0.1.0" "[method]index.query"
+        (func $query (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#;
+
+/// `$is_bad` of the place of an answer and that of its error says whether it is one, and notes its case in `$case`. `$ran` and
+/// `$refused` end a job with a number and with the case.
+const JOB_ENDS: &str = r#"
+    (global $case (mut i32) (i32.const -1))
+    (func $is_bad (param $at i32) (param $error i32) (result i32)
+        (if (i32.load8_u (local.get $at)) (then
+            (global.set $case (i32.load8_u (local.get $error)))
+            (return (i32.const 1))))
+        (i32.const 0))
+    (func $ran (param $changed i32) (result i32)
+        (i32.store8 (i32.const 1704) (i32.const 0))
+        (i64.store (i32.const 1712) (i64.extend_i32_u (local.get $changed)))
+        (i32.store (i32.const 1720) (i32.const 700)) (i32.store (i32.const 1724) (i32.const 1))
+        (i32.const 1704))
+    (func $refused (result i32)
+        (i32.store8 (i32.const 1760) (i32.add (i32.const 48) (global.get $case)))
+        (i32.store8 (i32.const 1704) (i32.const 1))
+        (i32.store (i32.const 1712) (i32.const 1760)) (i32.store (i32.const 1716) (i32.const 1))
+        (i32.const 1704))"#;
+
 /// The cache functions that tests use, `$cache` as what they open it by, and the answer of each at 800.
 const CACHE: &str = r#"
     (import "tollgate:storage/cache@0.1.0" "[static]cache.open" (func $cache_open (param i32 i32 i32)))
@@ -137,20 +164,13 @@ impl Guest {
     }
 
     /// Imports blob. `$container` opens the container `name`, `$writer` and `$reader` the object `k` in it, in whole and
-    /// without options: a handle, or -1 with the error's case in `$case`. `$is_bad` of the place of an answer and that of its
-    /// error says whether it is one, and notes its case. `$ran` and `$refused` end a job with a number and with the case.
+    /// without options: a handle, or -1 with the error's case in `$case`. [`JOB_ENDS`] are there too.
     pub fn blob(mut self, name: &str) -> Guest {
         self.world.push_str("import tollgate:storage/blob@0.1.0;\n");
         self.imports.push_str(BLOB);
         let length = name.len();
-        self.define(&format!(
+        self.define(JOB_ENDS).define(&format!(
             r#"(data (i32.const 640) "{name}") (data (i32.const 700) "k")
-            (global $case (mut i32) (i32.const -1))
-            (func $is_bad (param $at i32) (param $error i32) (result i32)
-                (if (i32.load8_u (local.get $at)) (then
-                    (global.set $case (i32.load8_u (local.get $error)))
-                    (return (i32.const 1))))
-                (i32.const 0))
             (func $container (result i32)
                 (call $open_container (i32.const 640) (i32.const {length}) (i32.const 1600))
                 (if (call $is_bad (i32.const 1600) (i32.const 1604)) (then (return (i32.const -1))))
@@ -168,16 +188,40 @@ impl Guest {
                     (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1600))
                 (if (call $is_bad (i32.const 1600) (i32.const 1608)) (then (return (i32.const -1))))
                 (i32.load (i32.const 1616)))
-            (func $ran (param $changed i32) (result i32)
-                (i32.store8 (i32.const 1704) (i32.const 0))
-                (i64.store (i32.const 1712) (i64.extend_i32_u (local.get $changed)))
-                (i32.store (i32.const 1720) (i32.const 700)) (i32.store (i32.const 1724) (i32.const 1))
-                (i32.const 1704))
-            (func $refused (result i32)
-                (i32.store8 (i32.const 1760) (i32.add (i32.const 48) (global.get $case)))
-                (i32.store8 (i32.const 1704) (i32.const 1))
-                (i32.store (i32.const 1712) (i32.const 1760)) (i32.store (i32.const 1716) (i32.const 1))
-                (i32.const 1704))"#
+"#
+        ))
+    }
+
+    /// Imports vector. `$index` opens the index `name`: a handle, or -1 with the error's case in `$case`. `$vector` of a number
+    /// and two values puts a vector with that digit as its id behind the others of the list at 2048, in namespace `k` and with
+    /// metadata `{"kind":"k"}`. [`JOB_ENDS`] are there too.
+    pub fn vector(mut self, name: &str) -> Guest {
+        self.world.push_str("import tollgate:storage/vector@0.1.0;\n");
+        self.imports.push_str(VECTOR);
+        let length = name.len();
+        self.define(JOB_ENDS).define(&format!(
+            r#"(data (i32.const 640) "{name}") (data (i32.const 700) "k") (data (i32.const 710) "{{\22kind\22:\22k\22}}")
+            (data (i32.const 730) "0123456789")
+            (func $index (result i32)
+                (call $open_index (i32.const 640) (i32.const {length}) (i32.const 1600))
+                (if (call $is_bad (i32.const 1600) (i32.const 1604)) (then (return (i32.const -1))))
+                (i32.load (i32.const 1604)))
+            (func $vector (param $number i32) (param $x f32) (param $y f32)
+                (local $at i32) (local $values i32)
+                (local.set $at (i32.add (i32.const 2048) (i32.mul (local.get $number) (i32.const 40))))
+                (local.set $values (i32.add (i32.const 2900) (i32.mul (local.get $number) (i32.const 8))))
+                (f32.store (local.get $values) (local.get $x))
+                (f32.store offset=4 (local.get $values) (local.get $y))
+                (i32.store (local.get $at) (i32.add (i32.const 730) (local.get $number)))
+                (i32.store offset=4 (local.get $at) (i32.const 1))
+                (i32.store offset=8 (local.get $at) (local.get $values))
+                (i32.store offset=12 (local.get $at) (i32.const 2))
+                (i32.store offset=16 (local.get $at) (i32.const 1))
+                (i32.store offset=20 (local.get $at) (i32.const 700))
+                (i32.store offset=24 (local.get $at) (i32.const 1))
+                (i32.store offset=28 (local.get $at) (i32.const 1))
+                (i32.store offset=32 (local.get $at) (i32.const 710))
+                (i32.store offset=36 (local.get $at) (i32.const 12)))"#
         ))
     }
 

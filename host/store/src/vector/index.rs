@@ -57,6 +57,11 @@ impl Index {
         &self.shared.options
     }
 
+    /// Reads its vectors into memory, unless they are there. The first call of any other function does it too.
+    pub async fn load(&self) -> Result<(), VectorError> {
+        self.memory().await.map(|_| ())
+    }
+
     /// Writes vectors, all of them or none; one whose id is there already replaces it whole. They are found, and on disk,
     /// when this returns.
     pub async fn upsert(&self, vectors: Vec<Vector>) -> Result<(), VectorError> {

@@ -15,13 +15,13 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// Its name in configurations and answers.
+    /// All of them, by their names in configurations.
+    pub const NAMED: [(&'static str, Self); 3] =
+        [("cosine", Self::Cosine), ("dot-product", Self::DotProduct), ("euclidean", Self::Euclidean)];
+
+    /// Its name in configurations.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Cosine => "cosine",
-            Self::DotProduct => "dot-product",
-            Self::Euclidean => "euclidean",
-        }
+        Self::NAMED.iter().find(|(_, metric)| *metric == self).map_or("", |(name, _)| name)
     }
 
     pub(super) fn to_byte(self) -> u8 {
@@ -33,7 +33,7 @@ impl Metric {
     }
 
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Cosine, Self::DotProduct, Self::Euclidean].into_iter().find(|metric| metric.to_byte() == byte)
+        Self::NAMED.into_iter().map(|(_, metric)| metric).find(|metric| metric.to_byte() == byte)
     }
 
     /// Nearness from a dot product: the more, the nearer, whatever the metric.

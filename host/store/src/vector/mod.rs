@@ -54,7 +54,8 @@ impl VectorOptions {
         Self { dimensions, metric: Metric::default(), indexed: Vec::new(), vectors: VECTORS }
     }
 
-    fn check(&self) -> Result<(), VectorError> {
+    /// Whether an index can have them.
+    pub fn check(&self) -> Result<(), VectorError> {
         if !(1..=DIMENSIONS).contains(&self.dimensions) {
             return Err(VectorError::Invalid(format!("an index has 1 to {DIMENSIONS} dimensions")));
         }
