@@ -140,14 +140,36 @@ async fn the_demo_goes_when_there_is_an_account_and_says_so() {
     let mut server = Setup::demo().start();
     let client = server.client(&server.key("user", &[]));
     assert!(client.chat("m").await.text().contains("You said"));
+    let load = Load::start(&client);
+    load.more().await;
     create(&server, "main", &upstream, &[]);
+    load.more().await;
+    assert_eq!(load.stop().await, [""; 0]);
     assert!(!client.chat("m").await.text().contains("You said"));
     assert!(server.log().contains("the built-in demo upstream is gone"));
     server.crash_and_restart();
-    let client = server.client(&server.key("again", &[]));
-    assert_eq!((client.chat("m").await.status.as_u16(), upstream.seen_from("main")), (200, 2));
+    let (client, seen) = (server.client(&server.key("again", &[])), upstream.seen_from("main"));
+    assert_eq!((client.chat("m").await.status.as_u16(), upstream.seen_from("main")), (200, seen + 1));
     let shown: Value = serde_json::from_str(&server.cli_ok(&["account", "show", "main", "--json"])).unwrap();
     assert_eq!((&shown["status"], &shown["has_api_key"]), (&json!("serving"), &json!(true)));
+}
+
+#[test]
+fn a_command_that_has_nobody_to_ask_says_where_a_secret_can_come_from() {
+    let server = Setup::demo().start();
+    let fields = ["account", "create", "--name", "x", "--base-url", "http://h:1"];
+    for (more, part) in [
+        (&[][..], "--api-key-env or --api-key-stdin"),
+        (&["--api-key-env", "TOLLGATE_TEST_UNSET"], "the variable TOLLGATE_TEST_UNSET is not set"),
+        (&["--api-key-stdin"], "stdin has no line with the api key"),
+        (&["--no-api-key", "--proxy", "http://h:1", "--proxy-user", "u"], "--proxy-password-env"),
+    ] {
+        let output = server.cli(&[&fields[..], more].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(server.cli_ok(&["account", "list"]).lines().count(), 1, "none was made");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,10 @@
 //! Every limit of the accounts that are managed at run time, with its reason.
 
+use std::time::Duration;
+
+/// How often it is looked whether anybody still uses the demo upstream that had to go.
+pub(crate) const DEMO_LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Accounts in the store: each is looked at for every request, which with so many takes some microseconds.
 pub(crate) const ACCOUNTS: usize = 1_000;
 

@@ -11,7 +11,7 @@ mod table;
 mod tests;
 mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use serde_json::{Map, Value};
@@ -26,10 +26,10 @@ pub use draft::Draft;
 pub use view::{AccountView, Origin, Status, Totals};
 
 use crate::{
-    gateway::{AccountError, AccountSpec, Accounts, demo},
+    gateway::{Account, AccountError, AccountSpec, Accounts, Prepared, demo},
     secrets::{Key, SecretsError, Vault},
 };
-use limits::ACCOUNTS;
+use limits::{ACCOUNTS, DEMO_LOOK_EVERY};
 use table::{Sealed, Stored, Table};
 
 /// Why accounts cannot be read or changed.
@@ -162,14 +162,14 @@ impl Roster {
             let configured = state.configured.iter().map(AccountView::configured);
             configured.chain(state.stored.iter().map(|stored| AccountView::stored(stored, now_ms))).collect()
         };
-        views.sort_by(|one, other| one.draft.name.cmp(&other.draft.name));
+        views.sort_by(|one, other| one.name.cmp(&other.name));
         view::add_totals(&self.0.table.database, &mut views).await?;
         Ok(views)
     }
 
     /// One of them.
     pub async fn get(&self, name: &str) -> Result<AccountView, RosterError> {
-        let view = self.list().await?.into_iter().find(|view| view.draft.name == name);
+        let view = self.list().await?.into_iter().find(|view| view.name == name);
         view.ok_or_else(|| RosterError::NoSuchAccount(name.to_owned()))
     }
 
@@ -270,14 +270,23 @@ impl Roster {
         Ok(state.stored.iter().flat_map(Stored::sealed).count())
     }
 
-    fn serve(&self, state: &mut State, prepared: crate::gateway::Prepared) {
+    fn serve(&self, state: &mut State, prepared: Prepared) {
+        let before = self.0.accounts.list();
         self.0.accounts.serve(prepared);
         self.0.named.store(Arc::new(names(state).collect()));
         if let Some(demo) = state.demo.take() {
             tracing::info!("there is an account now: the built-in demo upstream is gone");
-            demo.cancel();
+            tokio::spawn(end_demo(before.iter().map(Arc::downgrade).collect(), demo));
         }
     }
+}
+
+/// Ends the demo when no request is left that may still be sent to it.
+async fn end_demo(accounts: Vec<Weak<Account>>, stopping: CancellationToken) {
+    while accounts.iter().any(|account| account.strong_count() > 0) {
+        tokio::time::sleep(DEMO_LOOK_EVERY).await;
+    }
+    stopping.cancel();
 }
 
 /// What serves of the configuration and the store.

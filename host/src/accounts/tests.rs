@@ -76,7 +76,7 @@ async fn an_account_serves_when_it_is_made_and_after_a_restart_with_every_field(
     assert_eq!(world.serving(), ["main"], "the demo is gone");
     let world = world.restart(Vec::new()).await.unwrap();
     let view = world.roster.get("main").await.unwrap();
-    assert_eq!(view.draft, full);
+    assert_eq!(world.roster.0.state.lock().await.stored[0].draft, full);
     assert_eq!((view.from, view.status, view.created_ms), (Origin::Store, Status::Serving, Some(1_000)));
     assert_eq!(world.accounts.list()[0].key_hash.as_ref(), view.key_hash);
     assert!(!serde_json::to_string(&view).unwrap().contains("clear"), "a key is shown");
@@ -88,7 +88,7 @@ async fn a_change_leaves_what_it_does_not_name_and_null_takes_back() {
     world.roster.create(draft(json!({ "rpm": 5, "models": ["m"] }))).await.unwrap();
     world.patch("main", json!({ "weight": 9, "rpm": null })).await.unwrap();
     let view = world.roster.get("main").await.unwrap();
-    assert_eq!((view.draft.weight, view.draft.rpm, view.draft.models.len()), (9, None, 1));
+    assert_eq!((view.weight, view.rpm, view.models.len()), (9, None, 1));
     assert!(view.has_api_key);
     world.patch("main", json!({ "api_key": "sk-other" })).await.unwrap();
     assert_ne!(world.roster.get("main").await.unwrap().key_hash, view.key_hash);
@@ -154,6 +154,21 @@ async fn what_is_wrong_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn there_are_no_more_accounts_than_a_request_can_look_at() {
+    let world = World::start(Vec::new()).await;
+    let fill = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1)
+        INSERT INTO accounts SELECT 'acc_' || n, 'a' || n, 'openai', 'http://h:1', '', '', '[]', 1, 0, NULL, NULL, NULL,
+        1, 1, 1, NULL, NULL, NULL, NULL, NULL, NULL FROM numbers";
+    let most = i64::try_from(limits::ACCOUNTS).unwrap();
+    world.database.execute(tollgate_store::Statement::new(fill, vec![most.into()])).await.unwrap();
+    let world = world.restart(Vec::new()).await.unwrap();
+    assert_eq!(world.serving().len(), limits::ACCOUNTS);
+    assert!(matches!(world.roster.create(draft(json!({}))).await, Err(RosterError::TooMany)));
+    world.roster.delete("a1").await.unwrap();
+    world.roster.create(draft(json!({}))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_that_was_cut_short_is_finished_at_the_next_start() {
     let world = World::start(Vec::new()).await;
     let count = limits::RESEALED_AT_ONCE + 2;
@@ -212,5 +227,6 @@ async fn a_secret_moved_to_another_account_or_damaged_keeps_only_that_account_ou
     world.patch("bad", json!({ "api_key": "sk-new" })).await.unwrap();
     let world = world.restart(Vec::new()).await.unwrap();
     assert_eq!(world.serving(), ["bad", "good"]);
-    assert_eq!(Secret::new("sk-new"), world.roster.get("bad").await.unwrap().draft.api_key.unwrap());
+    let key = world.roster.0.state.lock().await.stored[0].draft.api_key.clone();
+    assert_eq!(key, Some(Secret::new("sk-new")));
 }

@@ -36,23 +36,50 @@ pub enum Status {
 /// An account.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct AccountView {
-    /// What its owner wrote, without secrets.
-    #[serde(flatten)]
-    pub draft: Draft,
-    /// Its id in the store.
-    pub id: Option<String>,
+    /// Its name.
+    pub name: String,
     /// Where it was described.
     pub from: Origin,
     /// Whether it serves.
     pub status: Status,
-    /// SHA-256 of its key (of its name, if it has no key): its id in policies, blacklist and log.
-    pub key_hash: String,
+    /// What its upstream speaks.
+    pub dialect: String,
+    /// Where its upstream is.
+    pub base_url: String,
     /// Whether it has a key.
     pub has_api_key: bool,
+    /// SHA-256 of its key (of its name, if it has no key): its id in policies, blacklist and log.
+    pub key_hash: String,
+    /// The models it serves; empty: all.
+    pub models: Vec<String>,
+    /// How often it is drawn among accounts of its priority.
+    pub weight: u32,
+    /// Lower numbers are tried first.
+    pub priority: u32,
+    /// Requests a minute.
+    pub rpm: Option<u64>,
+    /// Tokens a minute.
+    pub tpm: Option<u64>,
+    /// Requests a day.
+    pub rpd: Option<u64>,
+    /// The proxy on the way to its upstream.
+    pub proxy: Option<String>,
+    /// Who this gateway is for the proxy.
+    pub proxy_user: Option<String>,
+    /// The certificates, as PEM, that its upstream's is trusted by; none: the system's.
+    pub ca: Option<String>,
+    /// What it is for.
+    pub description: String,
+    /// Whom to ask about it.
+    pub email: String,
+    /// Its id in the store.
+    pub id: Option<String>,
     /// Milliseconds since 1970, UTC.
     pub created_ms: Option<u64>,
     /// Milliseconds since 1970, UTC.
     pub updated_ms: Option<u64>,
+    /// Milliseconds since 1970, UTC, from which on it is not asked any more.
+    pub expires_ms: Option<u64>,
     /// What went over its present key; none before the first request.
     pub totals: Option<Totals>,
 }
@@ -74,17 +101,7 @@ pub struct Totals {
 
 impl AccountView {
     pub(super) fn configured(spec: &AccountSpec) -> AccountView {
-        AccountView {
-            draft: Draft::from(spec),
-            id: None,
-            from: Origin::Configuration,
-            status: Status::Serving,
-            key_hash: spec.id(),
-            has_api_key: !spec.api_key.is_empty(),
-            created_ms: None,
-            updated_ms: None,
-            totals: None,
-        }
+        AccountView::of(Draft::from(spec), Origin::Configuration, Status::Serving)
     }
 
     pub(super) fn stored(stored: &Stored, now_ms: u64) -> AccountView {
@@ -96,14 +113,38 @@ impl AccountView {
             _ => Status::Serving,
         };
         AccountView {
-            draft: draft.clone(),
             id: Some(stored.id.clone()),
-            from: Origin::Store,
-            status,
-            key_hash: id(draft),
             has_api_key: stored.sealed.api_key.is_some(),
             created_ms: Some(stored.created_ms),
             updated_ms: Some(stored.updated_ms),
+            ..AccountView::of(draft.clone(), Origin::Store, status)
+        }
+    }
+
+    fn of(draft: Draft, from: Origin, status: Status) -> AccountView {
+        AccountView {
+            key_hash: id(&draft),
+            has_api_key: draft.api_key.is_some(),
+            name: draft.name,
+            from,
+            status,
+            dialect: draft.dialect,
+            base_url: draft.base_url,
+            models: draft.models,
+            weight: draft.weight,
+            priority: draft.priority,
+            rpm: draft.rpm,
+            tpm: draft.tpm,
+            rpd: draft.rpd,
+            proxy: draft.proxy,
+            proxy_user: draft.proxy_user,
+            ca: draft.ca,
+            description: draft.description,
+            email: draft.email,
+            id: None,
+            created_ms: None,
+            updated_ms: None,
+            expires_ms: draft.expires_ms,
             totals: None,
         }
     }

@@ -109,11 +109,12 @@ impl Vault {
             None => {
                 let key = match master.candidates()?.into_iter().next() {
                     Some(key) => key,
-                    None => new_key()?,
+                    None => {
+                        let key = new_key()?;
+                        master.prepare(&key)?;
+                        key
+                    }
                 };
-                if master.candidates()?.is_empty() {
-                    master.prepare(&key)?;
-                }
                 (key, BTreeMap::new())
             }
             Some(first) => unlock(&master, &sealed, &first.master)?,
