@@ -26,7 +26,7 @@ use crate::admin::{self, Admin, Trail};
 use crate::capability::Stores;
 use crate::config::{Config, MasterKeySource};
 use crate::data as data_api;
-use crate::gateway::{self, Accounts, Gateway};
+use crate::gateway::{self, Accounts, Gateway, Prices};
 use crate::keys::Keys;
 use crate::plugin::{Admissions, Registry, registry};
 use crate::secret::Secret;
@@ -133,6 +133,7 @@ impl App {
             accounts,
             admissions: admissions.clone(),
             events: registry.events(),
+            prices: Prices::new(config.prices.clone()),
             settings: config.gateway.clone(),
             clock: clock.clone(),
         })

@@ -269,7 +269,7 @@ fn client_key(info: KeyInfo) -> ClientKey {
             kind: SubjectKind::Client,
             id,
             name,
-            limits: Limits { rpm: info.rpm, tpm: info.tpm, rpd: info.rpd },
+            limits: Limits { rpm: info.rpm, tpm: info.tpm, rpd: info.rpd, further: Vec::new() },
         }),
         models: info.models,
         expires_ms: info.expires_ms,

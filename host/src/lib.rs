@@ -18,6 +18,8 @@ pub mod fuzzing;
 pub mod gateway;
 pub mod keys;
 mod mint;
+pub mod money;
+pub mod pattern;
 pub mod plugin;
 pub mod project;
 pub mod secret;

@@ -197,14 +197,17 @@ fn request(number: u64) -> Arc<Request> {
         dialect: "openai".to_owned(),
         endpoint: "/v1/chat/completions".to_owned(),
         model: "gpt-5-mini".to_owned(),
+        prompt_tokens: 700,
         estimated_tokens: 2_000,
+        estimated_cost: None,
         streaming: false,
     })
 }
 
 fn subjects() -> Vec<Arc<Subject>> {
     let subject = |kind, id: &str| {
-        let limits = Limits { rpm: Some(1 << 40), tpm: Some(1 << 40), rpd: Some(1 << 40) };
+        let limits =
+            Limits { rpm: Some(1 << 40), tpm: Some(1 << 40), rpd: Some(1 << 40), further: Vec::new() };
         Arc::new(Subject { kind, name: id.into(), id: id.into(), limits })
     };
     vec![subject(SubjectKind::Client, "client"), subject(SubjectKind::Account, "account")]
@@ -216,6 +219,7 @@ fn usage() -> Usage {
         status: Some(200),
         input_tokens: 700,
         output_tokens: 300,
+        cost: None,
         duration_ms: 900,
         retry_after_ms: None,
     }

@@ -129,7 +129,9 @@ impl Bench {
             dialect: "openai".to_owned(),
             endpoint: "/v1/chat/completions".to_owned(),
             model: "gpt-5-mini".to_owned(),
+            prompt_tokens: 700,
             estimated_tokens: 2_000,
+            estimated_cost: None,
             streaming: false,
         };
         let verdicts = self.admissions.admit(Arc::new(request), subjects.to_vec()).await;
@@ -146,6 +148,7 @@ impl Bench {
                 status: Some(200),
                 input_tokens: 700,
                 output_tokens: 300,
+                cost: None,
                 duration_ms: 900,
                 retry_after_ms: None,
             });
@@ -178,7 +181,8 @@ fn load(engine: &Engine, stores: &Stores, name: &str) -> Result<Generation> {
 
 fn pair(number: u64) -> Vec<Arc<Subject>> {
     let subject = |kind, id: String| {
-        let limits = Limits { rpm: Some(1 << 40), tpm: Some(1 << 40), rpd: Some(1 << 40) };
+        let limits =
+            Limits { rpm: Some(1 << 40), tpm: Some(1 << 40), rpd: Some(1 << 40), further: Vec::new() };
         Arc::new(Subject { kind, name: format!("subject {number}").into(), id: id.into(), limits })
     };
     vec![

@@ -204,7 +204,7 @@ fn a_plugin_that_traps_or_answers_badly_fails_its_check_with_the_seed() {
         refusal(home.path(), &["plugin", "check", paths[0], "--manifest", paths[1], "--seed", seed]).1
     };
     // Traps on the most tokens that there can be.
-    let greedy = "(if (i64.eq (local.get 9) (i64.const -1)) (then unreachable))";
+    let greedy = "(if (i64.eq (local.get 10) (i64.const -1)) (then unreachable))";
     let said = check(Guest::new().admit(&format!("{greedy} {ALLOW}")), "7");
     assert!(said.contains("seed 7: call ") && said.contains("18446744073709551615"), "{said}");
     assert!(said.contains("trapped"), "{said}");

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use crate::accounts::Roster;
 use crate::admin::{Reload, Reloaded, Trail};
 use crate::config::Config;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Prices};
 
 /// Reads a configuration and checks it; the error says what is wrong, with its line.
 pub type Read = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -72,6 +72,10 @@ impl Reloader {
             self.gateway.reconfigure(new.gateway.clone());
             changed.push("gateway".to_owned());
         }
+        if new.prices != current.prices {
+            self.gateway.reprice(Prices::new(new.prices.clone()));
+            changed.push("price".to_owned());
+        }
         if new.audit_keep != current.audit_keep {
             self.trail.keep(new.audit_keep);
             changed.push("audit".to_owned());
@@ -84,6 +88,7 @@ impl Reloader {
         let live = Config {
             accounts: new.accounts.clone(),
             gateway: new.gateway.clone(),
+            prices: new.prices.clone(),
             audit_keep: new.audit_keep,
             log: new.log.clone(),
             ..current.clone()

@@ -10,7 +10,9 @@ use serde_json::{Map, Value, json};
 use super::home::Home;
 use super::run::Plugin;
 use super::values;
-use crate::plugin::admission::{Decision, Ending, Limits, Request, Subject, SubjectKind, Ticket, Usage};
+use crate::plugin::admission::{
+    Decision, Ending, Limit, Limits, Measure, Request, Subject, SubjectKind, Ticket, Usage,
+};
 use crate::plugin::settle::Settlement;
 use crate::plugin::{CallError, Engine, Generation, limits};
 
@@ -150,7 +152,9 @@ impl Calls {
             dialect: self.rng.choice(["openai", "claude", "gemini"]).unwrap_or_default().to_owned(),
             endpoint: "/v1/chat/completions".to_owned(),
             model: self.text(),
+            prompt_tokens: self.number(),
             estimated_tokens: self.number(),
+            estimated_cost: self.limit(),
             streaming: self.rng.bool(),
         }
     }
@@ -161,8 +165,35 @@ impl Calls {
             // Few, so that limits are reached.
             id: format!("{:064x}", self.rng.u8(..4)).into(),
             name: self.text().into(),
-            limits: Limits { rpm: self.limit(), tpm: self.limit(), rpd: self.limit() },
+            limits: self.limits(),
         }
+    }
+
+    fn limits(&mut self) -> Limits {
+        let measures = [
+            Measure::Rpm,
+            Measure::Tpm,
+            Measure::Rpd,
+            Measure::Concurrency,
+            Measure::TokensPerDay,
+            Measure::TokensPerMonth,
+            Measure::TokensTotal,
+            Measure::CostPerDay,
+            Measure::CostPerMonth,
+            Measure::CostTotal,
+        ];
+        let mut further = Vec::new();
+        while self.rng.u8(..3) == 0 {
+            further.push(Limit {
+                measure: self.rng.choice(measures).unwrap_or(Measure::Rpm),
+                most: self.number(),
+                models: self
+                    .rng
+                    .bool()
+                    .then(|| self.rng.choice(["gpt-*", "gpt-4o"]).unwrap_or_default().to_owned()),
+            });
+        }
+        Limits { rpm: self.limit(), tpm: self.limit(), rpd: self.limit(), further }
     }
 
     fn limit(&mut self) -> Option<u64> {
@@ -183,6 +214,7 @@ impl Calls {
             status: self.rng.bool().then(|| self.rng.u16(100..600)),
             input_tokens: self.number(),
             output_tokens: self.number(),
+            cost: self.limit(),
             duration_ms: self.number(),
             retry_after_ms: self.limit(),
         };

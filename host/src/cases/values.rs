@@ -7,7 +7,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use crate::plugin::admission::{Decision, Ending, Identity, Limits, Request, Subject, SubjectKind, Usage};
+use crate::plugin::admission::{
+    Decision, Ending, Identity, Limit, Limits, Measure, Request, Subject, SubjectKind, Usage,
+};
 use crate::plugin::ingestion::{Event, Receipt};
 use crate::plugin::job::{Job, Report, Timing};
 use crate::plugin::settle::Settlement;
@@ -34,7 +36,9 @@ struct RawRequest {
     dialect: String,
     endpoint: String,
     model: String,
+    prompt_tokens: Option<Wide>,
     estimated_tokens: Wide,
+    estimated_cost: Option<Wide>,
     streaming: bool,
 }
 
@@ -46,7 +50,9 @@ impl Default for RawRequest {
             dialect: "openai".to_owned(),
             endpoint: "/v1/chat/completions".to_owned(),
             model: "model".to_owned(),
+            prompt_tokens: None,
             estimated_tokens: Wide(100),
+            estimated_cost: None,
             streaming: false,
         }
     }
@@ -66,6 +72,30 @@ struct RawLimits {
     rpm: Option<Wide>,
     tpm: Option<Wide>,
     rpd: Option<Wide>,
+    further: Vec<RawLimit>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawMeasure {
+    Rpm,
+    Tpm,
+    Rpd,
+    Concurrency,
+    TokensPerDay,
+    TokensPerMonth,
+    TokensTotal,
+    CostPerDay,
+    CostPerMonth,
+    CostTotal,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawLimit {
+    measure: RawMeasure,
+    most: Wide,
+    models: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -121,6 +151,7 @@ struct RawUsage {
     status: Option<u16>,
     input_tokens: Wide,
     output_tokens: Wide,
+    cost: Option<Wide>,
     duration_ms: Wide,
     retry_after_ms: Option<Wide>,
 }
@@ -156,10 +187,18 @@ fn read<T: DeserializeOwned>(what: &str, value: &Value) -> anyhow::Result<T> {
 }
 
 pub(super) fn request(value: &Value, now_ms: u64) -> anyhow::Result<Request> {
-    let RawRequest { id, now_ms: own, dialect, endpoint, model, estimated_tokens, streaming } =
-        read("request", value)?;
-    let now_ms = own.map_or(now_ms, |own| own.0);
-    Ok(Request { id, now_ms, dialect, endpoint, model, estimated_tokens: estimated_tokens.0, streaming })
+    let raw: RawRequest = read("request", value)?;
+    Ok(Request {
+        id: raw.id,
+        now_ms: raw.now_ms.map_or(now_ms, |own| own.0),
+        dialect: raw.dialect,
+        endpoint: raw.endpoint,
+        model: raw.model,
+        prompt_tokens: raw.prompt_tokens.unwrap_or(raw.estimated_tokens).0,
+        estimated_tokens: raw.estimated_tokens.0,
+        estimated_cost: raw.estimated_cost.map(|cost| cost.0),
+        streaming: raw.streaming,
+    })
 }
 
 pub(super) fn subject(value: &Value) -> anyhow::Result<Arc<Subject>> {
@@ -168,9 +207,28 @@ pub(super) fn subject(value: &Value) -> anyhow::Result<Arc<Subject>> {
 
 impl From<RawSubject> for Subject {
     fn from(RawSubject { kind, id, name, limits }: RawSubject) -> Subject {
-        let RawLimits { rpm, tpm, rpd } = limits;
+        let RawLimits { rpm, tpm, rpd, further } = limits;
         let [rpm, tpm, rpd] = [rpm, tpm, rpd].map(|limit| limit.map(|limit| limit.0));
-        Subject { kind: kind.into(), id: id.into(), name: name.into(), limits: Limits { rpm, tpm, rpd } }
+        let limits = Limits { rpm, tpm, rpd, further: further.into_iter().map(Limit::from).collect() };
+        Subject { kind: kind.into(), id: id.into(), name: name.into(), limits }
+    }
+}
+
+impl From<RawLimit> for Limit {
+    fn from(RawLimit { measure, most, models }: RawLimit) -> Limit {
+        let measure = match measure {
+            RawMeasure::Rpm => Measure::Rpm,
+            RawMeasure::Tpm => Measure::Tpm,
+            RawMeasure::Rpd => Measure::Rpd,
+            RawMeasure::Concurrency => Measure::Concurrency,
+            RawMeasure::TokensPerDay => Measure::TokensPerDay,
+            RawMeasure::TokensPerMonth => Measure::TokensPerMonth,
+            RawMeasure::TokensTotal => Measure::TokensTotal,
+            RawMeasure::CostPerDay => Measure::CostPerDay,
+            RawMeasure::CostPerMonth => Measure::CostPerMonth,
+            RawMeasure::CostTotal => Measure::CostTotal,
+        };
+        Limit { measure, most: most.0, models }
     }
 }
 
@@ -217,6 +275,7 @@ impl From<RawUsage> for Usage {
             status: usage.status,
             input_tokens: usage.input_tokens.0,
             output_tokens: usage.output_tokens.0,
+            cost: usage.cost.map(|cost| cost.0),
             duration_ms: usage.duration_ms.0,
             retry_after_ms: usage.retry_after_ms.map(|wait| wait.0),
         }

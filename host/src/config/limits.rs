@@ -53,3 +53,6 @@ pub const RATE_MOST: u64 = 1 << 53;
 
 /// Shares of one priority stay comparable.
 pub const WEIGHT_MOST: u64 = 1_000_000;
+
+/// Longest model name or pattern: no request names a longer one.
+pub const MODEL_MOST_BYTES: usize = 256;

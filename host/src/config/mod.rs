@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tollgate_store::{CacheOptions, VectorOptions};
 
-use crate::gateway::{AccountSpec, Settings};
+use crate::gateway::{AccountSpec, Price, Settings};
 use crate::secret::Secret;
 
 pub use error::{ConfigError, Problem};
@@ -44,6 +44,8 @@ pub struct Config {
     pub audit_keep: Duration,
     /// Upstream accounts beside those in the store; without any the demo upstream serves.
     pub accounts: Vec<AccountSpec>,
+    /// Models, or patterns of them, and what they cost.
+    pub prices: Vec<(String, Price)>,
     /// Plugins beyond, or in place of, the shipped ones.
     pub plugins: Vec<Plugin>,
     /// Named kv stores by name.
@@ -148,6 +150,7 @@ impl Default for Config {
             secrets: MasterKeySource::default(),
             audit_keep: limits::AUDIT_KEEP,
             accounts: Vec::new(),
+            prices: Vec::new(),
             plugins: Vec::new(),
             kv: BTreeMap::new(),
             sql: BTreeMap::new(),

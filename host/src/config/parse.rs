@@ -19,7 +19,7 @@ use super::{
     Acknowledge, BlobContainer, Config, KvStore, MasterKeySource, Plugin, SqlDatabase, Storage, limits,
 };
 use crate::gateway::{
-    AccountSpec, Dialect, ForwardProxy, Settings, check_base_url, check_credential, check_proxy_credential,
+    AccountSpec, Dialect, ForwardProxy, Price, Settings, check_base_url, check_credential, check_proxy_credential,
     check_proxy_url,
 };
 use crate::secret::Secret;
@@ -66,6 +66,7 @@ fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> 
             .map_or(defaults.secrets, |section| secrets(section, directory, environment)),
         audit_keep: section.section("audit").and_then(audit_keep).unwrap_or(defaults.audit_keep),
         accounts: accounts(section.sections("account"), directory, environment),
+        prices: prices(section.sections("price")),
         plugins: plugins(section.sections("plugin"), directory),
         kv: named(section.named_sections("kv"), kv),
         sql: named(section.named_sections("sql"), sql),
@@ -331,6 +332,43 @@ fn api_key(section: &Section<'_>, environment: Environment<'_>) -> Option<Secret
         return None;
     }
     Some(Secret::new(text))
+}
+
+fn prices(sections: Vec<Section<'_>>) -> Vec<(String, Price)> {
+    let mut models = BTreeSet::new();
+    let mut prices = Vec::new();
+    for section in sections {
+        let price = price(&section);
+        let model = section.required_text("model");
+        let place = section.place();
+        match model {
+            Some(model) if model.len() > limits::MODEL_MOST_BYTES => {
+                let most = limits::MODEL_MOST_BYTES;
+                section.problem("model", format!("`model`{place} must have at most {most} bytes"));
+            }
+            Some(model) if !models.insert(model) => {
+                section.problem("model", format!("`model`{place} repeats `{model}`"));
+            }
+            Some(model) => prices.extend(price.map(|price| (model.to_owned(), price))),
+            None => {}
+        }
+        section.finish();
+    }
+    prices
+}
+
+fn price(section: &Section<'_>) -> Option<Price> {
+    for key in ["input", "output"] {
+        if !section.has(key) {
+            section.report(format!("missing `{key}`{}; write 0 for what is free", section.place()));
+        }
+    }
+    let (input, output) = (section.money("input"), section.money("output"));
+    let (cache_write, cache_read) = (section.money("cache_write"), section.money("cache_read"));
+    let (input, output) = (input?, output?);
+    // What a provider does not price apart it charges as input.
+    let (cache_write, cache_read) = (cache_write.unwrap_or(input), cache_read.unwrap_or(input));
+    Some(Price { input, output, cache_write, cache_read })
 }
 
 fn plugins(sections: Vec<Section<'_>>, directory: &Path) -> Vec<Plugin> {

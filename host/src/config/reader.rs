@@ -11,6 +11,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::error::Problem;
 use super::limits;
+use crate::money;
 
 /// A file being read, and what was found wrong in it.
 pub(super) struct Source<'a> {
@@ -114,6 +115,20 @@ impl<'a> Section<'a> {
                 format!("`{key}`{} must be from {} to {}", self.place(), range.start(), range.end()),
             ),
         }
+    }
+
+    /// An amount of money, in billionths.
+    pub(super) fn money(&self, key: &'static str) -> Option<u64> {
+        let value = self.get(key)?;
+        let units: Option<f64> = match value.get_ref() {
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().parse().ok(),
+            _ => return self.wrong_type(key, value, "a number, such as 2.5"),
+        };
+        let most = money::MOST;
+        units.and_then(money::billionths).or_else(|| {
+            self.wrong(value, format!("`{key}`{} must be a number from 0 to {most}", self.place()))
+        })
     }
 
     /// `true` or `false`.

@@ -7,6 +7,7 @@ use tollgate_store::{Metric, Strategy};
 
 use super::*;
 use crate::gateway::{Dialect, ForwardProxy};
+use crate::money::ONE;
 use crate::secret::Secret;
 
 const ACCOUNT: &str =
@@ -62,6 +63,16 @@ fn every_key_arrives() {
         key_file = "/run/keys/master"
         [audit]
         keep_days = 2
+        [[price]]
+        model = "gpt-4o*"
+        input = 2.5
+        output = 10
+        cache_read = 1.25
+        [[price]]
+        model = "*"
+        input = 0
+        output = 0.000000001
+        cache_write = 3.75
         [[account]]
         proxy = "socks5://10.0.0.1:1080"
         proxy_user = "u"
@@ -153,6 +164,18 @@ fn every_key_arrives() {
                 ..account("first", "HTTPS://api.example.com/v1", "sk-1")
             },
             account("second", "http://127.0.0.1:11434/v1", "sk-from-environment"),
+        ],
+        prices: vec![
+            (
+                "gpt-4o*".to_owned(),
+                Price {
+                    input: 5 * ONE / 2,
+                    output: 10 * ONE,
+                    cache_write: 5 * ONE / 2,
+                    cache_read: 5 * ONE / 4,
+                },
+            ),
+            ("*".to_owned(), Price { input: 0, output: 1, cache_write: 15 * ONE / 4, cache_read: 0 }),
         ],
         plugins: vec![
             Plugin {
@@ -318,6 +341,25 @@ fn numbers_keep_to_their_bounds() {
 }
 
 #[test]
+fn prices_are_amounts_of_money_and_none_is_left_out_by_chance() {
+    const PRICE: &str = "[[price]]\nmodel = \"m\"\n";
+    check(
+        &format!("{PRICE}input = -1\noutput = \"2\""),
+        &[
+            "3: `input` in [[price]] must be a number from 0 to 4000000",
+            "4: `output` in [[price]] must be a number, such as 2.5, not a string",
+        ],
+    );
+    check(&format!("{PRICE}input = 1"), &["1: missing `output` in [[price]]; write 0 for what is free"]);
+    check(
+        "[[price]]\ninput = 1\noutput = inf",
+        &["1: missing `model` in [[price]]", "3: `output` in [[price]] must be a number from 0 to 4000000"],
+    );
+    let free = "input = 0\noutput = 0\n";
+    check(&format!("{PRICE}{free}{PRICE}{free}"), &["6: `model` in [[price]] repeats `m`"]);
+}
+
+#[test]
 fn urls_are_checked_and_not_quoted() {
     for (url, problem) in [
         ("api.example.com/v1", "is no URL; write it like `https://api.openai.com/v1`"),
@@ -464,7 +506,7 @@ fn a_problem_stays_on_one_line_whatever_it_quotes() {
     check(
         "\"a\\nb\\u001b\" = 1\nlisten = 1",
         &[
-            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `audit`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `log`, `plugin`, `secrets`, `sql`, `storage`, `vector`, `workers`",
+            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `audit`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `log`, `plugin`, `price`, `secrets`, `sql`, `storage`, `vector`, `workers`",
             "2: `listen` must be a string, not an integer",
         ],
     );

@@ -178,7 +178,7 @@ impl Account {
                 kind: SubjectKind::Account,
                 id: id.clone(),
                 name: name.clone(),
-                limits: Limits { rpm: spec.rpm, tpm: spec.tpm, rpd: spec.rpd },
+                limits: Limits { rpm: spec.rpm, tpm: spec.tpm, rpd: spec.rpd, further: Vec::new() },
             }),
             name,
             number: NUMBER.fetch_add(1, Atomic::Relaxed),

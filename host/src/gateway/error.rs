@@ -29,6 +29,8 @@ pub(super) enum Class {
     RequestLimit,
     /// A limit on tokens.
     TokenLimit,
+    /// A budget is used up.
+    Budget,
     /// The gateway cannot take the request at the moment.
     Unavailable,
     /// The upstream failed.
@@ -78,7 +80,7 @@ impl Problem {
             Class::Method => StatusCode::METHOD_NOT_ALLOWED,
             Class::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Class::Slow => StatusCode::REQUEST_TIMEOUT,
-            Class::RequestLimit | Class::TokenLimit => StatusCode::TOO_MANY_REQUESTS,
+            Class::RequestLimit | Class::TokenLimit | Class::Budget => StatusCode::TOO_MANY_REQUESTS,
             Class::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Class::Upstream => StatusCode::BAD_GATEWAY,
             Class::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,

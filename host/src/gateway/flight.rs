@@ -23,6 +23,8 @@ use super::{
     dialect::Dialect,
     limits::{LOGGED_BYTES, RENEW_EVERY, SWEEP_EVERY},
     metrics::Metrics,
+    prices::Price,
+    request::Outline,
     usage::{Tokens, UsageReader},
 };
 use crate::plugin::{
@@ -82,6 +84,7 @@ impl Flights {
                 account: None,
                 place: None,
                 prompt_tokens: 0,
+                price: None,
                 answer: None,
             }))),
         });
@@ -147,6 +150,8 @@ pub(super) struct Open {
     account: Option<Lease>,
     place: Option<InFlight>,
     prompt_tokens: u64,
+    /// What the model costs, if that is known.
+    price: Option<Price>,
     pub(super) answer: Option<Answer>,
 }
 
@@ -191,12 +196,13 @@ impl Flight {
     }
 
     /// Takes what is known of the request's body.
-    pub(super) fn outlined(&self, model: &str, streaming: bool, prompt_tokens: u64) {
+    pub(super) fn outlined(&self, read: &Outline, price: Option<Price>) {
         self.with(|open| {
-            model.clone_into(&mut open.record.model);
-            model.clone_into(&mut open.record.original_model);
-            open.record.is_stream = streaming;
-            open.prompt_tokens = prompt_tokens;
+            read.model.clone_into(&mut open.record.model);
+            read.model.clone_into(&mut open.record.original_model);
+            open.record.is_stream = read.streaming;
+            open.prompt_tokens = read.prompt_tokens;
+            open.price = price;
         });
     }
 
@@ -227,6 +233,7 @@ impl Flight {
                 status,
                 input_tokens: 0,
                 output_tokens: 0,
+                cost: None,
                 duration_ms,
                 retry_after_ms,
             });
@@ -260,6 +267,7 @@ impl Flight {
 
     fn close(&self, mut open: Open, end: End) {
         let tokens = open.tokens();
+        let cost = open.price.map(|price| price.of(&tokens));
         let duration_ms = open.duration_ms();
         let upstream = open.answer.as_ref().map(|answer| answer.status).or(end.upstream);
         let reported = open.answer.as_ref().and_then(|answer| answer.reader.failure());
@@ -276,6 +284,7 @@ impl Flight {
             status: upstream,
             input_tokens: tokens.input,
             output_tokens: tokens.output,
+            cost,
             duration_ms,
             retry_after_ms: None,
         };
@@ -337,13 +346,14 @@ impl Open {
     }
 
     fn renew(&self) {
-        let Tokens { input: input_tokens, output: output_tokens, .. } = self.tokens();
+        let tokens = self.tokens();
         for lease in [&self.client, &self.account].into_iter().flatten() {
             lease.renew(Usage {
                 ending: Ending::Running,
                 status: self.answer.as_ref().map(|answer| answer.status),
-                input_tokens,
-                output_tokens,
+                input_tokens: tokens.input,
+                output_tokens: tokens.output,
+                cost: self.price.map(|price| price.of(&tokens)),
                 duration_ms: self.duration_ms(),
                 retry_after_ms: None,
             });

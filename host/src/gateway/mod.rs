@@ -23,6 +23,7 @@ pub mod limits;
 mod lines;
 mod metrics;
 mod models;
+mod prices;
 mod proxy;
 mod request;
 mod route;
@@ -43,6 +44,7 @@ pub use account::{Account, AccountError, AccountSpec, check_base_url, check_cred
 pub use accounts::{Accounts, Prepared};
 pub use dialect::Dialect;
 pub use forward_proxy::{ForwardProxy, check_proxy_credential, check_proxy_url};
+pub use prices::{Price, Prices};
 pub use serve::{Peer, serve};
 
 use crate::{
@@ -60,6 +62,8 @@ pub struct Parts {
     pub admissions: Admissions,
     /// Where each request is recorded.
     pub events: EventQueue,
+    /// What models cost.
+    pub prices: Prices,
     /// Sizes and times.
     pub settings: Settings,
     /// The time of day.
@@ -121,6 +125,11 @@ impl Gateway {
     /// [`Peer`], as [`serve`] gives it to them.
     pub fn router(&self) -> Router {
         routes::router(self.0.clone())
+    }
+
+    /// Changes what models cost, for requests that come from now on.
+    pub fn reprice(&self, prices: Prices) {
+        self.0.prices.store(Arc::new(prices));
     }
 
     /// Changes sizes and times for requests that come from now on; limits of time on answers change for those under way too.

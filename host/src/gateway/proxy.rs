@@ -29,6 +29,7 @@ use super::{
     limits::{ATTEMPTS, LOGGED_BYTES},
     metrics::Metrics,
     models::{self, Listings},
+    prices::{Price, Prices},
     request::{Outline, model_in_path, read_body},
     stream::AnswerBody,
     usage::UsageReader,
@@ -47,6 +48,7 @@ pub(super) struct Inner {
     pub(super) accounts: Accounts,
     admissions: Admissions,
     events: crate::plugin::EventQueue,
+    pub(super) prices: ArcSwap<Prices>,
     pub(super) settings: Arc<ArcSwap<Settings>>,
     clock: Clock,
     pub(super) flights: Arc<Flights>,
@@ -56,7 +58,7 @@ pub(super) struct Inner {
 
 impl Inner {
     pub(super) fn new(parts: Parts) -> io::Result<Arc<Inner>> {
-        let Parts { keys, accounts, admissions, events, settings, clock } = parts;
+        let Parts { keys, accounts, admissions, events, prices, settings, clock } = parts;
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         Ok(Arc::new(Inner {
             flights: Flights::new(events.clone(), Metrics::new(), settings.clone()),
@@ -66,6 +68,7 @@ impl Inner {
             accounts,
             admissions,
             events,
+            prices: ArcSwap::from_pointee(prices),
             settings,
             clock,
         }))
@@ -228,7 +231,8 @@ async fn run(
     client.flight.with(|open| open.record.request_size = size);
     let model = model.map(model_in_path).transpose()?;
     let read = (endpoint.outline)(&body, model.map(Cow::into_owned))?;
-    client.flight.outlined(&read.model, read.streaming, read.prompt_tokens);
+    let price = inner.prices.load().of(&read.model);
+    client.flight.outlined(&read, price);
     let unknown = || Problem::of(Class::Model, "model", models::unknown(&read.model));
     if !client.key.may_use(&read.model) {
         return Err(unknown().into());
@@ -238,20 +242,27 @@ async fn run(
     let timeout = if read.streaming { settings.first_byte_timeout } else { settings.answer_timeout };
     let deadline = client.arrived + settings.total_timeout;
     let outgoing = Outgoing { endpoint, uri: &head.uri, headers: &head.headers, body, timeout, deadline };
-    let request = asked(endpoint, client, read);
+    let request = asked(endpoint, client, read, price);
     let verdict = admit_both(inner, client, &request, &first).await?;
     let answer = attempt(inner, client, &request, &outgoing, (first, verdict), candidates).await?;
     Ok(answered(endpoint, client, answer))
 }
 
-fn asked(endpoint: &Endpoint, client: &Admitted, read: Outline) -> Arc<admission::Request> {
+fn asked(
+    endpoint: &Endpoint,
+    client: &Admitted,
+    read: Outline,
+    price: Option<Price>,
+) -> Arc<admission::Request> {
     Arc::new(admission::Request {
         id: client.id.clone(),
         now_ms: client.now_ms,
         dialect: endpoint.dialect.api().client_type().to_owned(),
         endpoint: endpoint.path.to_owned(),
         model: read.model,
+        prompt_tokens: read.prompt_tokens,
         estimated_tokens: read.estimated_tokens,
+        estimated_cost: price.map(|price| price.at_most(read.prompt_tokens, read.estimated_tokens)),
         streaming: read.streaming,
     })
 }
@@ -263,7 +274,8 @@ async fn admit_both(
     request: &Arc<admission::Request>,
     account: &Account,
 ) -> Result<Verdict, Stop> {
-    let subjects = vec![client.key.subject.clone(), account.subject.clone()];
+    let subjects =
+        vec![client.key.subject.for_model(&request.model), account.subject.for_model(&request.model)];
     let mut verdicts = inner.admissions.admit(request.clone(), subjects).await.into_iter();
     let (of_client, of_account) = (verdicts.next(), verdicts.next().unwrap_or(Verdict::Busy));
     let problem = match of_client {
@@ -287,6 +299,7 @@ fn never_sent(lease: Lease, client: &Admitted) {
         status: None,
         input_tokens: 0,
         output_tokens: 0,
+        cost: None,
         duration_ms: client.arrived.elapsed().as_millis() as u64,
         retry_after_ms: None,
     });
@@ -324,7 +337,7 @@ async fn attempt(
             return Err(last.map_or_else(|| refusals.problem().into(), Stop::from));
         };
         account = next;
-        let subjects = vec![account.subject.clone()];
+        let subjects = vec![account.subject.for_model(&request.model)];
         verdict = inner.admissions.admit(request.clone(), subjects).await.pop().unwrap_or(Verdict::Busy);
     }
 }
@@ -399,7 +412,11 @@ fn denied(denial: &Denial) -> Problem {
 }
 
 fn limit_class(denial: &Denial) -> Class {
-    if denial.limit_name == "tpm" { Class::TokenLimit } else { Class::RequestLimit }
+    match denial.limit_name.as_str() {
+        "tpm" => Class::TokenLimit,
+        name if name.starts_with("tokens-") || name.starts_with("cost-") => Class::Budget,
+        _ => Class::RequestLimit,
+    }
 }
 
 fn failed(plugin: &str, reason: &str) -> Problem {

@@ -16,8 +16,8 @@ use crate::capability::Stores;
 /// Starts of a manifest without grants.
 pub(crate) const BARE: &str = "name = \"guest\"\n";
 
-/// A guest with the admission hook, whose `admit` and `settle` have these bodies. Parameter 9 of `admit` is the estimate
-/// of tokens and 12 the number of subjects; those of `settle` are the address and number of the settlements. Both
+/// A guest with the admission hook, whose `admit` and `settle` have these bodies. Parameter 10 of `admit` is the estimate
+/// of tokens and 15 the number of subjects; those of `settle` are the address and number of the settlements. Both
 /// return the address of a result: `$allow` and `$settled` set good ones up.
 pub(crate) fn admission(admit: &str, settle: &str) -> Vec<u8> {
     let module = format!(
@@ -31,7 +31,7 @@ pub(crate) fn admission(admit: &str, settle: &str) -> Vec<u8> {
                 (i32.store (i32.const 552) (i32.const 3))
                 i32.const 544)
             (func (export "tollgate:policy/admission@0.1.0#admit")
-                (param i32 i32 i64 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32) (result i32)
+                (param i32 i32 i64 i32 i32 i32 i32 i32 i32 i64 i64 i32 i64 i32 i32 i32) (result i32)
                 {admit})
             (func (export "tollgate:policy/admission@0.1.0#settle") (param i32 i32) (result i32)
                 {settle}))"#
@@ -71,14 +71,14 @@ fn counting_after(name: &str, allowed: &str) -> Vec<u8> {
                 (global.set $store (i32.load (i32.const 804)))
                 i32.const 1)
             (func (export "tollgate:policy/admission@0.1.0#admit")
-                (param i32 i32 i64 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32) (result i32)
+                (param i32 i32 i64 i32 i32 i32 i32 i32 i32 i64 i64 i32 i64 i32 i32 i32) (result i32)
                 (if (i32.eqz (call $opened)) (then
                     (i32.store8 (i32.const 560) (i32.add (i32.const 48) (i32.load8_u (i32.const 804))))
                     (i32.store8 (i32.const 512) (i32.const 1))
                     (i32.store (i32.const 516) (i32.const 560))
                     (i32.store (i32.const 520) (i32.const 1))
                     (return (i32.const 512))))
-                (call $allow (local.get 12))
+                (call $allow (local.get 15))
                 {allowed})
             (func (export "tollgate:policy/admission@0.1.0#settle") (param $at i32) (param $left i32) (result i32)
                 (drop (call $opened))
@@ -93,7 +93,7 @@ fn counting_after(name: &str, allowed: &str) -> Vec<u8> {
                         (i32.store (i32.const 548) (i32.const 700))
                         (i32.store (i32.const 552) (i32.const 2))
                         (return (i32.const 544))))
-                    (local.set $at (i32.add (local.get $at) (i32.const 96)))
+                    (local.set $at (i32.add (local.get $at) (i32.const 112)))
                     (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                     (br $next)))
                 i32.const 544))"#
@@ -197,7 +197,9 @@ pub(crate) fn request(estimated_tokens: u64) -> Arc<Request> {
         dialect: "openai".to_owned(),
         endpoint: "/v1/chat/completions".to_owned(),
         model: "gpt".to_owned(),
+        prompt_tokens: 0,
         estimated_tokens,
+        estimated_cost: None,
         streaming: false,
     })
 }
@@ -207,7 +209,7 @@ pub(crate) fn subjects(count: usize) -> Vec<Arc<Subject>> {
         kind: if number == 0 { SubjectKind::Client } else { SubjectKind::Account },
         id: format!("subject-{number}").into(),
         name: format!("subject {number}").into(),
-        limits: Limits { rpm: Some(60), tpm: None, rpd: None },
+        limits: Limits { rpm: Some(60), tpm: None, rpd: None, further: Vec::new() },
     };
     (0..count).map(|number| Arc::new(subject(number))).collect()
 }
@@ -218,6 +220,7 @@ pub(crate) fn usage(ending: Ending) -> Usage {
         status: Some(200),
         input_tokens: 1,
         output_tokens: 2,
+        cost: None,
         duration_ms: 3,
         retry_after_ms: None,
     }

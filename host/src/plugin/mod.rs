@@ -48,7 +48,7 @@ pub use registry::{PluginInfo, Pushed, Refusal, Registry};
 /// The types of `wit/policy/admission.wit`.
 pub mod admission {
     pub use super::bindings::admission::exports::tollgate::policy::admission::{
-        Decision, Denial, Ending, Limits, Request, SubjectKind, Ticket, Usage,
+        Decision, Denial, Ending, Limit, Limits, Measure, Request, SubjectKind, Ticket, Usage,
     };
     pub use super::subject::{Identity, Subject};
 }

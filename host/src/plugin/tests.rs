@@ -8,7 +8,7 @@ use super::{CallError, ComponentError, Engine, Generation, limits};
 use crate::capability::Stores;
 
 /// Allows every subject.
-const ALLOW: &str = "(call $allow (local.get 12))";
+const ALLOW: &str = "(call $allow (local.get 15))";
 
 /// Settles without a word.
 const SETTLED: &str = "(call $settled)";
@@ -76,7 +76,7 @@ async fn a_memory_bomb_ends_at_its_limit() {
 #[tokio::test]
 async fn an_instance_is_not_used_again_after_a_trap() {
     let sometimes =
-        "(if (i64.eq (local.get 9) (i64.const 13)) (then unreachable)) (call $allow (local.get 12))";
+        "(if (i64.eq (local.get 10) (i64.const 13)) (then unreachable)) (call $allow (local.get 15))";
     let guest = bare(&admission(sometimes, SETTLED));
     assert_eq!(admit(&guest, 1).await, Ok(2));
     assert_eq!(guest.idle(), 1);
@@ -90,7 +90,7 @@ async fn an_instance_is_not_used_again_after_a_trap() {
 async fn a_dropped_call_drops_its_instance_and_frees_its_slot() {
     let manifest = format!("{BARE}[limits]\ninstances = 1\nadmit-deadline-ms = 3600000");
     let sometimes =
-        "(if (i64.eq (local.get 9) (i64.const 13)) (then (loop $on (br $on)))) (call $allow (local.get 12))";
+        "(if (i64.eq (local.get 10) (i64.const 13)) (then (loop $on (br $on)))) (call $allow (local.get 15))";
     let guest = load(&admission(sometimes, SETTLED), &manifest, &Stores::default()).unwrap();
     tokio::select! {
         biased;

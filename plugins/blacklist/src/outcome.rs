@@ -61,7 +61,15 @@ mod tests {
     use super::*;
 
     fn usage(ending: Ending, status: Option<u16>, retry_after_ms: Option<u64>) -> Usage {
-        Usage { ending, status, input_tokens: 0, output_tokens: 0, duration_ms: 0, retry_after_ms }
+        Usage {
+            ending,
+            status,
+            input_tokens: 0,
+            output_tokens: 0,
+            cost: None,
+            duration_ms: 0,
+            retry_after_ms,
+        }
     }
 
     #[test]

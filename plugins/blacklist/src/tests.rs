@@ -63,7 +63,9 @@ impl Map {
             dialect: "openai".to_owned(),
             endpoint: "/v1/embeddings".to_owned(),
             model: model.to_owned(),
+            prompt_tokens: 1,
             estimated_tokens: 1,
+            estimated_cost: None,
             streaming: false,
         }
     }
@@ -87,6 +89,7 @@ impl Map {
                 status,
                 input_tokens: 1,
                 output_tokens: 1,
+                cost: None,
                 duration_ms: 1,
                 retry_after_ms: None,
             },
@@ -138,7 +141,7 @@ impl Store for Map {
 }
 
 fn subject(kind: SubjectKind) -> Subject {
-    let limits = Limits { rpm: None, tpm: None, rpd: None };
+    let limits = Limits { rpm: None, tpm: None, rpd: None, further: Vec::new() };
     Subject { kind, id: "c0ffee".to_owned(), name: "a".to_owned(), limits }
 }
 

@@ -1,18 +1,23 @@
-//! The charges of one subject: a ring of buckets for the minute, one for the day, and the leases in flight.
+//! The charges of one subject, over all its models or over some: a ring of buckets for the minute, one for the day, what
+//! was spent of the budgets, and the leases in flight.
 //!
 //! A window is counted over the present bucket and all that the window may touch before it, so what was charged in any
 //! window of the exact length never exceeds a limit; the price is up to one bucket's time of caution.
 //!
 //! The lists of the value hold, oldest first, only buckets that are not empty and that a window may still touch;
-//! quarters are kept only for subjects with a daily limit.
+//! quarters are kept only for subjects with a daily limit, and what was spent only for those with a budget.
 
-use tollgate_guest::admission::{Denial, Ending, Limits, Usage};
+use tollgate_guest::admission::{Denial, Ending, Usage};
 
+use crate::bounds::Bounds;
+use crate::budget::{self, Amount};
+use crate::calendar;
+use crate::demand::Demand;
 use crate::limits::{
-    LEASE_SECONDS, LEASES, LEASES_RETRY_MS, QUARTER_MS, QUARTER_SECONDS, QUARTERS, SECOND_MS, SECONDS,
-    STEP_BACK_MS,
+    KEPT_MS, LEASE_SECONDS, LEASES, LEASES_RETRY_MS, MONTH_MS, QUARTER_MS, QUARTER_SECONDS, QUARTERS,
+    SECOND_MS, SECONDS, STEP_BACK_MS,
 };
-use crate::value::{Bucket, Lease, Quarter, Second, Value};
+use crate::value::{Bucket, Lease, Quarter, Second, Share, Value};
 use crate::window::{Asked, RPD, RPM, TPM};
 
 /// Everything known about one subject. Time never runs backwards in it.
@@ -32,27 +37,39 @@ impl Ledger {
         self.value.into_bytes()
     }
 
-    /// Charges a request and its estimated tokens, and gives the lease's id; or says which limit is in the way.
+    /// Charges a request and what it may come to, and gives the lease's id; or says which limit is in the way.
     pub(crate) fn reserve(
         &mut self,
         request_id: &str,
-        tokens: u64,
-        limits: &Limits,
+        asked: &budget::Asked,
+        bounds: &Bounds,
         now_ms: u64,
     ) -> Result<u64, Denial> {
         self.advance(now_ms);
-        if let Some(denial) = self.refusal(tokens, limits) {
-            return Err(denial);
+        let mut room = self.room_in_windows(asked.tokens, bounds)?;
+        let mut spent = None;
+        if bounds.has_budget() {
+            let mut present = self.value.spent().unwrap_or_default();
+            present.advance(self.value.now_ms());
+            let left = present.room(asked, bounds, self.value.now_ms())?;
+            room = Amount { tokens: room.tokens.min(left.tokens), cost: left.cost };
+            spent = Some(present);
         }
+        let tokens = room.tokens;
         let second = self.second();
         self.charge(Second { index: second, requests: 1, tokens });
-        let daily = limits.rpd.is_some();
+        let daily = bounds.rpd.is_some();
         if daily {
             self.charge(Quarter { index: second / QUARTER_SECONDS, requests: 1 });
         }
         let id = hash(request_id).wrapping_add(self.value.count_lease());
         let expires = second.saturating_add(LEASE_SECONDS);
         self.value.push(Lease { id, tokens, second, expires, daily });
+        if let Some(mut spent) = spent {
+            spent.charge(room, bounds);
+            self.value.set_spent(spent);
+            self.value.push(Share { lease: id, cost: room.cost });
+        }
         Ok(id)
     }
 
@@ -68,9 +85,10 @@ impl Ledger {
             return true;
         }
         self.value.remove::<Lease>(place..place + 1);
+        let used = usage.input_tokens.saturating_add(usage.output_tokens);
         match usage.ending {
             Ending::Completed | Ending::ClientAborted => {
-                let used = usage.input_tokens.saturating_add(usage.output_tokens);
+                self.settle_share(&lease, used, usage.cost);
                 let tokens = lease.tokens.saturating_sub(used);
                 self.refund(Second { index: lease.second, requests: 0, tokens });
                 let tokens = used.saturating_sub(lease.tokens);
@@ -79,6 +97,7 @@ impl Ledger {
                 }
             }
             Ending::UpstreamError | Ending::TimedOut | Ending::NeverSent | Ending::Running => {
+                self.settle_share(&lease, 0, Some(0));
                 self.refund(Second { index: lease.second, requests: 1, tokens: lease.tokens });
                 if lease.daily {
                     self.refund(Quarter { index: lease.second / QUARTER_SECONDS, requests: 1 });
@@ -86,6 +105,18 @@ impl Ledger {
             }
         }
         true
+    }
+
+    /// Replaces what a lease reserved of the budgets. A cost that nobody knows stays as it was estimated.
+    fn settle_share(&mut self, lease: &Lease, tokens: u64, cost: Option<u64>) {
+        let found = self.value.all::<Share>().enumerate().find(|(_, share)| share.lease == lease.id);
+        let (Some((place, share)), Some(mut spent)) = (found, self.value.spent()) else { return };
+        self.value.remove::<Share>(place..place + 1);
+        spent.advance(self.value.now_ms());
+        let reserved = Amount { tokens: lease.tokens, cost: share.cost };
+        let used = Amount { tokens, cost: cost.unwrap_or(share.cost) };
+        spent.settle(calendar::day(u64::from(lease.second) * SECOND_MS), reserved, used);
+        self.value.set_spent(spent);
     }
 
     /// Moves everything back if the clock was set back. True: it was, and the ledger is to be written whatever comes of
@@ -108,15 +139,20 @@ impl Ledger {
             lease.daily = false;
         }
         self.value.replace(&leases);
+        if let Some(mut spent) = self.value.spent() {
+            spent.step_back(now_ms);
+            self.value.set_spent(spent);
+        }
         true
     }
 
     /// Milliseconds after which nothing of this ledger matters any more.
     pub(crate) fn ttl_ms(&self) -> u64 {
-        let window_ms = if self.value.len::<Quarter>() == 0 {
-            u64::from(SECONDS) * SECOND_MS
-        } else {
-            u64::from(QUARTERS) * QUARTER_MS
+        let window_ms = match self.value.spent() {
+            Some(spent) if spent.has_total() => KEPT_MS,
+            Some(_) => MONTH_MS,
+            None if self.value.len::<Quarter>() == 0 => u64::from(SECONDS) * SECOND_MS,
+            None => u64::from(QUARTERS) * QUARTER_MS,
         };
         window_ms + u64::from(LEASE_SECONDS) * SECOND_MS
     }
@@ -145,19 +181,23 @@ impl Ledger {
         if self.value.all::<Lease>().any(|lease| lease.expires <= second) {
             let held: Vec<Lease> = self.value.all().filter(|lease: &Lease| lease.expires > second).collect();
             self.value.replace(&held);
+            let is_held = |share: &Share| held.iter().any(|lease| lease.id == share.lease);
+            let shares: Vec<Share> = self.value.all().filter(is_held).collect();
+            self.value.replace(&shares);
         }
     }
 
-    /// The limit that stands in the way longest, if any does.
-    fn refusal(&self, tokens: u64, limits: &Limits) -> Option<Denial> {
-        let leases = self.value.len::<Lease>();
-        if leases >= LEASES {
-            return Some(Denial {
+    /// What the windows let a request reserve, or the limit that stands in the way longest.
+    fn room_in_windows(&self, tokens: Demand, bounds: &Bounds) -> Result<Amount, Denial> {
+        let leases = self.value.len::<Lease>() as u64;
+        let most = bounds.concurrency.unwrap_or(u64::MAX).min(LEASES as u64);
+        if leases >= most {
+            return Err(Denial {
                 limit_name: "concurrency".to_owned(),
-                reason: "too many requests in flight".to_owned(),
-                current: Some(leases as u64),
-                limit: Some(LEASES as u64),
-                retry_after_ms: Some(LEASES_RETRY_MS),
+                reason: format!("{leases} of {most} requests at once are in flight"),
+                current: Some(leases),
+                limit: Some(most),
+                retry_after_ms: (most > 0).then_some(LEASES_RETRY_MS),
             });
         }
         let (mut requests, mut used) = (0, 0u64);
@@ -167,19 +207,26 @@ impl Ledger {
         }
         let daily = self.value.all::<Quarter>().map(|bucket| u64::from(bucket.requests)).sum();
         let now_ms = self.value.now_ms();
-        let asked = |current, more, limit| Asked { now_ms, current, more, limit };
-        let denials = [
-            RPM.refusal(&asked(requests, 1, limits.rpm), || {
-                self.value.all::<Second>().map(|bucket| (bucket.index, u64::from(bucket.requests)))
-            }),
-            TPM.refusal(&asked(used, tokens, limits.tpm), || {
-                self.value.all::<Second>().map(|bucket| (bucket.index, bucket.tokens))
-            }),
-            RPD.refusal(&asked(daily, 1, limits.rpd), || {
-                self.value.all::<Quarter>().map(|bucket| (bucket.index, u64::from(bucket.requests)))
-            }),
-        ];
-        denials.into_iter().flatten().max_by_key(|denial| denial.retry_after_ms.unwrap_or(u64::MAX))
+        let asked = |current, demand, limit| Asked { now_ms, current, demand, limit };
+        let (mut room, mut denials) = (tokens.most, Vec::new());
+        if let Some(limit) = bounds.rpm.filter(|limit| requests >= *limit) {
+            let charges = self.value.all::<Second>().map(|bucket| (bucket.index, u64::from(bucket.requests)));
+            denials.push(RPM.denial(&asked(requests, Demand::ONE, limit), charges));
+        }
+        if let Some(limit) = bounds.tpm {
+            let charges = || self.value.all::<Second>().map(|bucket| (bucket.index, bucket.tokens));
+            match tokens.reservation(used, limit) {
+                Some(reservation) => room = reservation,
+                None => denials.push(TPM.denial(&asked(used, tokens, limit), charges())),
+            }
+        }
+        if let Some(limit) = bounds.rpd.filter(|limit| daily >= *limit) {
+            let charges =
+                self.value.all::<Quarter>().map(|bucket| (bucket.index, u64::from(bucket.requests)));
+            denials.push(RPD.denial(&asked(daily, Demand::ONE, limit), charges));
+        }
+        let longest = denials.into_iter().max_by_key(|denial| denial.retry_after_ms.unwrap_or(u64::MAX));
+        longest.map_or(Ok(Amount { tokens: room, cost: 0 }), Err)
     }
 
     /// Adds charges to the latest bucket, or begins one.

@@ -4,13 +4,24 @@
 //! Version 1, little-endian: version u8, now u64, counter u64, count of seconds u16, of quarters u16, of leases u16; then
 //! the seconds (index u32, requests u32, tokens u64), the quarters (index u32, requests u32) and the leases (id u64,
 //! tokens u64, second u32, expires u32, daily u8).
+//!
+//! Version 2 is that of a subject that has, or had, a budget. The count of shares u16 follows the other counts, and behind
+//! it all stand the shares of the leases (lease u64, cost u64), then what was spent (day u32, tokens u64, cost u64; month
+//! u32, tokens u64, cost u64; in total tokens u64, cost u64; whether a total is limited u8). Everybody else's value is of
+//! version 1, so that the version of this plugin before budgets can take over again.
 
 use std::ops::Range;
 
+use crate::budget::Spent;
 use crate::limits::{LEASES, QUARTERS, SECONDS};
 
-const VERSION: u8 = 1;
+/// Of a value without budgets, and of one with them.
+const VERSIONS: [u8; 2] = [1, 2];
 const HEAD_BYTES: usize = 1 + 8 + 8 + 2 + 2 + 2;
+/// Of version 2: the count of shares too.
+const BUDGET_HEAD_BYTES: usize = HEAD_BYTES + 2;
+/// Where the counts of the lists stand.
+const COUNTS: [usize; 4] = [17, 19, 21, HEAD_BYTES];
 
 /// Charges of one second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,9 +54,18 @@ pub(crate) struct Lease {
     pub(crate) daily: bool,
 }
 
-/// What stands in one of the value's three lists.
+/// What a lease has charged to the budgets, beside its tokens; a lease without one has charged nothing there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Share {
+    /// The lease.
+    pub(crate) lease: u64,
+    /// Estimated cost, in billionths.
+    pub(crate) cost: u64,
+}
+
+/// What stands in one of the value's four lists.
 pub(crate) trait Record: Copy {
-    /// Which list: 0, 1 or 2.
+    /// Which list: 0 to 3.
     const LIST: usize;
     /// Bytes of a record.
     const BYTES: usize;
@@ -109,6 +129,21 @@ impl Record for Lease {
         put(bytes, 16, self.second.to_le_bytes());
         put(bytes, 20, self.expires.to_le_bytes());
         put(bytes, 24, [u8::from(self.daily)]);
+    }
+}
+
+impl Record for Share {
+    const LIST: usize = 3;
+    const BYTES: usize = 8 + 8;
+    const MOST: usize = LEASES;
+
+    fn read(bytes: &[u8]) -> Self {
+        Share { lease: u64_at(bytes, 0), cost: u64_at(bytes, 8) }
+    }
+
+    fn write(self, bytes: &mut [u8]) {
+        put(bytes, 0, self.lease.to_le_bytes());
+        put(bytes, 8, self.cost.to_le_bytes());
     }
 }
 
@@ -177,7 +212,7 @@ impl Bucket for Quarter {
 pub(crate) struct Value {
     bytes: Vec<u8>,
     /// Records in each list.
-    counts: [usize; 3],
+    counts: [usize; 4],
 }
 
 impl Value {
@@ -186,25 +221,52 @@ impl Value {
     pub(crate) fn open(bytes: Option<Vec<u8>>) -> Result<Value, String> {
         let Some(bytes) = bytes else {
             let mut bytes = vec![0; HEAD_BYTES];
-            put(&mut bytes, 0, [VERSION]);
-            return Ok(Value { bytes, counts: [0; 3] });
+            put(&mut bytes, 0, [VERSIONS[0]]);
+            return Ok(Value { bytes, counts: [0; 4] });
         };
-        let count = |place| usize::from(u16::from_le_bytes(array_at(&bytes, place)));
-        let counts = [count(17), count(19), count(21)];
-        let [seconds, quarters, leases] = counts;
-        let size = HEAD_BYTES + seconds * Second::BYTES + quarters * Quarter::BYTES + leases * Lease::BYTES;
+        let mut counts = COUNTS.map(|place| usize::from(u16::from_le_bytes(array_at(&bytes, place))));
+        let has_budget = bytes.first() == Some(&VERSIONS[1]);
+        if !has_budget {
+            counts[3] = 0;
+        }
+        let [seconds, quarters, leases, shares] = counts;
+        let known = bytes.first().is_some_and(|version| VERSIONS.contains(version));
         let bounded = seconds <= Second::MOST && quarters <= Quarter::MOST && leases <= Lease::MOST;
-        if bytes.first() != Some(&VERSION) || bytes.len() != size || !bounded {
+        let value = Value { bytes, counts };
+        let size = value.start_of(4) + if has_budget { Spent::BYTES } else { 0 };
+        if !known || value.bytes.len() != size || !bounded || shares > Share::MOST {
             return Err("quota value is corrupt".to_owned());
         }
-        Ok(Value { bytes, counts })
+        Ok(value)
     }
 
     pub(crate) fn into_bytes(mut self) -> Vec<u8> {
-        for (count, place) in self.counts.into_iter().zip([17, 19, 21]) {
+        let lists = if self.has_budget() { 4 } else { 3 };
+        for (count, place) in self.counts.into_iter().zip(COUNTS).take(lists) {
             put(&mut self.bytes, place, (count as u16).to_le_bytes());
         }
         self.bytes
+    }
+
+    fn has_budget(&self) -> bool {
+        self.bytes.first() == Some(&VERSIONS[1])
+    }
+
+    /// What was spent; none: the subject never had a budget.
+    pub(crate) fn spent(&self) -> Option<Spent> {
+        let start = self.start_of(4);
+        self.has_budget().then(|| Spent::read(self.bytes.get(start..).unwrap_or_default()))
+    }
+
+    pub(crate) fn set_spent(&mut self, spent: Spent) {
+        if !self.has_budget() {
+            put(&mut self.bytes, 0, [VERSIONS[1]]);
+            let head = HEAD_BYTES.min(self.bytes.len());
+            self.bytes.splice(head..head, [0; BUDGET_HEAD_BYTES - HEAD_BYTES]);
+            self.bytes.resize(self.bytes.len() + Spent::BYTES, 0);
+        }
+        let start = self.start_of(4);
+        spent.write(self.bytes.get_mut(start..).unwrap_or_default());
     }
 
     /// The latest time seen, in milliseconds since 1970.
@@ -278,21 +340,23 @@ impl Value {
 
     /// Where records of a list stand in the bytes.
     fn span<R: Record>(&self, places: Range<usize>) -> Range<usize> {
-        let [seconds, quarters, _] = self.counts;
-        let start = match R::LIST {
-            0 => HEAD_BYTES,
-            1 => HEAD_BYTES + seconds * Second::BYTES,
-            _ => HEAD_BYTES + seconds * Second::BYTES + quarters * Quarter::BYTES,
-        };
+        let start = self.start_of(R::LIST);
         start + places.start * R::BYTES..start + places.end * R::BYTES
+    }
+
+    /// Where a list starts; that of the list behind the last is where the lists end.
+    fn start_of(&self, list: usize) -> usize {
+        let head = if self.has_budget() { BUDGET_HEAD_BYTES } else { HEAD_BYTES };
+        let sizes = [Second::BYTES, Quarter::BYTES, Lease::BYTES, Share::BYTES];
+        head + self.counts.iter().zip(sizes).take(list).map(|(count, size)| count * size).sum::<usize>()
     }
 }
 
-fn u32_at(bytes: &[u8], place: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], place: usize) -> u32 {
     u32::from_le_bytes(array_at(bytes, place))
 }
 
-fn u64_at(bytes: &[u8], place: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], place: usize) -> u64 {
     u64::from_le_bytes(array_at(bytes, place))
 }
 
@@ -301,7 +365,7 @@ fn array_at<const N: usize>(bytes: &[u8], place: usize) -> [u8; N] {
     bytes.get(place..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; N])
 }
 
-fn put<const N: usize>(bytes: &mut [u8], place: usize, part: [u8; N]) {
+pub(crate) fn put<const N: usize>(bytes: &mut [u8], place: usize, part: [u8; N]) {
     if let Some(there) = bytes.get_mut(place..).and_then(<[u8]>::first_chunk_mut) {
         *there = part;
     }

@@ -2,6 +2,7 @@
 
 use tollgate_guest::admission::Denial;
 
+use crate::demand::Demand;
 use crate::limits::{QUARTER_MS, QUARTERS, SECOND_MS, SECONDS};
 
 /// A limit over a window.
@@ -27,43 +28,34 @@ pub(crate) struct Asked {
     pub(crate) now_ms: u64,
     /// What is charged in the window already.
     pub(crate) current: u64,
-    pub(crate) more: u64,
-    pub(crate) limit: Option<u64>,
+    pub(crate) demand: Demand,
+    pub(crate) limit: u64,
 }
 
 impl Window {
-    /// Why `more` does not fit under the limit, or nothing when it does. `charges` are those of the window by index,
-    /// oldest first.
-    pub(crate) fn refusal<I: Iterator<Item = (u32, u64)>>(
-        &self,
-        asked: &Asked,
-        charges: impl FnOnce() -> I,
-    ) -> Option<Denial> {
-        let Asked { current, more, limit, .. } = *asked;
-        let limit = limit?;
-        if current.saturating_add(more) <= limit {
-            return None;
-        }
-        let reason = if more > limit {
-            format!("the request needs {more} of {limit} {}", self.people)
-        } else {
-            format!("{current} of {limit} {} are used", self.people)
+    /// Why the demand does not fit under the limit. `charges` are those of the window by index, oldest first.
+    pub(crate) fn denial(&self, asked: &Asked, charges: impl Iterator<Item = (u32, u64)>) -> Denial {
+        let Asked { current, demand, limit, .. } = *asked;
+        let reason = match demand.most_before(limit) {
+            Some(_) => format!("{current} of {limit} {} are used", self.people),
+            None => format!("the request needs {} of {limit} {}", demand.most, self.people),
         };
-        Some(Denial {
+        Denial {
             limit_name: self.word.to_owned(),
             reason,
             current: Some(current),
             limit: Some(limit),
-            retry_after_ms: self.wait_ms(charges(), asked, limit),
-        })
+            retry_after_ms: self.wait_ms(charges, asked),
+        }
     }
 
-    /// Milliseconds until enough has left the window; none: `more` alone is over the limit.
-    fn wait_ms(&self, charges: impl Iterator<Item = (u32, u64)>, asked: &Asked, limit: u64) -> Option<u64> {
+    /// Milliseconds until enough has left the window; none: the demand alone is over the limit.
+    fn wait_ms(&self, charges: impl Iterator<Item = (u32, u64)>, asked: &Asked) -> Option<u64> {
+        let most = asked.demand.most_before(asked.limit)?;
         let mut left = asked.current;
         for (index, amount) in charges {
             left = left.saturating_sub(amount);
-            if left.saturating_add(asked.more) <= limit {
+            if left <= most {
                 let leaves_ms = (u64::from(index) + u64::from(self.buckets)) * self.bucket_ms;
                 return Some(leaves_ms.saturating_sub(asked.now_ms).max(1));
             }

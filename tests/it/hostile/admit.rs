@@ -143,7 +143,7 @@ async fn decisions_that_are_huge_in_the_host_end_at_the_bytes_of_a_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ticket_over_its_limit_is_a_failure_that_says_so() {
     let ticket = "(i32.store8 (i32.const 1032) (i32.const 1)) (i32.store (i32.const 1036) (i32.const 2048))
-        (i32.store (i32.const 1040) (i32.const 1025)) (call $allow (local.get 12))";
+        (i32.store (i32.const 1040) (i32.const 1025)) (call $allow (local.get 15))";
     ends(&Guest::new().admit(ticket), "ticket", "gave a ticket of 1025 bytes, more than 1024").await;
 }
 

@@ -15,7 +15,7 @@ pub struct Guest {
 }
 
 /// Admits every subject; for the end of an `admit`.
-pub const ALLOW: &str = "(call $allow (local.get 12))";
+pub const ALLOW: &str = "(call $allow (local.get 15))";
 
 /// Settles; for the end of a `settle`, an `init` or an `ingest`.
 pub const DONE: &str = "(call $done)";
@@ -112,7 +112,7 @@ impl Guest {
         Guest::default()
     }
 
-    /// The body of `admit`: parameter 12 is the number of subjects; [`ALLOW`] is a good end.
+    /// The body of `admit`: parameter 15 is the number of subjects; [`ALLOW`] is a good end.
     pub fn admit(mut self, body: &str) -> Guest {
         self.admit = Some(body.to_owned());
         self
@@ -276,7 +276,7 @@ impl Guest {
         let module = format!(
             r#"(module {imports} {BASE} {definitions}
                 (func (export "tollgate:policy/admission@0.1.0#admit")
-                    (param i32 i32 i64 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32) (result i32) {admit})
+                    (param i32 i32 i64 i32 i32 i32 i32 i32 i32 i64 i64 i32 i64 i32 i32 i32) (result i32) {admit})
                 (func (export "tollgate:policy/admission@0.1.0#settle") (param i32 i32) (result i32) {settle}))"#
         );
         of_text(&module, &format!("{world}export tollgate:policy/admission@0.1.0;"))

@@ -236,7 +236,7 @@ fn kind(class: Class) -> &'static str {
         Class::Forbidden => "permission_error",
         Class::Model | Class::Path => "not_found_error",
         Class::TooLarge => "request_too_large",
-        Class::RequestLimit | Class::TokenLimit => "rate_limit_error",
+        Class::RequestLimit | Class::TokenLimit | Class::Budget => "rate_limit_error",
         Class::Unavailable => "overloaded_error",
         Class::Slow | Class::UpstreamTimeout => "timeout_error",
         Class::Upstream | Class::Internal => "api_error",

@@ -210,7 +210,7 @@ fn word(class: Class) -> &'static str {
         Class::Forbidden => "PERMISSION_DENIED",
         Class::Model | Class::Path => "NOT_FOUND",
         Class::Method => "UNIMPLEMENTED",
-        Class::RequestLimit | Class::TokenLimit => "RESOURCE_EXHAUSTED",
+        Class::RequestLimit | Class::TokenLimit | Class::Budget => "RESOURCE_EXHAUSTED",
         Class::Unavailable | Class::Upstream => "UNAVAILABLE",
         Class::Slow | Class::UpstreamTimeout => "DEADLINE_EXCEEDED",
         Class::Internal => "INTERNAL",

@@ -225,6 +225,7 @@ fn words(class: Class) -> (&'static str, Option<&'static str>) {
         Class::Slow => ("invalid_request_error", Some("request_timeout")),
         Class::RequestLimit => ("requests", Some("rate_limit_exceeded")),
         Class::TokenLimit => ("tokens", Some("rate_limit_exceeded")),
+        Class::Budget => ("insufficient_quota", Some("insufficient_quota")),
         Class::Unavailable => ("server_error", Some("service_unavailable")),
         Class::Upstream => ("server_error", Some("upstream_error")),
         Class::UpstreamTimeout => ("server_error", Some("upstream_timeout")),

@@ -173,6 +173,7 @@ impl World {
         let accounts = Accounts::new(settings.connect_timeout);
         accounts.serve(accounts.prepare(specs).await.unwrap());
         let gateway = Gateway::new(Parts {
+            prices: crate::gateway::Prices::default(),
             keys: keys.clone(),
             accounts,
             admissions: Admissions::new(clock.clone()),

@@ -116,6 +116,7 @@ impl Open {
             status: None,
             input_tokens: 0,
             output_tokens: 0,
+            cost: None,
             duration_ms: (self.shared.clock)().saturating_sub(self.began_ms),
             retry_after_ms: None,
         }

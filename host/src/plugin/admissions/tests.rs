@@ -9,15 +9,15 @@ use crate::plugin::admission::{Ending, Request, Usage};
 use crate::plugin::fixture::{BARE, Home, admission, counting, load, request, subjects, ticketless, usage};
 use crate::plugin::{CallError, Generation};
 
-const ALLOW: &str = "(call $allow (local.get 12))";
+const ALLOW: &str = "(call $allow (local.get 15))";
 const SETTLED: &str = "(call $settled)";
 const TRAP: &str = "unreachable";
 
 /// Denies the last subject: a decision at 1024, of 72 bytes, for each one, and the last with case 1.
 const DENY_LAST: &str = "
     (i32.store8
-        (i32.add (i32.const 1024) (i32.mul (i32.const 72) (i32.sub (local.get 12) (i32.const 1)))) (i32.const 1))
-    (call $allow (local.get 12))";
+        (i32.add (i32.const 1024) (i32.mul (i32.const 72) (i32.sub (local.get 15) (i32.const 1)))) (i32.const 1))
+    (call $allow (local.get 15))";
 
 struct Chain {
     home: Home,
@@ -192,7 +192,7 @@ async fn a_ticket_over_its_limit_is_a_failure() {
     // One decision at 1024: allow, with a ticket of 1,025 bytes at 2048.
     let large = "
         (i32.store8 (i32.const 1032) (i32.const 1)) (i32.store (i32.const 1036) (i32.const 2048))
-        (i32.store (i32.const 1040) (i32.const 1025)) (call $allow (local.get 12))";
+        (i32.store (i32.const 1040) (i32.const 1025)) (call $allow (local.get 15))";
     chain.install(&[&plugin(large, "")]);
     assert_eq!(names(&chain.admit(1).await), ["failed"]);
 }

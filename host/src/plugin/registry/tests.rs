@@ -81,12 +81,13 @@ impl House {
 
 /// Allows everything; versions differ in a number that does nothing.
 fn good(version: u32) -> Vec<u8> {
-    admission(&format!("(drop (i32.const {version})) (call $allow (local.get 12))"), SETTLED)
+    admission(&format!("(drop (i32.const {version})) (call $allow (local.get 15))"), SETTLED)
 }
 
 /// Traps on requests of 666 tokens.
 fn touchy() -> Vec<u8> {
-    let admit = "(if (i64.eq (local.get 9) (i64.const 666)) (then unreachable)) (call $allow (local.get 12))";
+    let admit =
+        "(if (i64.eq (local.get 10) (i64.const 666)) (then unreachable)) (call $allow (local.get 15))";
     admission(admit, SETTLED)
 }
 

@@ -147,6 +147,7 @@ async fn errors_have_anthropics_shape() {
         (Class::TooLarge, 413, "request_too_large"),
         (Class::RequestLimit, 429, "rate_limit_error"),
         (Class::TokenLimit, 429, "rate_limit_error"),
+        (Class::Budget, 429, "rate_limit_error"),
         (Class::Internal, 500, "api_error"),
         (Class::Upstream, 502, "api_error"),
         (Class::UpstreamTimeout, 504, "timeout_error"),

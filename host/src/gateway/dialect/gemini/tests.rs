@@ -344,6 +344,7 @@ async fn errors_have_googles_shape() {
         (Class::TooLarge, 413, "INVALID_ARGUMENT"),
         (Class::RequestLimit, 429, "RESOURCE_EXHAUSTED"),
         (Class::TokenLimit, 429, "RESOURCE_EXHAUSTED"),
+        (Class::Budget, 429, "RESOURCE_EXHAUSTED"),
         (Class::Internal, 500, "INTERNAL"),
         (Class::Upstream, 502, "UNAVAILABLE"),
         (Class::Unavailable, 503, "UNAVAILABLE"),

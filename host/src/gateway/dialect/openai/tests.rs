@@ -59,6 +59,7 @@ async fn errors_have_openais_shape() {
         (Class::TooLarge, 413, "invalid_request_error", Some("request_too_large")),
         (Class::RequestLimit, 429, "requests", Some("rate_limit_exceeded")),
         (Class::TokenLimit, 429, "tokens", Some("rate_limit_exceeded")),
+        (Class::Budget, 429, "insufficient_quota", Some("insufficient_quota")),
         (Class::Upstream, 502, "server_error", Some("upstream_error")),
         (Class::Unavailable, 503, "server_error", Some("service_unavailable")),
         (Class::UpstreamTimeout, 504, "server_error", Some("upstream_timeout")),
