@@ -109,8 +109,8 @@ async fn a_newcomer_starts_serves_a_request_and_stops() {
     let made = run_ok(&["key", "create", "--name", "alice", "--rpm", "60", "--models", "a,b"], &data);
     assert!(made.starts_with("tg-") && made.lines().count() == 1, "{made:?}");
     let keys = run_ok(&["key", "list"], &data);
-    assert!(keys.starts_with("name\trpm\ttpm\trpd\tmodels\tactive\tcreated_ms\n"), "{keys}");
-    assert!(keys.contains("\nalice\t60\t\\N\t\\N\ta,b\ttrue\t"), "{keys}");
+    assert!(keys.starts_with("name\tlimits\tmodels\tstate\texpires_ms\tcreated_ms\n"), "{keys}");
+    assert!(keys.contains("\nalice\trpm=60\ta,b\tactive\t\\N\t"), "{keys}");
     let plugins = run_ok(&["plugin", "list"], &data);
     for name in ["blacklist", "quota", "ingestion", "sync"] {
         assert!(plugins.lines().any(|line| line.starts_with(&format!("{name}\t"))), "{name} in\n{plugins}");

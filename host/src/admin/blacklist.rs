@@ -253,8 +253,8 @@ fn resolve(admin: &Admin, clients: &[KeyInfo], kind: Kind, subject: &str) -> Res
             .find(|(name, id)| name == subject || id == subject)
             .map(|(_, id)| id.clone()),
         Kind::Client => {
-            let mut named = clients.iter().filter(|key| key.name == subject || key.key_hash == subject);
-            named.find(|key| key.active || key.key_hash == subject).map(|key| key.key_hash.clone())
+            let mut named = clients.iter().filter(|key| key.name == subject || key.id == subject);
+            named.find(|key| key.active || key.id == subject).map(|key| key.id.clone())
         }
     };
     // An account that is gone may still stand on the list.

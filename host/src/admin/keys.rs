@@ -5,56 +5,150 @@ use axum::{Extension, Json as Answer};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tollgate_store::sql::Statement;
 use utoipa::ToSchema;
 
 use super::Shared;
 use super::audit::{Via, audit};
 use super::error::ApiError;
 use super::extract::{Json, Segments};
-use crate::config::limits::RATE_MOST;
-use crate::keys::NewKey;
+use crate::keys::{NewKey, OVERLAP_MS, Settings};
+
+/// A name and any of the settings.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct Create {
+    name: String,
+    #[serde(flatten)]
+    #[schema(value_type = Settings)]
+    settings: Value,
+}
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Create {
-    name: String,
-    #[serde(default)]
-    description: String,
-    rpm: Option<u64>,
-    tpm: Option<u64>,
-    rpd: Option<u64>,
-    #[serde(default)]
-    models: Vec<String>,
-    expires_ms: Option<u64>,
+pub(super) struct Rotate {
+    /// How long the secret before stays valid; left out: a day.
+    #[serde(default = "overlap_ms")]
+    overlap_ms: u64,
 }
 
-/// The client keys, revoked ones too, without the keys themselves.
+fn overlap_ms() -> u64 {
+    OVERLAP_MS
+}
+
+/// The client keys, revoked ones too, without their secrets.
 #[utoipa::path(get, path = "/keys", responses((status = 200, body = Value)))]
 pub(super) async fn list(State(admin): State<Shared>) -> Result<Answer<Value>, ApiError> {
     Ok(Answer(json!({ "keys": admin.keys.list().await? })))
 }
 
-/// Makes a client key, shown this once.
+/// Makes a client key, whose secret is shown this once.
 #[utoipa::path(post, path = "/keys", request_body = Create, responses((status = 201, body = Value)))]
 pub(super) async fn create(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Json(create): Json<Create>,
 ) -> Result<(StatusCode, Answer<Value>), ApiError> {
-    let name = create.name.clone();
-    let key = audit(via, "key create", &name, make(&admin, create).await)?;
+    let Create { name, settings } = create;
+    let made = async {
+        let settings = Settings::default().patched(&settings)?;
+        admin.keys.create(NewKey { name: name.clone(), settings }).await
+    };
+    let key = audit(via, "key create", &name, made.await.map_err(ApiError::from))?;
     Ok((StatusCode::CREATED, Answer(json!({ "name": name, "key": key }))))
 }
 
-async fn make(admin: &Shared, create: Create) -> Result<String, ApiError> {
-    let Create { name, description, rpm, tpm, rpd, models, expires_ms } = create;
-    for (limit, value) in [("rpm", rpm), ("tpm", tpm), ("rpd", rpd)] {
-        if value.is_some_and(|value| !(1..=RATE_MOST).contains(&value)) {
-            return Err(ApiError::invalid(format!("`{limit}` must be from 1 to {RATE_MOST}"))
-                .hint("leave it out for no limit"));
-        }
+/// A client key, with what it has used as far as the request log goes back.
+#[utoipa::path(get, path = "/keys/{name}", responses((status = 200, body = Value)))]
+pub(super) async fn get(
+    State(admin): State<Shared>,
+    Segments(name): Segments<String>,
+) -> Result<Answer<Value>, ApiError> {
+    let key = admin.keys.get(&name).await?;
+    let totals = totals(&admin, &key.id).await;
+    let mut answer = serde_json::to_value(&key).map_err(|error| ApiError::unavailable(error.to_string()))?;
+    if let Value::Object(fields) = &mut answer {
+        fields.insert("totals".to_owned(), totals);
     }
-    Ok(admin.keys.create(NewKey { name, description, rpm, tpm, rpd, models, expires_ms }).await?)
+    Ok(Answer(answer))
+}
+
+/// Null where there is no log: its tables are the ingestion plugin's.
+async fn totals(admin: &Shared, id: &str) -> Value {
+    const NAMES: [&str; 8] = [
+        "requests",
+        "failed_requests",
+        "input_tokens",
+        "output_tokens",
+        "cache_write_tokens",
+        "cache_read_tokens",
+        "first_used_ms",
+        "last_used_ms",
+    ];
+    let sql = "SELECT count(*), coalesce(sum(has_error), 0), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
+            coalesce(sum(cache_write_tokens), 0), coalesce(sum(cache_read_tokens), 0), min(timestamp), max(timestamp)
+        FROM request_logs WHERE client_key_hash = ?1";
+    let params = vec![tollgate_store::sql::Value::Text(id.to_owned())];
+    let Some(database) = admin.sql.get("gateway") else { return Value::Null };
+    let Ok(outcome) = database.query(Statement { sql: sql.to_owned(), params }).await else {
+        return Value::Null;
+    };
+    let row = outcome.rows.into_iter().next().unwrap_or_default();
+    let number = |value| {
+        if let tollgate_store::sql::Value::Integer(number) = value { json!(number) } else { Value::Null }
+    };
+    NAMES.iter().map(|name| (*name).to_owned()).zip(row.into_iter().map(number)).collect()
+}
+
+/// Edits a client key: a JSON merge patch (RFC 7396) of its settings, in which null removes. What it has used stays.
+#[utoipa::path(patch, path = "/keys/{name}", request_body = Settings, responses((status = 200, body = Value)))]
+pub(super) async fn update(
+    State(admin): State<Shared>,
+    Extension(via): Extension<Via>,
+    Segments(name): Segments<String>,
+    Json(patch): Json<Value>,
+) -> Result<Answer<Value>, ApiError> {
+    if !patch.is_object() {
+        return Err(ApiError::invalid("the body must be an object of settings"));
+    }
+    let result = admin.keys.update(&name, &patch).await.map_err(ApiError::from);
+    Ok(Answer(json!(audit(via, "key update", &name, result)?)))
+}
+
+/// Gives a client key another secret, shown this once; the one before stays valid for a while.
+#[utoipa::path(post, path = "/keys/{name}/rotate", request_body = Rotate, responses((status = 200, body = Value)))]
+pub(super) async fn rotate(
+    State(admin): State<Shared>,
+    Extension(via): Extension<Via>,
+    Segments(name): Segments<String>,
+    Json(Rotate { overlap_ms }): Json<Rotate>,
+) -> Result<Answer<Value>, ApiError> {
+    let result = admin.keys.rotate(&name, overlap_ms).await.map_err(ApiError::from);
+    let key = audit(via, "key rotate", &name, result)?;
+    Ok(Answer(json!({ "name": name, "key": key })))
+}
+
+/// Lets a client key in again that was switched off.
+#[utoipa::path(post, path = "/keys/{name}/enable", responses((status = 200, body = Value)))]
+pub(super) async fn enable(
+    State(admin): State<Shared>,
+    Extension(via): Extension<Via>,
+    Segments(name): Segments<String>,
+) -> Result<Answer<Value>, ApiError> {
+    let result = admin.keys.enable(&name, true).await.map_err(ApiError::from);
+    audit(via, "key enable", &name, result)?;
+    Ok(Answer(json!({ "enabled": name })))
+}
+
+/// Switches a client key off, until it is enabled.
+#[utoipa::path(post, path = "/keys/{name}/disable", responses((status = 200, body = Value)))]
+pub(super) async fn disable(
+    State(admin): State<Shared>,
+    Extension(via): Extension<Via>,
+    Segments(name): Segments<String>,
+) -> Result<Answer<Value>, ApiError> {
+    let result = admin.keys.enable(&name, false).await.map_err(ApiError::from);
+    audit(via, "key disable", &name, result)?;
+    Ok(Answer(json!({ "disabled": name })))
 }
 
 /// Revokes the key of a name.

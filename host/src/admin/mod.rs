@@ -90,7 +90,10 @@ pub fn over_socket(admin: Arc<Admin>) -> Router {
 fn paths() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(keys::list, keys::create))
-        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::get, keys::update, keys::revoke))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::enable))
+        .routes(routes!(keys::disable))
         .routes(routes!(accounts::list, accounts::create))
         .routes(routes!(accounts::get, accounts::change, accounts::delete))
         .routes(routes!(secrets::rotate))

@@ -148,17 +148,21 @@ async fn over_http_nothing_answers_without_the_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_made_listed_without_the_key_and_revoked() {
     let api = Api::start().await;
-    let (status, made) = api.post("/keys", json!({ "name": "alice", "rpm": 5, "models": ["m"] })).await;
+    let (status, made) =
+        api.post("/keys", json!({ "name": "alice", "limits": { "rpm": 5 }, "models": ["m"] })).await;
     assert_eq!(status, 201);
     let key = made["key"].as_str().unwrap();
     let (_, listed) = api.get("/keys").await;
-    assert_eq!((&listed["keys"][0]["name"], &listed["keys"][0]["rpm"]), (&json!("alice"), &json!(5)));
+    assert_eq!(
+        (&listed["keys"][0]["name"], &listed["keys"][0]["limits"]["rpm"]),
+        (&json!("alice"), &json!(5))
+    );
     assert!(!listed.to_string().contains(key));
     assert_eq!(error(&api.post("/keys", json!({ "name": "alice" })).await), (409, "conflict"));
     for wrong in [
         json!({ "name": "" }),
-        json!({ "name": "b", "rpm": 0 }),
-        json!({ "name": "b", "rpm": -1 }),
+        json!({ "name": "b", "limits": { "rpm": 0 } }),
+        json!({ "name": "b", "limits": { "rpm": -1 } }),
         json!({ "name": "b", "rpn": 1 }),
         json!({}),
         json!([]),

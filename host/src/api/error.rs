@@ -183,6 +183,7 @@ impl From<KeyError> for ApiError {
                 Self::not_found(message).hint("`tollgate key list` shows the keys there are")
             }
             KeyError::Invalid(_) => Self::invalid(message),
+            KeyError::Busy(_) => Self::conflict(message).hint("try again"),
             KeyError::Random(_) => Self::unavailable(message),
             KeyError::Store(error) => error.into(),
         }

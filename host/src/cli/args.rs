@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::account::AccountCommand;
+use super::keys::KeyCommand;
 use super::plugin::PluginCommand;
 use super::tokens::TokenCommand;
 use crate::config::limits;
@@ -137,49 +138,6 @@ pub(super) enum LogFormat {
     Text,
     /// For machines, an object a line.
     Json,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum KeyCommand {
-    /// Make a key and print it, alone and only this once.
-    #[command(after_help = "\
-Examples:
-  tollgate key create --name alice
-  KEY=$(tollgate key create --name ci --rpm 60 --tpm 100000 --rpd 5000 --models gpt-4o,gpt-4o-mini)")]
-    Create(KeyCreate),
-    /// List the keys: names and limits, never the keys themselves.
-    #[command(after_help = "Example:\n  tollgate key list --json")]
-    List {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Revoke a key; requests with it are refused from now on.
-    #[command(after_help = "Example:\n  tollgate key revoke alice")]
-    Revoke {
-        /// The key's name.
-        name: String,
-    },
-}
-
-/// The limits bound the key over all its models.
-#[derive(Debug, Args)]
-pub(super) struct KeyCreate {
-    /// A name for the key, unique among those not revoked.
-    #[arg(long, value_name = "NAME")]
-    pub(super) name: String,
-    /// Requests in any 60 s.
-    #[arg(long, value_name = "N", value_parser = rate())]
-    pub(super) rpm: Option<u64>,
-    /// Tokens in any 60 s, in and out together.
-    #[arg(long, value_name = "N", value_parser = rate())]
-    pub(super) tpm: Option<u64>,
-    /// Requests in any 24 h.
-    #[arg(long, value_name = "N", value_parser = rate())]
-    pub(super) rpd: Option<u64>,
-    /// Models it may use, separated by commas; without it any.
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
-    pub(super) models: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use account::AccountCommand;
-use args::{Arguments, Command, KeyCommand, KvCommand, SecretsCommand};
+use args::{Arguments, Command, KvCommand, SecretsCommand};
 use client::Client;
 use failure::Failure;
 use plugin::PluginCommand;
@@ -67,9 +67,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Key(KeyCommand::Create(key)) => keys::create(client, key).await,
-        Command::Key(KeyCommand::List { json }) => keys::list(client, json).await,
-        Command::Key(KeyCommand::Revoke { name }) => keys::revoke(client, &name).await,
+        Command::Key(command) => keys::run(client, command).await,
         Command::Account(AccountCommand::Create(create)) => account::create(client, *create).await,
         Command::Account(AccountCommand::Update(update)) => account::update(client, *update).await,
         Command::Account(AccountCommand::List { json }) => account::list(client, json).await,

@@ -1,9 +1,10 @@
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::json;
 
-use super::args::{Arguments, Command, KeyCommand, KvCommand};
+use super::args::{Arguments, Command, KvCommand};
 use super::client::{Client, segment};
 use super::failure::Failure;
+use super::keys::KeyCommand;
 use super::output::field;
 use super::plugin::PluginCommand;
 
@@ -26,6 +27,13 @@ fn every_documented_line_is_understood() {
         "tollgate key list --json --server http://h:1 --token T",
         "tollgate --server http://h:1 --token T key list",
         "tollgate key revoke NAME",
+        "tollgate key create --name N --expires 12h --permissions openai --clients other --cost-per-day 0.5",
+        "tollgate key create --name N --limit gpt-4*:rpm=1 --limit a:b:cost-total=2",
+        "tollgate key show NAME",
+        "tollgate key update NAME --concurrency 4 --limit gpt-4*:none --clear rpm,expires,cost-per-day",
+        "tollgate key rotate NAME --overlap 0s",
+        "tollgate key enable NAME",
+        "tollgate key disable NAME",
         "tollgate account create --name N --base-url https://h --no-api-key",
         "tollgate account create --name N --base-url https://h --api-key-env V --models a,b --rpm 1 --expires 30",
         "tollgate account create --name N --base-url https://h --no-api-key --proxy http://h:1 --proxy-user u --proxy-password-env V",
@@ -83,6 +91,12 @@ fn what_is_not_a_command_is_wrong_usage() {
         "tollgate token create --name N --kv a",
         "tollgate token create --name N --kv a:write",
         "tollgate token create --name N --expires soon",
+        "tollgate key create --name N --cost-per-day 0",
+        "tollgate key create --name N --expires soon",
+        "tollgate key create --name N --limit rpm=1",
+        "tollgate key create --name N --limit m:rpn=1",
+        "tollgate key update N --clear name",
+        "tollgate key rotate N --overlap -1",
         "tollgate serve --listen localhost",
         "tollgate account create --name N",
         "tollgate account create --name N --base-url https://h --api-key KEY",
@@ -108,8 +122,9 @@ fn arguments_arrive() {
     else {
         panic!("not key create")
     };
-    assert_eq!((key.name.as_str(), key.rpm, key.tpm), ("n", Some(60), None));
-    assert_eq!(key.models, ["a", "b"]);
+    assert_eq!(key.name, "n");
+    let expected = serde_json::json!({ "limits": { "rpm": 60 }, "models": ["a", "b"] });
+    assert_eq!(serde_json::Value::Object(key.settings.patch()), expected);
     let Command::Plugin(PluginCommand::Rollback { name, to }) =
         parse("tollgate plugin rollback quota --to 3f").unwrap().command
     else {

@@ -19,8 +19,8 @@ use super::{
     Acknowledge, BlobContainer, Config, KvStore, MasterKeySource, Plugin, SqlDatabase, Storage, limits,
 };
 use crate::gateway::{
-    AccountSpec, Dialect, ForwardProxy, Price, Settings, check_base_url, check_credential, check_proxy_credential,
-    check_proxy_url,
+    AccountSpec, Dialect, ForwardProxy, Price, Settings, check_base_url, check_credential,
+    check_proxy_credential, check_proxy_url,
 };
 use crate::secret::Secret;
 use crate::secrets::Key;

@@ -23,6 +23,7 @@ pub mod limits;
 mod lines;
 mod metrics;
 mod models;
+mod permission;
 mod prices;
 mod proxy;
 mod request;

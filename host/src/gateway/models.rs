@@ -15,6 +15,7 @@ use super::{
     flight::{End, bounded},
     forward,
     limits::{MODELS_BYTES, MODELS_FAILED_TTL, MODELS_TIMEOUT, MODELS_TTL},
+    permission,
     proxy::{Admitted, Inner, identify, refuse},
     request::model_in_path,
 };
@@ -57,6 +58,9 @@ pub(super) async fn answer(
         Ok(client) => client,
         Err(problem) => return dialect.api().refuse(&problem, id),
     };
+    if let Err(problem) = permission::check(&client.key, dialect, &head.headers) {
+        return refuse(dialect, &client, problem.into());
+    }
     let models = usable(inner, dialect, &client).await;
     let answered = match one {
         None => Ok(dialect.api().models(&models, head.uri.query().unwrap_or_default())),

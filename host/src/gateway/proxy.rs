@@ -29,6 +29,7 @@ use super::{
     limits::{ATTEMPTS, LOGGED_BYTES},
     metrics::Metrics,
     models::{self, Listings},
+    permission,
     prices::{Price, Prices},
     request::{Outline, model_in_path, read_body},
     stream::AnswerBody,
@@ -225,6 +226,7 @@ async fn run(
     if head.headers.values().any(|value| std::str::from_utf8(value.as_bytes()).is_err()) {
         return Err(Problem::new(Class::Invalid, "a header is not UTF-8").into());
     }
+    permission::check(&client.key, endpoint.dialect, &head.headers)?;
     let settings = inner.settings.load_full();
     let body = read_body(&head.headers, body, settings.body_bytes, settings.body_timeout).await?;
     let size = body.len() as u64;

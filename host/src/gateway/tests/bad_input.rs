@@ -13,7 +13,7 @@ use tokio::{
 use super::support::{Upstream, World, json_response, whole};
 use crate::{
     gateway::{Settings, limits::PROBLEM_BYTES},
-    keys::{KeyError, NewKey},
+    keys::{KeyError, LimitSet, NewKey, Settings as KeySettings},
 };
 
 async fn world(settings: Settings) -> (Upstream, World) {
@@ -82,7 +82,7 @@ async fn a_refusal_does_not_repeat_megabytes_of_the_body() {
 #[tokio::test]
 async fn an_unknown_model_and_one_the_key_may_not_use_are_not_found_alike() {
     let (upstream, world) = world(Settings::default()).await;
-    let new = NewKey { name: "narrow".to_owned(), models: vec!["other".to_owned()], ..NewKey::default() };
+    let new = NewKey::for_models("narrow", &["other"]);
     let narrow = world.keys.create(new).await.unwrap();
     let unknown = world.chat(r#"{"model":"x"}"#).await;
     let body = r#"{"model":"m"}"#;
@@ -185,14 +185,16 @@ async fn headers_that_are_not_utf8_are_refused() {
 #[tokio::test]
 async fn keys_are_listed_without_themselves_and_names_are_unique_while_active() {
     let (_, world) = world(Settings::default()).await;
-    let new = || NewKey { name: "a".to_owned(), rpm: Some(3), tpm: Some(0), ..NewKey::default() };
+    let limits = LimitSet { rpm: Some(3), tpm: Some(1), ..LimitSet::default() };
+    let settings = KeySettings { limits, ..KeySettings::default() };
+    let new = || NewKey { name: "a".to_owned(), settings: settings.clone() };
     let key = world.keys.create(new()).await.unwrap();
     assert_eq!(key.len(), 46);
     assert!(matches!(world.keys.create(new()).await, Err(KeyError::NameTaken(name)) if name == "a"));
     let found = world.keys.lookup(&key).await.unwrap().unwrap();
     assert_eq!(
         (found.subject.limits.rpm, found.subject.limits.tpm, found.subject.limits.rpd),
-        (Some(3), Some(0), None)
+        (Some(3), Some(1), None)
     );
     world.keys.revoke("a").await.unwrap();
     assert!(world.keys.lookup(&key).await.unwrap().is_none());
@@ -202,7 +204,8 @@ async fn keys_are_listed_without_themselves_and_names_are_unique_while_active() 
         world.keys.list().await.unwrap().into_iter().map(|key| (key.name, key.active)).collect();
     assert_eq!(names, [("user".to_owned(), true), ("a".to_owned(), false), ("a".to_owned(), true)]);
     assert!(!format!("{:?}", world.keys.list().await.unwrap()).contains(&again[3..]));
-    let expired = NewKey { name: "old".to_owned(), expires_ms: Some(1), ..NewKey::default() };
+    let settings = KeySettings { expires_ms: Some(1), ..KeySettings::default() };
+    let expired = NewKey { name: "old".to_owned(), settings };
     let expired = world.keys.create(expired).await.unwrap();
     assert!(world.keys.lookup(&expired).await.unwrap().is_none());
 }

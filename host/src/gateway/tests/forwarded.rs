@@ -138,7 +138,7 @@ async fn the_models_are_those_of_the_accounts_that_the_key_may_use() {
     };
     let all = whole(world.send(Method::GET, "/v1/models", "").await).await;
     assert_eq!(ids(all.json()), ["m", "open-1"]);
-    let new = NewKey { name: "narrow".to_owned(), models: vec!["m".to_owned()], ..NewKey::default() };
+    let new = NewKey::for_models("narrow", &["m"]);
     let narrow = world.keys.create(new).await.unwrap();
     let few = whole(world.send_as(&narrow, Method::GET, "/v1/models", "").await).await;
     assert_eq!(ids(few.json()), ["m"]);

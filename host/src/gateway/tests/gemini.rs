@@ -149,9 +149,7 @@ async fn what_is_not_served_is_refused_in_googles_shape_and_never_sent() {
 #[tokio::test]
 async fn a_key_for_some_models_reads_their_names_decoded() {
     let (_, world) = world(200, ANSWER).await;
-    let models = vec!["meta/llama 3".to_owned()];
-    let key =
-        world.keys.create(NewKey { name: "some".to_owned(), models, ..NewKey::default() }).await.unwrap();
+    let key = world.keys.create(NewKey::for_models("some", &["meta/llama 3"])).await.unwrap();
     for (model, status) in [
         ("meta/llama%203", 200),
         ("meta%2Fllama%203", 200),

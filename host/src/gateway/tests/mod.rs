@@ -7,6 +7,7 @@ mod demo;
 mod forwarded;
 mod gemini;
 mod kept;
+mod permitted;
 mod retried;
 mod streams;
 mod support;

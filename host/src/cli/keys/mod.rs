@@ -1,0 +1,110 @@
+//! `tollgate key`.
+
+mod args;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::client::{Client, segment, text};
+use super::failure::Failure;
+use super::output;
+
+pub(super) use args::{KeyCommand, KeyCreate, KeySettings};
+
+const COLUMNS: [&str; 6] = ["name", "limits", "models", "state", "expires_ms", "created_ms"];
+
+pub(super) async fn run(client: &Client, command: KeyCommand) -> Result<(), Failure> {
+    match command {
+        KeyCommand::Create(KeyCreate { name, settings }) => create(client, name, settings).await,
+        KeyCommand::List { json } => list(client, json).await,
+        KeyCommand::Show { name } => Ok(output::print_json(&client.get(&path(&name)).await?)?),
+        KeyCommand::Update { name, clear, settings } => {
+            let mut patch = settings.patch();
+            args::clear(&mut patch, clear);
+            client.json(Method::PATCH, &path(&name), &Value::Object(patch)).await?;
+            say("updated", &name)
+        }
+        KeyCommand::Rotate { name, overlap } => {
+            let body = json!({ "overlap_ms": overlap });
+            print_secret(&client.json(Method::POST, &format!("{}/rotate", path(&name)), &body).await?)
+        }
+        KeyCommand::Enable { name } => {
+            client.json(Method::POST, &format!("{}/enable", path(&name)), &json!({})).await?;
+            say("enabled", &name)
+        }
+        KeyCommand::Disable { name } => {
+            client.json(Method::POST, &format!("{}/disable", path(&name)), &json!({})).await?;
+            say("disabled", &name)
+        }
+        KeyCommand::Revoke { name } => {
+            client.delete(&path(&name)).await?;
+            say("revoked", &name)
+        }
+    }
+}
+
+async fn create(client: &Client, name: String, settings: Box<KeySettings>) -> Result<(), Failure> {
+    let mut body = settings.patch();
+    body.insert("name".to_owned(), json!(name));
+    print_secret(&client.json(Method::POST, "/keys", &Value::Object(body)).await?)
+}
+
+async fn list(client: &Client, json: bool) -> Result<(), Failure> {
+    let answer = client.get("/keys").await?;
+    if json {
+        return Ok(output::print_json(&answer)?);
+    }
+    let keys = answer.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    Ok(output::print_table(&COLUMNS, &keys.iter().map(row).collect::<Vec<_>>())?)
+}
+
+fn row(key: &Value) -> Vec<Value> {
+    let field = |name: &str| key.get(name).cloned().unwrap_or_default();
+    let is = |name: &str| field(name) == Value::Bool(true);
+    let state = match (is("active"), is("enabled")) {
+        (false, _) => "revoked",
+        (true, false) => "disabled",
+        (true, true) => "active",
+    };
+    let mut limits = of_set(&field("limits"), "");
+    for (models, set) in field("model_limits").as_object().into_iter().flatten() {
+        limits.extend(of_set(set, &format!("{models}:")));
+    }
+    vec![
+        field("name"),
+        json!(limits),
+        field("models"),
+        json!(state),
+        field("expires_ms"),
+        field("created_ms"),
+    ]
+}
+
+fn of_set(set: &Value, models: &str) -> Vec<String> {
+    let limits = set.as_object().into_iter().flatten();
+    limits.map(|(name, most)| format!("{models}{name}={most}")).collect()
+}
+
+/// Prints the objects of a list as rows, or the answer as it is.
+pub(super) fn print_list(answer: &Value, list: &str, columns: &[&str], json: bool) -> Result<(), Failure> {
+    if json {
+        return Ok(output::print_json(answer)?);
+    }
+    let objects = answer.get(list).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let row = |object: &Value| columns.iter().map(|c| object.get(c).cloned().unwrap_or_default()).collect();
+    Ok(output::print_table(columns, &objects.iter().map(row).collect::<Vec<_>>())?)
+}
+
+fn print_secret(answer: &Value) -> Result<(), Failure> {
+    output::print(format!("{}\n", text(answer, "key")?).as_bytes())?;
+    Ok(())
+}
+
+fn say(what: &str, name: &str) -> Result<(), Failure> {
+    output::print(format!("{what} {name}\n").as_bytes())?;
+    Ok(())
+}
+
+fn path(name: &str) -> String {
+    format!("/keys/{}", segment(name))
+}
