@@ -2,16 +2,16 @@
 
 use axum::extract::State;
 use axum::{Extension, Json as Answer};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use tollgate_store::{Kv, SetOptions};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::audit::{Via, audit};
 use super::error::ApiError;
 use super::extract::{Body, Parameters, Segments};
 use super::limits::{PAGE_KEYS, PAGE_KEYS_DEFAULT};
 use super::{Admin, Shared};
+use crate::api::values::{KvEntry, KvPage};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -31,37 +31,35 @@ impl PageParameters {
     }
 }
 
-/// Keys in order: `{keys, cursor}`; with a cursor there are more.
-#[utoipa::path(get, path = "/kv/{store}", params(PageParameters), responses((status = 200, body = Value)))]
+/// Keys in order; with a cursor there are more.
+#[utoipa::path(get, path = "/kv/{store}", params(PageParameters), responses((status = 200, body = KvPage)))]
 pub(super) async fn list(
     State(admin): State<Shared>,
     Segments(name): Segments<String>,
     Parameters(page): Parameters<PageParameters>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<KvPage>, ApiError> {
     let kv = store(&admin, &name)?;
     let found = kv.list_keys(page.prefix.as_deref(), page.cursor.as_deref(), page.limit()?).await?;
-    Ok(Answer(json!({ "keys": found.keys, "cursor": found.cursor })))
+    Ok(Answer(found.into()))
 }
 
-/// One entry: `{key, value, version, expires_ms}`; a value that is not UTF-8 is `{"hex": "…"}`.
-#[utoipa::path(get, path = "/kv/{store}/{*key}", responses((status = 200, body = Value)))]
+/// One entry.
+#[utoipa::path(get, path = "/kv/{store}/{*key}", responses((status = 200, body = KvEntry)))]
 pub(super) async fn get(
     State(admin): State<Shared>,
     Segments((name, key)): Segments<(String, String)>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<KvEntry>, ApiError> {
     let Some(entry) = store(&admin, &name)?.get(&key).await? else {
         return Err(ApiError::not_found(format!("there is no key `{key}` in kv store `{name}`")));
     };
-    let value = match std::str::from_utf8(&entry.value) {
-        Ok(text) => text.into(),
-        Err(_) => json!({ "hex": hex::encode(&entry.value) }),
-    };
-    Ok(Answer(json!({
-        "key": key,
-        "value": value,
-        "version": entry.version,
-        "expires_ms": entry.expires_ms,
-    })))
+    Ok(Answer(KvEntry::new(key, &entry)))
+}
+
+/// The key that was written or removed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = KvChanged)]
+pub(super) struct Changed {
+    key: String,
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -72,30 +70,30 @@ pub(super) struct SetParameters {
 }
 
 /// Writes the body as the value, which is gone after `ttl_ms`; without it the store's default applies.
-#[utoipa::path(put, path = "/kv/{store}/{*key}", params(SetParameters), request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 200, body = Value)))]
+#[utoipa::path(put, path = "/kv/{store}/{*key}", params(SetParameters), request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 200, body = Changed)))]
 pub(super) async fn set(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Segments((name, key)): Segments<(String, String)>,
     Parameters(SetParameters { ttl_ms }): Parameters<SetParameters>,
     Body(value): Body,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<Changed>, ApiError> {
     let options = SetOptions { ttl_ms, if_absent: false };
     let written = store(&admin, &name)?.set(&key, value.to_vec(), options).await;
     audit(via, "kv set", &name, written.map_err(ApiError::from))?;
-    Ok(Answer(json!({ "key": key })))
+    Ok(Answer(Changed { key }))
 }
 
 /// Removes a key; one that is not there is no error.
-#[utoipa::path(delete, path = "/kv/{store}/{*key}", responses((status = 200, body = Value)))]
+#[utoipa::path(delete, path = "/kv/{store}/{*key}", responses((status = 200, body = Changed)))]
 pub(super) async fn delete(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Segments((name, key)): Segments<(String, String)>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<Changed>, ApiError> {
     let removed = store(&admin, &name)?.delete(&key).await;
     audit(via, "kv delete", &name, removed.map_err(ApiError::from))?;
-    Ok(Answer(json!({ "key": key })))
+    Ok(Answer(Changed { key }))
 }
 
 fn store<'a>(admin: &'a Admin, name: &str) -> Result<&'a Kv, ApiError> {

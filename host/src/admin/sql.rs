@@ -8,7 +8,7 @@ use axum::{Extension, Json as Answer};
 use http::HeaderMap;
 use http::header::ACCEPT;
 use serde::Deserialize;
-use serde_json::{Value as Data, json};
+use serde_json::Value as Data;
 use tollgate_store::{Database, Outcome, SqlError, Statement};
 use utoipa::ToSchema;
 
@@ -17,7 +17,7 @@ use super::error::ApiError;
 use super::extract::{Json, Segments};
 use super::limits::{SQL_DEADLINE, SQL_LINES_DEADLINE};
 use super::{Admin, Shared};
-use crate::api::values::{parameters, rows};
+use crate::api::values::{SqlResult, parameters, rows};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -33,7 +33,7 @@ pub(super) struct Query {
 ///
 /// With `accept: application/x-ndjson` the answer is lines of JSON, for a result of any size: `{"columns": […]}`, then an
 /// array for each row, then `{"rows", "rows_written", "last_insert_rowid"}`, or `{"error": …}` if it broke off.
-#[utoipa::path(post, path = "/sql/{database}", request_body = Query, responses((status = 200, body = Value)))]
+#[utoipa::path(post, path = "/sql/{database}", request_body = Query, responses((status = 200, body = SqlResult)))]
 pub(super) async fn run(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
@@ -57,13 +57,7 @@ pub(super) async fn run(
         }
         result => result?,
     };
-    let answer = json!({
-        "columns": outcome.columns,
-        "rows": rows(outcome.rows),
-        "rows_written": outcome.rows_written,
-        "last_insert_rowid": outcome.last_insert_rowid,
-    });
-    Ok(Answer(answer).into_response())
+    Ok(Answer(SqlResult::from(outcome)).into_response())
 }
 
 /// A reader refuses what would write, so what it refuses is shown to the writer, who knows better.

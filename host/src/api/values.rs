@@ -1,8 +1,8 @@
-//! SQL values in JSON: numbers, text and null as they are, a blob as `{"hex": "…"}`, both ways.
+//! What stores hold, in JSON. SQL values are numbers, text and null as they are, a blob as `{"hex": "…"}`, both ways.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Data, json};
-use tollgate_store::Value;
+use tollgate_store::{Entry, Outcome, Page, Value};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
@@ -41,6 +41,63 @@ impl From<&[u8]> for Content {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
             Err(_) => Self::Hex(Hex { hex: hex::encode(bytes) }),
+        }
+    }
+}
+
+/// A page of keys of a kv store.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct KvPage {
+    /// In the order of their UTF-8 bytes.
+    keys: Vec<String>,
+    /// Where the next page starts; null: this was the last. A page may be short and not be the last.
+    cursor: Option<String>,
+}
+
+impl From<Page> for KvPage {
+    fn from(Page { keys, cursor }: Page) -> Self {
+        Self { keys, cursor }
+    }
+}
+
+/// An entry of a kv store.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct KvEntry {
+    key: String,
+    value: Content,
+    /// Grows with each write.
+    version: u64,
+    /// Milliseconds since 1970; null: it stays.
+    expires_ms: Option<u64>,
+}
+
+impl KvEntry {
+    pub(crate) fn new(key: String, entry: &Entry) -> Self {
+        let value = Content::from(&*entry.value);
+        Self { key, value, version: entry.version, expires_ms: entry.expires_ms }
+    }
+}
+
+/// What a statement returned and changed.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct SqlResult {
+    /// Names of the columns; empty for a statement that returns no rows.
+    columns: Vec<String>,
+    /// The rows, each as long as `columns`.
+    rows: Vec<Vec<Data>>,
+    /// Rows inserted, updated or deleted.
+    rows_written: u64,
+    /// The rowid of the statement's last insert, or 0.
+    last_insert_rowid: i64,
+}
+
+impl From<Outcome> for SqlResult {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            columns: outcome.columns,
+            rows: rows(outcome.rows),
+            rows_written: outcome.rows_written,
+            last_insert_rowid: outcome.last_insert_rowid,
         }
     }
 }

@@ -17,6 +17,7 @@ use super::limits::ATTEMPTS;
 use super::{Data, Page, Shared, limit, named};
 use crate::api::error::ApiError;
 use crate::api::extract::{Parameters, Segments};
+use crate::api::values::KvPage;
 use crate::plugin::Access;
 use crate::tokens::Keyed;
 
@@ -36,28 +37,18 @@ pub(super) fn store<'a>(
     named(&data.stores.kv, "kv store", name)
 }
 
-/// A page of keys.
-#[derive(Serialize, ToSchema)]
-#[schema(as = KvPage)]
-pub(super) struct Keys {
-    /// In the order of their UTF-8 bytes.
-    keys: Vec<String>,
-    /// Where the next page starts; null: this was the last. A page may be short and not be the last.
-    cursor: Option<String>,
-}
-
 /// Keys of a kv store, a page at a time.
-#[utoipa::path(get, path = "/kv/{store}", params(Page), responses((status = 200, body = Keys)))]
+#[utoipa::path(get, path = "/kv/{store}", params(Page), responses((status = 200, body = KvPage)))]
 pub(super) async fn list(
     State(data): State<Shared>,
     Extension(token): Extension<Token>,
     Segments(name): Segments<String>,
     Parameters(page): Parameters<Page>,
-) -> Result<Answer<Keys>, ApiError> {
+) -> Result<Answer<KvPage>, ApiError> {
     let prefix = token.scopes.keyed(Keyed::Kv, &name, Access::Read)?.list(page.prefix.as_deref())?;
     let kv = named(&data.stores.kv, "kv store", &name)?;
     let found = kv.list_keys(Some(prefix), page.cursor.as_deref(), limit(page.limit)?).await?;
-    Ok(Answer(Keys { keys: found.keys, cursor: found.cursor }))
+    Ok(Answer(found.into()))
 }
 
 /// The value of a key, byte for byte.

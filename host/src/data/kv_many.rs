@@ -12,7 +12,7 @@ use super::guard::Token;
 use super::kv::{check_ttl, store};
 use crate::api::error::ApiError;
 use crate::api::extract::Segments;
-use crate::api::values::Content;
+use crate::api::values::{Content, KvEntry};
 use crate::plugin::Access;
 
 /// What to do with up to 1,000 keys.
@@ -54,22 +54,11 @@ pub(super) struct NewEntry {
 #[schema(as = KvManyDone)]
 pub(super) enum Done {
     /// The entries in the order asked; null where there is none.
-    Entries(Vec<Option<Found>>),
+    Entries(Vec<Option<KvEntry>>),
     /// How many keys were written.
     Written(usize),
     /// How many keys were to be removed; absent ones count too.
     Deleted(usize),
-}
-
-/// An entry as it stands there.
-#[derive(Serialize, ToSchema)]
-#[schema(as = KvEntry)]
-pub(super) struct Found {
-    key: String,
-    value: Content,
-    version: u64,
-    /// Milliseconds since 1970.
-    expires_ms: Option<u64>,
 }
 
 /// Reads, writes or removes many keys: `{"get": […]}`, `{"set": {…}}` or `{"delete": […]}`.
@@ -102,11 +91,7 @@ pub(super) async fn many(
 
 async fn get(kv: &Kv, keys: Vec<String>) -> Result<Done, ApiError> {
     let entries = kv.get_many(&keys).await?;
-    let found = keys.into_iter().zip(entries).map(|(key, entry)| {
-        let entry = entry?;
-        let value = Content::from(&*entry.value);
-        Some(Found { key, value, version: entry.version, expires_ms: entry.expires_ms })
-    });
+    let found = keys.into_iter().zip(entries).map(|(key, entry)| Some(KvEntry::new(key, &entry?)));
     Ok(Done::Entries(found.collect()))
 }
 

@@ -14,7 +14,7 @@ use super::limits::{SQL_BATCH, SQL_DEADLINE, SQL_RESULT_BYTES, SQL_TURN};
 use super::{Shared, named};
 use crate::api::error::ApiError;
 use crate::api::extract::Segments;
-use crate::api::values::{parameters, rows};
+use crate::api::values::{SqlResult, parameters};
 
 /// Either `sql` with `params`, or a `batch`.
 #[derive(Deserialize, ToSchema)]
@@ -40,29 +40,15 @@ pub(super) struct One {
     params: Vec<Data>,
 }
 
-/// What a statement returned and changed.
-#[derive(Serialize, ToSchema)]
-#[schema(as = SqlResult)]
-pub(super) struct Returned {
-    /// Names of the columns; empty for a statement that returns no rows.
-    columns: Vec<String>,
-    /// The rows, each as long as `columns`.
-    rows: Vec<Vec<Data>>,
-    /// Rows inserted, updated or deleted.
-    rows_written: u64,
-    /// The rowid of the statement's last insert, or 0.
-    last_insert_rowid: i64,
-}
-
 /// The result of a statement, or the results of a batch.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = SqlAnswer)]
 pub(super) enum Results {
-    One(Returned),
+    One(SqlResult),
     Batch {
         /// In the order of the batch.
-        results: Vec<Returned>,
+        results: Vec<SqlResult>,
     },
 }
 
@@ -120,19 +106,13 @@ async fn one(database: &Database, access: &SqlAccess, statement: Statement) -> R
     }
 }
 
-fn returned(outcomes: Vec<Outcome>) -> Result<Vec<Returned>, ApiError> {
+fn returned(outcomes: Vec<Outcome>) -> Result<Vec<SqlResult>, ApiError> {
     let bytes: usize = outcomes.iter().flat_map(|outcome| outcome.rows.iter().flatten()).map(size).sum();
     if bytes > SQL_RESULT_BYTES {
         return Err(ApiError::too_large(format!("an answer has at most {SQL_RESULT_BYTES} bytes of values"))
             .hint("ask for it in pieces, with LIMIT and a WHERE that goes on after the last row"));
     }
-    let one = |outcome: Outcome| Returned {
-        columns: outcome.columns,
-        rows: rows(outcome.rows),
-        rows_written: outcome.rows_written,
-        last_insert_rowid: outcome.last_insert_rowid,
-    };
-    Ok(outcomes.into_iter().map(one).collect())
+    Ok(outcomes.into_iter().map(SqlResult::from).collect())
 }
 
 /// What a value comes to in an answer, nearly.

@@ -126,7 +126,9 @@ async fn schemathesis_finds_nothing_that_the_document_does_not_say() {
         narrow(&mut document, name, &known);
     }
     let file = server.home().join("openapi.json");
-    std::fs::write(&file, document.to_string()).unwrap();
+    // It knows no such type; bytes are bytes.
+    let text = document.to_string().replace("application/wasm", "application/octet-stream");
+    std::fs::write(&file, text).unwrap();
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/openapi/requirements.txt");
     let environment = python::environment("openapi-venv", &requirements);
     for (paths, token) in [("^/api/", data.as_str()), ("^/admin/", ADMIN_TOKEN)] {
@@ -134,7 +136,7 @@ async fn schemathesis_finds_nothing_that_the_document_does_not_say() {
             .arg("run")
             .arg(&file)
             .args(["--url", server.url(), "--include-path-regex", paths])
-            .args(["--header", &format!("authorization: Bearer {token}")])
+            .args(["--header", &format!("Authorization: Bearer {token}")])
             .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "25", "--seed", "1"])
             .args(["--checks", CHECKS, "--continue-on-failure", "--suppress-health-check", "all"])
             .args(["--warnings", "off", "--request-timeout", "30"])
@@ -147,9 +149,9 @@ async fn schemathesis_finds_nothing_that_the_document_does_not_say() {
 }
 
 /// That no answer is a fault of the server, that each has a documented status, type, headers and shape, that no wrong token
-/// passes, and that no method is served that the document has not.
+/// passes, no method that the document has not, and nothing that it says is wrong.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,\
-    response_schema_conformance,ignored_auth,unsupported_method";
+    response_schema_conformance,ignored_auth,unsupported_method,negative_data_rejection,use_after_free";
 
 fn narrow(document: &mut Value, name: &str, known: &[&str]) {
     for item in document["paths"].as_object_mut().unwrap().values_mut() {

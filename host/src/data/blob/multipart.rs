@@ -221,3 +221,34 @@ fn mismatch() -> ApiError {
     ApiError::conflict("`parts` are not the parts that have come")
         .hint("GET the key with `upload` to see what has come")
 }
+
+#[cfg(test)]
+mod tests {
+    use tollgate_store::{BlobOptions, Options, Store};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn uploads_that_nobody_completed_are_forgotten_in_their_time_and_no_others() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store"), Options::default()).unwrap();
+        let open = |name: &str| store.container(name, BlobOptions::default()).unwrap();
+        let blob = Blob { objects: open("images"), parts: open("images/parts") };
+        blob.objects.put("object", b"stays", PutOptions::default()).await.unwrap();
+        let id = begin(&blob, "k".to_owned(), PutOptions::default()).await.unwrap().upload;
+        for number in [1, 2] {
+            blob.parts.put(&place(&id, number), b"part", PutOptions::default()).await.unwrap();
+        }
+        // Left by a removal that was cut short, it would be found by nothing else.
+        let lost = "f".repeat(32);
+        blob.parts.put(&place(&lost, 1), b"part", PutOptions::default()).await.unwrap();
+        let begun = blob.parts.head(&about(&id)).await.unwrap().unwrap().uploaded_ms;
+        let life = u64::try_from(MULTIPART_LIFE.as_millis()).unwrap();
+        sweep(&blob, begun + life - 1).await.unwrap();
+        assert_eq!(parts(&blob.parts, &id).await.unwrap().len(), 2);
+        assert_eq!(parts(&blob.parts, &lost).await.unwrap().len(), 0);
+        sweep(&blob, begun + life).await.unwrap();
+        assert_eq!(blob.parts.list(BlobList::default()).await.unwrap().objects, []);
+        assert_eq!(blob.objects.list(BlobList::default()).await.unwrap().objects.len(), 1);
+    }
+}
