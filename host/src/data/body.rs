@@ -68,7 +68,10 @@ impl Memory {
                 discard(&mut body).await;
                 Err(too_large(most))
             }
-            Ok(Err(error)) => Err(error),
+            Ok(Err(error)) => {
+                discard(&mut body).await;
+                Err(error)
+            }
             Err(_) => Err(slow()),
         }
     }
@@ -86,7 +89,13 @@ impl Memory {
             bytes.extend_from_slice(&data);
             let needed = (bytes.len() * weight).div_ceil(GRAIN).saturating_sub(share.num_permits());
             let needed = u32::try_from(needed).unwrap_or(u32::MAX);
-            share.merge(turn(self.0.clone().acquire_many_owned(needed)).await?);
+            // Only who holds nothing waits: else all could hold some and wait for each other.
+            let more = if share.num_permits() == 0 {
+                turn(self.0.clone().acquire_many_owned(needed)).await?
+            } else {
+                self.0.clone().try_acquire_many_owned(needed).map_err(|_| crowded())?
+            };
+            share.merge(more);
         }
         Ok(Some(Whole { bytes: bytes.freeze(), _share: share }))
     }
@@ -96,9 +105,12 @@ impl Memory {
 pub(super) async fn turn<T, E>(place: impl Future<Output = Result<T, E>>) -> Result<T, ApiError> {
     match timeout(TURN_WAIT, place).await {
         Ok(Ok(place)) => Ok(place),
-        _ => Err(ApiError::unavailable("too many requests of this kind are under way")
-            .hint("come again in a second")),
+        _ => Err(crowded()),
     }
+}
+
+fn crowded() -> ApiError {
+    ApiError::unavailable("too many requests of this kind are under way").hint("come again in a second")
 }
 
 /// A body that is read piece by piece, and whose client may not drip.

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::conditions::{etag, precondition};
 use super::guard::Token;
-use super::limits::ATTEMPTS;
+use super::limits::{ATTEMPTS, TTL_MOST_MS};
 use super::{Data, Page, Shared, limit, named};
 use crate::api::error::ApiError;
 use crate::api::extract::{Parameters, Segments};
@@ -95,7 +95,7 @@ pub(super) async fn get(
 #[into_params(parameter_in = Query)]
 pub(super) struct PutParameters {
     /// Milliseconds until the key is gone; left out: the store's default.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, maximum = 3_153_600_000_000_i64)]
     ttl_ms: Option<u64>,
 }
 
@@ -114,7 +114,7 @@ pub(super) struct Written {
 /// `if-none-match: *` writes only an absent key, `if-match` only one of that version. Its content type is not kept.
 #[utoipa::path(put, path = "/kv/{store}/{*key}",
     params(PutParameters, ("if-match" = Option<String>, Header), ("if-none-match" = Option<String>, Header)),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream"),
     responses((status = 200, body = Written, headers(("etag" = String)))))]
 pub(super) async fn put(
     State(data): State<Shared>,
@@ -198,7 +198,7 @@ pub(super) struct Increment {
     /// What is added.
     increment: i64,
     /// Milliseconds until the key is gone, if this makes it; otherwise its expiry stays.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 3_153_600_000_000_i64)]
     ttl_ms: Option<u64>,
 }
 
@@ -226,10 +226,10 @@ pub(super) async fn increment(
     Ok(Answer(Sum { key, value }))
 }
 
-/// A value that is gone at once is a mistake.
+/// A value that is gone at once is a mistake, and so is one that outlives us all.
 pub(super) fn check_ttl(ttl_ms: Option<u64>) -> Result<(), ApiError> {
-    if ttl_ms == Some(0) {
-        return Err(ApiError::invalid("`ttl_ms` must be at least 1"));
+    if ttl_ms.is_some_and(|ttl_ms| !(1..=TTL_MOST_MS).contains(&ttl_ms)) {
+        return Err(ApiError::invalid(format!("`ttl_ms` must be from 1 to {TTL_MOST_MS}")));
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub(super) enum Many {
 pub(super) struct SetMany {
     entries: Vec<NewEntry>,
     /// Milliseconds until they are gone; left out: the store's default.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 3_153_600_000_000_i64)]
     ttl_ms: Option<u64>,
 }
 

@@ -8,7 +8,8 @@ pub(super) const JSON_BYTES: usize = 4 * 1024 * 1024;
 /// Memory that a byte of JSON may come to when it is read: `0,` becomes a value of 32 bytes.
 pub(super) const JSON_WEIGHT: usize = 16;
 
-/// Memory for request bodies that are read whole, over all requests. Past it requests wait for their turn.
+/// Memory for request bodies that are read whole, over all requests. Past it a request waits for its turn, and is told to
+/// come again.
 pub(super) const MEMORY_BYTES: usize = 128 * 1024 * 1024;
 
 /// How long a request waits for its turn, for memory or for a place, before it is told to come again.
@@ -38,6 +39,9 @@ pub(super) const DISCARD_BYTES: usize = 64 * 1024 * 1024;
 
 /// Longest time spent on throwing a body away.
 pub(super) const DISCARD_TIME: Duration = Duration::from_secs(5);
+
+/// Longest life of a kv entry: a hundred years, as in the configuration.
+pub(super) const TTL_MOST_MS: u64 = crate::config::limits::TTL_MOST_MS;
 
 /// How often a conditional write looks again when others write the same key meanwhile.
 pub(super) const ATTEMPTS: usize = 16;

@@ -198,8 +198,10 @@ async fn many_keys_are_read_written_and_removed_at_once() {
 async fn a_value_with_a_life_ends_with_it() {
     let server = start();
     let app = client(&server, &["--kv", "notes:read-write"]);
-    let zero = app.call(Method::PUT, "/api/kv/notes/k?ttl_ms=0", &[], "x").await;
-    assert_eq!(zero.error(), (400, "invalid".to_owned()));
+    for wrong in ["0", "3153600000001", "18446744073709551616", "-1"] {
+        let answer = app.call(Method::PUT, &format!("/api/kv/notes/k?ttl_ms={wrong}"), &[], "x").await;
+        assert_eq!(answer.error(), (400, "invalid".to_owned()), "{wrong}");
+    }
     app.call(Method::PUT, "/api/kv/notes/k?ttl_ms=300", &[], "x").await;
     assert!(app.get("/api/kv/notes/k").await.header("tollgate-expires-ms").parse::<u64>().unwrap() > 0);
     eventually("the value is gone", async || {

@@ -27,7 +27,7 @@ use crate::plugin::Access;
 #[utoipa::path(put, path = "/blob/{container}/{*key}",
     params(Step, ("if-match" = Option<String>, Header), ("if-none-match" = Option<String>, Header),
         ("cache-control" = Option<String>, Header)),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream"),
     responses((status = 200, description = "The object, or the part", body = Stored, headers(("etag" = String)))))]
 pub(in crate::data) async fn put(
     State(data): State<Shared>,
