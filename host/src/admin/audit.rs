@@ -7,6 +7,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json as Answer};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
@@ -62,13 +63,28 @@ pub(super) fn audit<T>(
     result
 }
 
+/// Tells what changes nothing, but came as a request that might, that nobody waits for it any more.
+#[derive(Clone)]
+pub(super) struct Gone(CancellationToken);
+
+impl Gone {
+    /// The result of work that is given up when the caller has gone.
+    pub(super) async fn unless<T>(&self, work: impl Future<Output = T>) -> Result<T, ApiError> {
+        let gone = || ApiError::unavailable("nobody waits for the answer any more");
+        self.0.run_until_cancelled(work).await.ok_or_else(gone)
+    }
+}
+
 /// Lets a change come to its end when its caller goes away in the middle, and writes it down before it is answered.
 pub(super) async fn recorded(
     State(trail): State<Trail>,
     Extension(via): Extension<Via>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
+    let gone = CancellationToken::new();
+    request.extensions_mut().insert(Gone(gone.clone()));
+    let _here = gone.drop_guard();
     if request.method().is_safe() {
         return next.run(request).await;
     }

@@ -32,3 +32,15 @@ pub(super) const AUDIT_PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// Rows of the audit log removed in one transaction: some milliseconds, in which no other change is held up.
 pub(super) const AUDIT_PRUNED_AT_ONCE: i64 = 500;
+
+/// Time for a database that comes or goes as a file: some tens of gigabytes. An export keeps old pages as long as it lasts.
+pub(super) const SQL_FILE_DEADLINE: Duration = Duration::from_secs(60 * 60);
+
+/// Longest silence of a client that sends a file.
+pub(super) const SQL_FILE_STALL: Duration = Duration::from_secs(60);
+
+/// How much of a file that is refused is read and thrown away, so that the client sees why.
+pub(super) const SQL_DISCARD_BYTES: usize = 64 * 1024 * 1024;
+
+/// Longest time spent on that.
+pub(super) const SQL_DISCARD_TIME: Duration = Duration::from_secs(5);

@@ -112,6 +112,7 @@ fn paths() -> OpenApiRouter<Shared> {
         .routes(routes!(plugins::rollback))
         .routes(routes!(plugins::run_job))
         .routes(routes!(sql::run))
+        .routes(routes!(sql::file::export, sql::file::import))
         .routes(routes!(kv::list))
         .routes(routes!(kv::get, kv::set, kv::delete))
         .routes(routes!(audit::list))

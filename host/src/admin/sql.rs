@@ -1,5 +1,6 @@
 //! `/sql/{database}`.
 
+pub(super) mod file;
 mod lines;
 
 use axum::extract::State;
@@ -12,7 +13,7 @@ use serde_json::Value as Data;
 use tollgate_store::{Database, Outcome, SqlError, Statement};
 use utoipa::ToSchema;
 
-use super::audit::{Via, audit};
+use super::audit::{Gone, Via, audit};
 use super::error::ApiError;
 use super::extract::{Json, Segments};
 use super::limits::{SQL_DEADLINE, SQL_LINES_DEADLINE};
@@ -37,6 +38,7 @@ pub(super) struct Query {
 pub(super) async fn run(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
+    Extension(gone): Extension<Gone>,
     Segments(name): Segments<String>,
     headers: HeaderMap,
     Json(Query { sql, params }): Json<Query>,
@@ -44,14 +46,16 @@ pub(super) async fn run(
     let database = named(&admin, &name)?;
     let statement = Statement { sql, params: parameters(params)? };
     if headers.get(ACCEPT).is_some_and(|accepted| accepted == lines::TYPE) {
-        return match database.with_deadline(SQL_LINES_DEADLINE).pages(statement.clone()).await {
+        let reader = database.with_deadline(SQL_LINES_DEADLINE);
+        return match gone.unless(reader.pages(statement.clone())).await? {
             Err(SqlError::Invalid(_) | SqlError::AccessDenied(_)) => {
                 Ok(lines::of_outcome(write(database, statement, via, &name).await?))
             }
             result => Ok(lines::of_pages(result?)),
         };
     }
-    let outcome = match database.with_deadline(SQL_DEADLINE).query(statement.clone()).await {
+    let reader = database.with_deadline(SQL_DEADLINE);
+    let outcome = match gone.unless(reader.query(statement.clone())).await? {
         Err(SqlError::Invalid(_) | SqlError::AccessDenied(_)) => {
             write(database, statement, via, &name).await?
         }

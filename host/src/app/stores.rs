@@ -24,8 +24,7 @@ const SHIPPED: [(&str, config::Acknowledge); 3] = [
 /// How long an expired entry may stay in a cache that nobody uses.
 const CLEAN_EVERY: Duration = Duration::from_secs(5 * 60);
 
-/// The database with the gateway's tables.
-pub(super) const GATEWAY: &str = "gateway";
+pub(super) use crate::config::GATEWAY_DATABASE as GATEWAY;
 
 /// The host's own kv store, granted to nobody and shown to nobody.
 pub(super) const HOST: &str = "host.tollgate";

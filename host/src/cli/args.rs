@@ -84,27 +84,71 @@ Example:
     /// Plugins: WebAssembly components that make the rules.
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Run an SQL statement.
-    #[command(after_help = "\
-Prints a header line and a line for each row as they come, columns separated by tabs; a result may have any size. Within a value \\t, \\n, \\r and \\\\ stand
-for a tab, a newline, a carriage return and a backslash; \\N is NULL, and a blob is \\x and hexadecimal digits. A
-statement that returns no rows prints how many it wrote to stderr.
-
-Examples:
-  tollgate sql gateway \"select model, count(*) from request_logs group by model\"
-  tollgate sql gateway \"select * from api_key_metrics\" --json")]
-    Sql {
-        /// The database; the gateway's tables are in `gateway`.
-        database: String,
-        /// One statement, in SQLite's dialect.
-        statement: String,
-        /// Print JSON: {\"columns\", \"rows\", \"rows_written\", \"last_insert_rowid\"}.
-        #[arg(long)]
-        json: bool,
-    },
+    /// SQL databases: run a statement, import and export SQLite files.
+    Sql(Sql),
     /// Kv stores: look into them, and change an entry.
     #[command(subcommand)]
     Kv(KvCommand),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "\
+Prints a header line and a line for each row as they come, columns separated by tabs; a result may have any size. Within
+a value \\t, \\n, \\r and \\\\ stand for a tab, a newline, a carriage return and a backslash; \\N is NULL, and a blob is \\x
+and hexadecimal digits. A statement that returns no rows prints how many it wrote to stderr. A database named like a
+command stands behind `--`.
+
+Examples:
+  tollgate sql gateway \"select model, count(*) from request_logs group by model\"
+  tollgate sql gateway \"select * from api_key_metrics\" --json
+  tollgate sql export gateway backup.sqlite
+  tollgate sql import reports old.sqlite"
+)]
+pub(super) struct Sql {
+    #[command(subcommand)]
+    pub(super) command: Option<SqlCommand>,
+    /// The database; the gateway's tables are in `gateway`.
+    #[arg(required = true)]
+    pub(super) database: Option<String>,
+    /// One statement, in SQLite's dialect.
+    #[arg(required = true)]
+    pub(super) statement: Option<String>,
+    /// Print JSON: {\"columns\", \"rows\", \"rows_written\", \"last_insert_rowid\"}.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SqlCommand {
+    /// Take an SQLite file over as the content of a database, which [sql.NAME] in tollgate.toml names.
+    #[command(after_help = "\
+The database serves its old content until the file has come whole and was checked; what others write to it meanwhile
+is lost with it. An import that breaks off, even by a crash, changes nothing and can be repeated. Changes in a
+FILE-wal are folded into FILE first, as `PRAGMA wal_checkpoint` does.
+
+Examples:
+  tollgate sql import reports old.sqlite
+  tollgate sql import reports old.sqlite --replace")]
+    Import {
+        /// The database.
+        database: String,
+        /// The SQLite file.
+        file: PathBuf,
+        /// Give up what is in the database.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Write a database, as it is at one instant, into a file that any SQLite opens.
+    #[command(after_help = "Example:\n  tollgate sql export gateway backup.sqlite")]
+    Export {
+        /// The database.
+        database: String,
+        /// The file, which must not be there yet.
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{Method, Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -111,6 +111,11 @@ impl Client {
 }
 
 impl Reply {
+    /// Bytes of the body, if the server said so.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.0.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+
     /// The next bytes of the body; none at its end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         loop {

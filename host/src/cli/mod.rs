@@ -89,7 +89,7 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Plugin(PluginCommand::List { json }) => plugin::list(client, json).await,
         Command::Plugin(PluginCommand::Logs { name, follow }) => plugin::logs(client, &name, follow).await,
         Command::Plugin(PluginCommand::Rollback { name, to }) => plugin::rollback(client, &name, to).await,
-        Command::Sql { database, statement, json } => sql::run(client, &database, &statement, json).await,
+        Command::Sql(sql) => sql::run(client, sql).await,
         Command::Kv(KvCommand::Get { store, key, json }) => kv::get(client, &store, &key, json).await,
         Command::Kv(KvCommand::List { store, prefix, limit }) => {
             kv::list(client, &store, prefix.as_deref(), limit).await

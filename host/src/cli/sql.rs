@@ -2,14 +2,28 @@
 
 mod print;
 mod rows;
+mod transfer;
 
+use super::args::{Sql, SqlCommand};
 use super::client::Client;
 use super::failure::Failure;
 use print::{Json, Lines, Style};
 use rows::Rows;
 
+pub(super) async fn run(client: &Client, sql: Sql) -> Result<(), Failure> {
+    match (sql.command, sql.database, sql.statement) {
+        (Some(SqlCommand::Import { database, file, replace }), ..) => {
+            transfer::import(client, &database, &file, replace).await
+        }
+        (Some(SqlCommand::Export { database, file }), ..) => transfer::export(client, &database, &file).await,
+        (None, Some(database), Some(statement)) => one(client, &database, &statement, sql.json).await,
+        // clap asks for both.
+        (None, ..) => Ok(()),
+    }
+}
+
 /// Runs one statement and prints its result as it comes.
-pub(super) async fn run(client: &Client, database: &str, sql: &str, json: bool) -> Result<(), Failure> {
+async fn one(client: &Client, database: &str, sql: &str, json: bool) -> Result<(), Failure> {
     let rows = Rows::of(client, database, sql).await?;
     if json { print(rows, Json::default()).await } else { print(rows, Lines).await }
 }

@@ -123,6 +123,9 @@ pub struct KvStore {
     pub default_ttl_ms: Option<u64>,
 }
 
+/// The database with the gateway's own tables; it is always there.
+pub const GATEWAY_DATABASE: &str = "gateway";
+
 /// One `[sql.NAME]`: a database that exists from the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SqlDatabase {}

@@ -31,7 +31,10 @@ use crate::{
     names::Names,
     overlay::Taken,
     queue::QueueBatch,
-    sql::pages::{self, PageBatch},
+    sql::{
+        files::{Leftover, Remover},
+        pages::{self, FileChange, PageBatch},
+    },
     vector::{Touched, VectorChange},
 };
 
@@ -67,6 +70,8 @@ pub(crate) enum Change {
     Kv(Vec<KvWrite>),
     /// A change of a blob container.
     Blob(BlobChange),
+    /// A change of which files SQL databases have.
+    File(FileChange),
     /// A change of a vector index.
     Vector(VectorChange),
 }
@@ -131,6 +136,7 @@ impl Change {
             Self::Pages(batch) => batch.size(),
             Self::Kv(writes) => writes.iter().map(KvWrite::size).sum(),
             Self::Blob(change) => change.size(),
+            Self::File(_) => 0,
             Self::Vector(change) => change.size(),
         }
     }
@@ -139,7 +145,7 @@ impl Change {
 /// The committer's thread: commits group after group until the store is closed or the storage fails.
 pub(crate) fn run(core: Arc<Core>) {
     let mut end = End { core: &core, result: Err(StorageError::panicked().into()) };
-    let mut upkeep = Upkeep { sweeper: Sweeper::new(), collector: Collector::new() };
+    let mut upkeep = Upkeep { sweeper: Sweeper::new(), collector: Collector::new(), remover: Remover::new() };
     end.result = loop {
         let group = core.inbox.next(upkeep.due());
         let last = group.last;
@@ -166,11 +172,12 @@ pub(crate) fn run(core: Arc<Core>) {
 struct Upkeep {
     sweeper: Sweeper,
     collector: Collector,
+    remover: Remover,
 }
 
 impl Upkeep {
     fn due(&self) -> Instant {
-        self.sweeper.due().min(self.collector.due())
+        self.sweeper.due().min(self.collector.due()).min(self.remover.due())
     }
 }
 
@@ -232,12 +239,14 @@ struct Collected {
     names: Vec<(u8, String, u32)>,
     expired: Vec<Vec<u8>>,
     blobs: Collectable,
+    leftover: Leftover,
 }
 
 fn commit_group(core: &Core, upkeep: &mut Upkeep, group: &Group) -> Result<Shown, CommitError> {
     let started = Instant::now();
     let expired = upkeep.sweeper.step(core)?;
     let blobs = upkeep.collector.step(core)?;
+    let leftover = upkeep.remover.step(core)?;
     let mut collected = Collected {
         kv: core.overlay.collect(|| core.now_ms()),
         queues: core.queues.collect(),
@@ -245,6 +254,7 @@ fn commit_group(core: &Core, upkeep: &mut Upkeep, group: &Group) -> Result<Shown
         names: core.names.collect(),
         expired,
         blobs,
+        leftover,
     };
     if collected.is_empty() && group.messages.iter().all(|message| message.changes.is_empty()) {
         return Ok(Some(collected.kv.at_ms));
@@ -294,6 +304,7 @@ fn write(
     for batch in &collected.queues {
         batch.write(&transaction)?;
     }
+    collected.leftover.remove(&transaction)?;
     // Before this group releases any more.
     collected.blobs.take_apart(&transaction)?;
     let mut released = false;
@@ -302,6 +313,7 @@ fn write(
         match change {
             Change::Pages(batch) => pages::apply(&transaction, batch)?,
             Change::Blob(change) => released |= change.apply(&transaction)?,
+            Change::File(change) => change.apply(&transaction)?,
             Change::Vector(change) => {
                 change.apply(&transaction)?;
                 touched.add(change);
@@ -365,5 +377,6 @@ impl Collected {
             && self.names.is_empty()
             && self.expired.is_empty()
             && self.blobs.is_empty()
+            && self.leftover.is_empty()
     }
 }

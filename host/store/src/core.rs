@@ -22,6 +22,7 @@ use crate::{
     names::Names,
     overlay::Overlay,
     queue::Queues,
+    sql::files::Files,
     vector::open::Indexes,
 };
 
@@ -39,6 +40,7 @@ pub(crate) struct Core {
     pub(crate) names: Names,
     pub(crate) queues: Queues,
     pub(crate) leases: Arc<Leases>,
+    pub(crate) files: Arc<Files>,
     pub(crate) indexes: Indexes,
     pub(crate) figures: Mutex<Stats>,
     pub(crate) two_phase: bool,

@@ -108,6 +108,7 @@ impl Store {
             names,
             queues: Queues::default(),
             leases: Arc::default(),
+            files: Arc::default(),
             indexes: Indexes::default(),
             figures: Mutex::default(),
             two_phase,

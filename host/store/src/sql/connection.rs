@@ -57,6 +57,11 @@ impl Connection {
         &self.vfs
     }
 
+    /// Whether it is to the file of that VFS.
+    pub(super) fn is_on(&self, vfs: &Arc<Vfs>) -> bool {
+        Arc::ptr_eq(&self.vfs, vfs)
+    }
+
     /// Whether no transaction is open.
     pub(super) fn is_idle(&self) -> bool {
         self.raw.is_autocommit()

@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::spawn_blocking,
 };
 
@@ -20,18 +20,18 @@ use super::{
     Access, Outcome, Pages, SqlError, Statement,
     access::Rules,
     connection::Connection,
-    limits::{BATCH_STATEMENTS, DEADLINE, VALUE_BYTES, WRITER_QUEUE},
+    limits::{BATCH_STATEMENTS, DEADLINE, EXPORTS, VALUE_BYTES, WRITER_QUEUE},
     paging::Paging,
     readers::Readers,
     vfs::{Shared, Vfs},
-    writer::{Job, Writer},
+    writer::{Answer, Job, Switch, Writer},
 };
 use crate::{commit::Change, core::Open};
 
 /// A handle of a database, with an access. A clone is the same database.
 #[derive(Clone)]
 pub struct Database {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     rules: Arc<Rules>,
     deadline: Duration,
     turn: Duration,
@@ -40,7 +40,10 @@ pub struct Database {
 /// What the handles of one database share.
 pub(super) struct Inner {
     name: Arc<str>,
-    readers: Arc<Readers>,
+    pub(super) readers: Arc<Readers>,
+    /// One import at a time.
+    pub(super) importing: Arc<Semaphore>,
+    pub(super) exporting: Arc<Semaphore>,
     /// None: closed.
     writer: Mutex<Option<mpsc::Sender<Job>>>,
     thread: Mutex<Option<thread::JoinHandle<()>>>,
@@ -114,6 +117,13 @@ impl Database {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
+    pub(super) fn check_access(&self, enough: &[Access]) -> Result<(), SqlError> {
+        if enough.contains(self.rules.access()) {
+            return Ok(());
+        }
+        Err(SqlError::AccessDenied("the handle does not cover the whole database".to_owned()))
+    }
+
     pub(super) async fn write(
         &self,
         statements: Vec<Statement>,
@@ -126,16 +136,13 @@ impl Database {
             return Err(SqlError::TooLarge(format!("a batch has at most {BATCH_STATEMENTS} statements")));
         }
         check_bytes(&statements)?;
-        let deadline = self.ends();
-        let writer = self.inner.writer.lock().clone().ok_or_else(SqlError::closing)?;
         let (reply, answer) = oneshot::channel();
-        let job = Job { rules: self.rules.clone(), statements, companions, deadline, turn: self.turn, reply };
-        let sent = tokio::time::timeout_at(deadline.into(), writer.send(job)).await;
-        sent.map_err(|_| SqlError::deadline())?.map_err(|_| SqlError::closing())?;
-        answer.await.unwrap_or_else(|_| Err(SqlError::closing()))
+        let (rules, deadline, turn) = (self.rules.clone(), self.ends(), self.turn);
+        let job = Job { rules, statements, companions, switch: None, deadline, turn, reply };
+        self.inner.send(job, answer).await
     }
 
-    fn ends(&self) -> Instant {
+    pub(super) fn ends(&self) -> Instant {
         Instant::now() + self.deadline
     }
 }
@@ -159,6 +166,8 @@ impl Inner {
         Ok(Self {
             name,
             readers: Arc::new(Readers::new(vfs)),
+            importing: Arc::new(Semaphore::new(1)),
+            exporting: Arc::new(Semaphore::new(EXPORTS)),
             writer: Mutex::new(Some(sender)),
             thread: Mutex::new(Some(thread.map_err(|error| unavailable(&error))?)),
             accesses: Accesses::default(),
@@ -174,6 +183,28 @@ impl Inner {
             deadline: DEADLINE,
             turn: Duration::MAX,
         }
+    }
+
+    /// Lets the writer go over to another file, after what waits.
+    pub(super) async fn switch(
+        &self,
+        vfs: Arc<Vfs>,
+        replace: bool,
+        deadline: Instant,
+    ) -> Result<(), SqlError> {
+        let (reply, answer) = oneshot::channel();
+        let switch = Some(Switch { vfs, replace, readers: self.readers.clone() });
+        let (rules, turn) = (self.accesses.rules(Access::Full), Duration::MAX);
+        let (statements, companions) = (Vec::new(), Vec::new());
+        let job = Job { rules, statements, companions, switch, deadline, turn, reply };
+        self.send(job, answer).await.map(drop)
+    }
+
+    async fn send(&self, job: Job, answer: oneshot::Receiver<Answer>) -> Answer {
+        let writer = self.writer.lock().clone().ok_or_else(SqlError::closing)?;
+        let sent = tokio::time::timeout_at(job.deadline.into(), writer.send(job)).await;
+        sent.map_err(|_| SqlError::deadline())?.map_err(|_| SqlError::closing())?;
+        answer.await.unwrap_or_else(|_| Err(SqlError::closing()))
     }
 
     /// Lets the writer finish what waits, and ends it.

@@ -11,6 +11,7 @@ use redb::ReadTransaction;
 use super::{
     Database, SqlError,
     database::Inner,
+    files::Files,
     limits::{DATABASES, NAME_BYTES},
     pages::{self, PageBatch},
     vfs::{Committer, Shared},
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     CommitError,
     commit::Change,
-    core::{Core, Open},
+    core::{Core, Open, unavailable},
     error::guarded,
 };
 
@@ -28,7 +29,7 @@ pub(crate) struct Databases(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    open: BTreeMap<Arc<str>, (u32, Arc<Inner>)>,
+    open: BTreeMap<Arc<str>, Arc<Inner>>,
     closed: bool,
 }
 
@@ -51,21 +52,21 @@ impl Databases {
         if state.closed {
             return Err(SqlError::closing());
         }
-        let stored = guarded(|| stored_names(&*committer))?;
-        let free = stored.values().copied().chain(state.open.values().map(|(id, _)| *id)).max();
+        let (stored, highest) = guarded(|| stored_files(&*committer))?;
         let full = state.open.len() >= DATABASES;
         match state.open.entry(name.into()) {
-            Entry::Occupied(open) => Ok(open.get().1.handle()),
+            Entry::Occupied(open) => Ok(open.get().handle()),
             Entry::Vacant(_) if full => {
                 Err(SqlError::TooLarge(format!("a store has at most {DATABASES} databases")))
             }
             Entry::Vacant(vacant) => {
                 let id = stored.get(name).copied();
-                let registered = id.is_some();
-                let id = id.unwrap_or_else(|| free.map_or(0, |id| id + 1));
-                let shared = Shared::new(id, name.into(), registered, committer);
+                let files = committer.files();
+                let file = id.map_or_else(|| files.create(highest), |id| Some(files.hold(id)));
+                let file = Arc::new(file.ok_or_else(SqlError::no_more_files)?);
+                let shared = Shared::new(file, name.into(), id.is_some(), committer);
                 let inner = Arc::new(Inner::open(name.into(), shared, store)?);
-                Ok(vacant.insert((id, inner)).1.handle())
+                Ok(vacant.insert(inner).handle())
             }
         }
     }
@@ -77,7 +78,7 @@ impl Databases {
             state.closed = true;
             std::mem::take(&mut state.open)
         };
-        for (_, inner) in open.into_values() {
+        for inner in open.into_values() {
             inner.close().await;
         }
     }
@@ -95,9 +96,15 @@ impl Committer for Core {
     fn down(&self) -> Option<CommitError> {
         self.health.check().err()
     }
+
+    fn files(&self) -> &Arc<Files> {
+        &self.files
+    }
 }
 
-fn stored_names(committer: &dyn Committer) -> Result<BTreeMap<String, u32>, SqlError> {
+/// The files of the databases by name, and the highest of all files.
+fn stored_files(committer: &dyn Committer) -> Result<(BTreeMap<String, u32>, Option<u32>), SqlError> {
     let transaction = committer.begin_read()?;
-    pages::names(&transaction).map_err(|error| SqlError::Storage(error.into()))
+    let names = pages::names(&transaction).map_err(unavailable)?;
+    Ok((names, pages::highest(&transaction).map_err(unavailable)?))
 }

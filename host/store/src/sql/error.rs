@@ -31,11 +31,25 @@ pub enum SqlError {
     Storage(#[from] StorageError),
 }
 
+const NOT_EMPTY: &str = "the database is not empty, and the import is not to replace what is in it";
 const OVERLONG: &str = "the call ran longer than its turn";
 
 impl SqlError {
     pub(super) fn closing() -> Self {
         Self::Storage(StorageError::Closed)
+    }
+
+    pub(super) fn not_empty() -> Self {
+        Self::Invalid(NOT_EMPTY.to_owned())
+    }
+
+    /// Whether an import was refused because it would have replaced something.
+    pub fn is_not_empty(&self) -> bool {
+        matches!(self, Self::Invalid(text) if text == NOT_EMPTY)
+    }
+
+    pub(super) fn no_more_files() -> Self {
+        Self::TooLarge("the numbers of database files are used up".to_owned())
     }
 
     pub(super) fn deadline() -> Self {

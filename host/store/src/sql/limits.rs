@@ -83,6 +83,27 @@ pub const PAGE_BYTES: u32 = 4_096;
 /// its key fits into one leaf of redb; without them it takes two, and the file is twice as large.
 pub const RESERVED_BYTES: i32 = 32;
 
+/// Bytes of one commit of an import. It holds up the committer for some tens of milliseconds.
+pub const IMPORT_COMMIT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of a file that is imported: far more than anybody would put into one store, and far from the highest chunk.
+pub const IMPORT_BYTES: u64 = 1024 * 1024 * 1024 * 1024;
+
+/// Bytes of one piece of an export, which is in memory at once: a few milliseconds of a blocking thread.
+pub const EXPORT_PIECE_BYTES: usize = 1024 * 1024;
+
+/// Exports of a database at once; each keeps old pages as long as it lasts.
+pub const EXPORTS: usize = 2;
+
+/// Chunks of a file nobody has any more that one commit removes: a few milliseconds of the committer.
+pub const LEFTOVER_CHUNKS: usize = 2_048;
+
+/// Time to the next look for such files.
+pub const LEFTOVERS_EVERY: Duration = Duration::from_secs(1);
+
+/// Time to the next step while there is one.
+pub const LEFTOVERS_SOON: Duration = Duration::from_millis(20);
+
 /// Databases of a store: each has a writer thread and its connections.
 pub const DATABASES: usize = 64;
 

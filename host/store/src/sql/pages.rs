@@ -11,6 +11,9 @@ const PAGES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("sql-pa
 /// Name of a database → its id.
 const NAMES: TableDefinition<'static, &str, u32> = TableDefinition::new("sql-names");
 
+/// Ids of files that no database has: on their way into one, or replaced. The committer removes those nobody holds.
+const LEFTOVERS: TableDefinition<'static, u32, ()> = TableDefinition::new("sql-leftovers");
+
 const META_VERSION: u8 = 1;
 
 /// A file's meta value. The chunk size stays as it was when the file was made, whatever SQLite's page size becomes.
@@ -32,6 +35,23 @@ pub(crate) struct PageBatch {
     pub(crate) keep: u32,
     /// New content of chunks, each as long as the chunk size.
     pub(crate) chunks: BTreeMap<u32, Box<[u8]>>,
+}
+
+/// A change of which files there are.
+#[derive(Clone, Debug)]
+pub(crate) enum FileChange {
+    /// A file that no database has yet; if nothing comes of it, it is removed.
+    Begin {
+        /// The file.
+        id: u32,
+    },
+    /// A database has this file from now on, and the one it had is removed.
+    Switch {
+        /// The database.
+        name: Arc<str>,
+        /// The file.
+        id: u32,
+    },
 }
 
 /// A database file at one instant.
@@ -72,6 +92,54 @@ pub(crate) fn apply(transaction: &WriteTransaction, batch: &PageBatch) -> Result
     Ok(())
 }
 
+impl FileChange {
+    /// Writes the change into an open transaction of redb.
+    pub(crate) fn apply(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
+        let mut leftovers = transaction.open_table(LEFTOVERS)?;
+        match self {
+            Self::Begin { id } => {
+                leftovers.insert(id, ())?;
+            }
+            Self::Switch { name, id } => {
+                let old = transaction.open_table(NAMES)?.insert(&**name, id)?.map(|old| old.value());
+                leftovers.remove(id)?;
+                if let Some(old) = old.filter(|old| old != id) {
+                    leftovers.insert(old, ())?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The ids of the files that no database has.
+pub(crate) fn leftovers(transaction: &ReadTransaction) -> Result<Vec<u32>, redb::Error> {
+    match transaction.open_table(LEFTOVERS) {
+        Ok(table) => table.range::<u32>(..)?.map(|row| Ok(row?.0.value())).collect(),
+        Err(TableError::TableDoesNotExist(_)) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The highest id of all files.
+pub(crate) fn highest(transaction: &ReadTransaction) -> Result<Option<u32>, redb::Error> {
+    Ok(names(transaction)?.into_values().chain(leftovers(transaction)?).max())
+}
+
+/// Removes at most so many chunks of a file that no database has, and what tells of it after the last.
+pub(crate) fn remove_some(transaction: &WriteTransaction, id: u32, chunks: usize) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(PAGES)?;
+    let rows = table.range(key(id, None)..=key(id, Some(u32::MAX - 1)))?.take(chunks);
+    let keys = rows.map(|row| Ok(row?.0.value())).collect::<Result<Vec<_>, redb::Error>>()?;
+    for key in &keys {
+        table.remove(key)?;
+    }
+    if keys.len() < chunks {
+        transaction.open_table(LEFTOVERS)?.remove(id)?;
+    }
+    Ok(())
+}
+
 /// The ids of all databases, by name.
 pub(crate) fn names(transaction: &ReadTransaction) -> Result<BTreeMap<String, u32>, redb::Error> {
     let table = match transaction.open_table(NAMES) {
@@ -101,6 +169,23 @@ impl Snapshot {
             None => empty,
         };
         Ok(Self { table: Some(table), id, meta })
+    }
+
+    /// Copies a part of the file.
+    pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> Result<(), redb::Error> {
+        let chunk_bytes = u64::from(self.meta.chunk_bytes);
+        let (mut at, mut left) = (offset, into);
+        while !left.is_empty() {
+            let number = u32::try_from(at / chunk_bytes);
+            let number = number.map_err(|_| redb::Error::Corrupted("size of an sql database".to_owned()))?;
+            let from = at % chunk_bytes;
+            let length = usize::try_from(chunk_bytes - from).unwrap_or(usize::MAX).min(left.len());
+            let (piece, rest) = left.split_at_mut(length);
+            self.read_chunk(number, usize::try_from(from).unwrap_or_default(), piece)?;
+            at += piece.len() as u64;
+            left = rest;
+        }
+        Ok(())
     }
 
     /// Copies a part of a chunk; whatever is not stored is zero.

@@ -23,7 +23,8 @@ use super::{
 
 /// A pool of reader connections, opened when they are first needed.
 pub(super) struct Readers {
-    vfs: Arc<Vfs>,
+    /// Of the file that the database has now.
+    vfs: Mutex<Arc<Vfs>>,
     idle: Mutex<Vec<Connection>>,
     places: Arc<Semaphore>,
     pub(super) paging: Paging,
@@ -35,7 +36,12 @@ pub(super) struct Abandon(Arc<AtomicBool>);
 
 impl Readers {
     pub(super) fn new(vfs: Arc<Vfs>) -> Self {
-        Self { vfs, idle: Mutex::default(), places: Arc::new(Semaphore::new(READERS)), paging: Paging::new() }
+        Self {
+            vfs: Mutex::new(vfs),
+            idle: Mutex::default(),
+            places: Arc::new(Semaphore::new(READERS)),
+            paging: Paging::new(),
+        }
     }
 
     /// Runs a statement on a fresh snapshot.
@@ -70,16 +76,30 @@ impl Readers {
         self.idle.lock().clear();
     }
 
+    /// Of the file that the database has now.
+    pub(super) fn vfs(&self) -> Arc<Vfs> {
+        self.vfs.lock().clone()
+    }
+
+    /// From now on reads are of another file; those that run end on the old one.
+    pub(super) fn go_over(&self, vfs: Arc<Vfs>) {
+        let mut current = self.vfs.lock();
+        *current = vfs;
+        self.idle.lock().clear();
+    }
+
     /// Works with a connection that nobody else uses meanwhile.
     pub(super) fn with<T>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, SqlError>,
     ) -> Result<T, SqlError> {
         let idle = self.idle.lock().pop();
-        let connection = idle.map_or_else(|| Connection::reader(self.vfs.clone()), Ok)?;
+        let connection = idle.map_or_else(|| Connection::reader(self.vfs()), Ok)?;
         let result = work(&connection);
+        // Held together, so that no connection to a file that was replaced comes back.
+        let vfs = self.vfs.lock();
         let mut idle = self.idle.lock();
-        if idle.len() < READERS {
+        if idle.len() < READERS && connection.is_on(&vfs) {
             idle.push(connection);
         }
         result

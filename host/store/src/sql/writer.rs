@@ -13,7 +13,9 @@ use super::{
     connection::{Connection, runs_alone},
     guard::{Until, ends},
     limits::{GROUP_BYTES, GROUP_CALLS, GROUP_TIME},
+    readers::Readers,
     result::Room,
+    vfs::Vfs,
 };
 use crate::commit::Change;
 
@@ -23,10 +25,23 @@ pub(super) struct Job {
     pub(super) statements: Vec<Statement>,
     /// Made durable in the same commit.
     pub(super) companions: Vec<Change>,
+    /// In place of statements.
+    pub(super) switch: Option<Switch>,
     pub(super) deadline: Instant,
     /// How long it may run, the commit apart.
     pub(super) turn: Duration,
-    pub(super) reply: oneshot::Sender<Result<Vec<Outcome>, SqlError>>,
+    pub(super) reply: oneshot::Sender<Answer>,
+}
+
+pub(super) type Answer = Result<Vec<Outcome>, SqlError>;
+
+/// Another file for the database.
+pub(super) struct Switch {
+    pub(super) vfs: Arc<Vfs>,
+    /// Whether the database may have something in it.
+    pub(super) replace: bool,
+    /// Who reads the new file from then on.
+    pub(super) readers: Arc<Readers>,
 }
 
 /// The writer's end of the queue.
@@ -51,7 +66,7 @@ struct Failed {
 impl Job {
     /// Whether it must not share a transaction: it would fail there, or could not be run again.
     fn is_alone(&self) -> bool {
-        !self.companions.is_empty() || runs_alone(&self.statements)
+        self.switch.is_some() || !self.companions.is_empty() || runs_alone(&self.statements)
     }
 
     fn bytes(&self) -> usize {
@@ -62,7 +77,7 @@ impl Job {
         Until { deadline: ends(self.deadline, self.turn), abandoned: Arc::new(AtomicBool::new(false)) }
     }
 
-    fn answer(self, result: Result<Vec<Outcome>, SqlError>) {
+    fn answer(self, result: Answer) {
         // Nobody listens any more if the caller has gone.
         let _ = self.reply.send(result);
     }
@@ -182,7 +197,9 @@ impl Writer {
             return;
         };
         let companions = std::mem::take(&mut job.companions);
-        let result = if runs_alone(&job.statements) {
+        let result = if let Some(switch) = job.switch.take() {
+            self.switch(&job, switch)
+        } else if runs_alone(&job.statements) {
             self.without_transaction(&job, companions)
         } else {
             self.transaction(&job, companions)
@@ -206,6 +223,22 @@ impl Writer {
             shared.committer().commit(None, companions)?;
         }
         Ok(outcomes)
+    }
+
+    /// Goes over to another file. Up to its commit all stays as it was.
+    fn switch(&mut self, job: &Job, switch: Switch) -> Answer {
+        let Switch { vfs, replace, readers } = switch;
+        if !replace {
+            let tables = "SELECT 1 FROM sqlite_schema LIMIT 1".into();
+            if !self.connection.query(&job.rules, &tables, &job.until())?.rows.is_empty() {
+                return Err(SqlError::not_empty());
+            }
+        }
+        let connection = Connection::writer(vfs.clone())?;
+        vfs.shared().take_over()?;
+        self.connection = connection;
+        readers.go_over(vfs);
+        Ok(Vec::new())
     }
 
     fn without_transaction(&self, job: &Job, companions: Vec<Change>) -> Result<Vec<Outcome>, SqlError> {

@@ -15,8 +15,8 @@ use std::sync::{
 use redb::{ReadTransaction, ReadableDatabase, backends::InMemoryBackend};
 
 use super::{
-    Database, Outcome, SqlError, Statement, Value, databases::Databases, pages, pages::PageBatch,
-    vfs::Committer,
+    Database, Outcome, SqlError, Statement, Value, databases::Databases, files::Files, pages,
+    pages::PageBatch, vfs::Committer,
 };
 use crate::{CommitError, commit::Change};
 
@@ -25,12 +25,18 @@ pub(super) struct TestCommitter {
     pub(super) redb: redb::Database,
     pub(super) fails: AtomicBool,
     pub(super) commits: AtomicU64,
+    files: Arc<Files>,
 }
 
 impl TestCommitter {
     fn in_memory() -> Arc<Self> {
         let redb = redb::Builder::new().create_with_backend(InMemoryBackend::new()).unwrap();
-        Arc::new(Self { redb, fails: AtomicBool::new(false), commits: AtomicU64::new(0) })
+        Arc::new(Self {
+            redb,
+            fails: AtomicBool::new(false),
+            commits: AtomicU64::new(0),
+            files: Arc::default(),
+        })
     }
 }
 
@@ -56,6 +62,10 @@ impl Committer for TestCommitter {
 
     fn down(&self) -> Option<CommitError> {
         None
+    }
+
+    fn files(&self) -> &Arc<Files> {
+        &self.files
     }
 }
 

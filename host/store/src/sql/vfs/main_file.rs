@@ -17,9 +17,12 @@ use super::callbacks::Answer;
 use crate::{
     CommitError,
     commit::Change,
+    core::unavailable,
     sql::{
+        SqlError,
+        files::{File, Files},
         limits::TRANSACTION_BYTES,
-        pages::{Meta, PageBatch, Snapshot, copy_or_zero},
+        pages::{FileChange, Meta, PageBatch, Snapshot, copy_or_zero},
     },
 };
 
@@ -36,11 +39,14 @@ pub(crate) trait Committer: Send + Sync {
 
     /// Why nothing is read or written any more, if so.
     fn down(&self) -> Option<CommitError>;
+
+    /// The files there are.
+    fn files(&self) -> &Arc<Files>;
 }
 
 /// What the connections of one database share.
 pub(crate) struct Shared {
-    id: u32,
+    file: Arc<File>,
     name: Arc<str>,
     committer: Arc<dyn Committer>,
     /// Whether the name is stored beside the pages.
@@ -82,9 +88,14 @@ struct Pending {
 }
 
 impl Shared {
-    pub(crate) fn new(id: u32, name: Arc<str>, registered: bool, committer: Arc<dyn Committer>) -> Self {
+    pub(crate) fn new(
+        file: Arc<File>,
+        name: Arc<str>,
+        registered: bool,
+        committer: Arc<dyn Committer>,
+    ) -> Self {
         Self {
-            id,
+            file,
             name,
             committer,
             registered: AtomicBool::new(registered),
@@ -94,6 +105,23 @@ impl Shared {
             companions: Mutex::default(),
             failure: Mutex::default(),
         }
+    }
+
+    /// The same database with another file, which is on disk.
+    pub(crate) fn of_file(&self, file: Arc<File>) -> Self {
+        Self::new(file, self.name.clone(), true, self.committer.clone())
+    }
+
+    /// Makes this file the database's, on disk; the one before is removed when nobody holds it any more.
+    pub(crate) fn take_over(&self) -> Result<(), CommitError> {
+        let switch = FileChange::Switch { name: self.name.clone(), id: self.file.id() };
+        self.committer.commit(None, vec![Change::File(switch)])
+    }
+
+    /// The file as it is now.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, SqlError> {
+        let transaction = self.committer.begin_read()?;
+        Snapshot::new(&transaction, self.file.id()).map_err(|error| SqlError::from(unavailable(error)))
     }
 
     /// Gives other changes to the next commit.
@@ -122,7 +150,8 @@ impl Shared {
             tracing::warn!(database = &*self.name, %error, "no snapshot");
             ffi::SQLITE_IOERR_READ
         })?;
-        let snapshot = Snapshot::new(&transaction, self.id).map_err(|error| self.read_error(&error))?;
+        let snapshot =
+            Snapshot::new(&transaction, self.file.id()).map_err(|error| self.read_error(&error))?;
         Ok(Pinned { snapshot, commits })
     }
 
@@ -250,7 +279,7 @@ impl MainFile {
         let chunk_bytes = self.snapshot()?.meta.chunk_bytes;
         let register = (!self.shared.registered.load(Ordering::Acquire)).then(|| self.shared.name.clone());
         let batch = PageBatch {
-            id: self.shared.id,
+            id: self.shared.file.id(),
             register,
             meta: Meta { chunk_bytes, size: pending.size },
             keep: pending.keep,

@@ -2,6 +2,7 @@
 
 mod differential;
 mod engines;
+mod files;
 mod generator;
 mod limits;
 mod paging;
