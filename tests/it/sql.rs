@@ -251,3 +251,42 @@ async fn a_server_killed_in_an_import_has_what_it_had_and_takes_it_again() {
     assert_eq!(sum(&server), native_sum(&new));
     assert_eq!(server.cli_ok(&["sql", "reports", "PRAGMA integrity_check"]), "integrity_check\nok");
 }
+
+/// Runs the command with this on its standard input.
+fn fed(server: &Server, args: &[&str], input: &str) -> std::process::Output {
+    use std::io::Write as _;
+    let mut child = piped(server, args).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn statements_from_a_pipe_run_up_to_the_first_that_fails() {
+    let server = Setup::demo().config("[sql.reports]").start();
+    let script = "create table t (a, b); -- a comment; with a semicolon
+        create trigger g after insert on t begin
+            update t set b = 'x;' where a = new.a;
+        end;
+        insert into t values (1, ';'),
+            (2, 'two');
+        .tables
+        select * from t";
+    let script = script.replace("        .tables", ".tables");
+    let output = fed(&server, &["sql", "reports"], &script);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(text(&output.stdout), "t\na\tb\n1\tx;\n2\tx;\n", "{}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "0 rows written\n0 rows written\n2 rows written\n");
+    let output = fed(&server, &["sql", "reports"], "select 1 as one;\nselec 2;\nselect 3;");
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), "one\n1\n"));
+    assert!(
+        text(&output.stderr).starts_with("error: line 2: invalid: near \"selec\""),
+        "{}",
+        text(&output.stderr)
+    );
+    let output = fed(&server, &["sql", "reports", "--json"], "select 1 as one;");
+    assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["rows"], json!([[1]]));
+    let output = fed(&server, &["sql", "reports"], ".schema t\n.nothing\n");
+    assert!(text(&output.stdout).starts_with("CREATE TABLE t (a, b);\n"), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("line 2: `.nothing` is no command"), "{}", text(&output.stderr));
+    assert_eq!(fed(&server, &["sql", "reports"], "").status.code(), Some(0));
+}

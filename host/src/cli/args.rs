@@ -84,7 +84,7 @@ Example:
     /// Plugins: WebAssembly components that make the rules.
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// SQL databases: run a statement, import and export SQLite files.
+    /// SQL databases: run a statement, a shell, import and export of SQLite files.
     Sql(Sql),
     /// Kv stores: look into them, and change an entry.
     #[command(subcommand)]
@@ -101,9 +101,14 @@ a value \\t, \\n, \\r and \\\\ stand for a tab, a newline, a carriage return and
 and hexadecimal digits. A statement that returns no rows prints how many it wrote to stderr. A database named like a
 command stands behind `--`.
 
+Without a statement it runs those that come from a pipe, each ended by a semicolon, up to the first that fails; on a
+terminal it is a shell, in which .help says more.
+
 Examples:
   tollgate sql gateway \"select model, count(*) from request_logs group by model\"
   tollgate sql gateway \"select * from api_key_metrics\" --json
+  tollgate sql gateway
+  tollgate sql reports < schema.sql
   tollgate sql export gateway backup.sqlite
   tollgate sql import reports old.sqlite"
 )]
@@ -113,8 +118,7 @@ pub(super) struct Sql {
     /// The database; the gateway's tables are in `gateway`.
     #[arg(required = true)]
     pub(super) database: Option<String>,
-    /// One statement, in SQLite's dialect.
-    #[arg(required = true)]
+    /// One statement, in SQLite's dialect; without it the shell.
     pub(super) statement: Option<String>,
     /// Print JSON: {\"columns\", \"rows\", \"rows_written\", \"last_insert_rowid\"}.
     #[arg(long)]

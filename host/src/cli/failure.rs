@@ -31,6 +31,15 @@ impl Failure {
         })
     }
 
+    /// Says where it happened.
+    pub(super) fn at(self, place: impl std::fmt::Display) -> Self {
+        match self {
+            Self::Refused { message, hint } => Self::Refused { message: format!("{place}: {message}"), hint },
+            Self::Failed(error) => Self::Failed(error.context(place.to_string())),
+            other => other,
+        }
+    }
+
     /// Prints what happened, and what helps, to stderr.
     pub(super) fn print(&self) {
         eprintln!("error: {}", self.message());

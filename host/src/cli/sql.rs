@@ -2,6 +2,8 @@
 
 mod print;
 mod rows;
+mod shell;
+mod statements;
 mod transfer;
 
 use super::args::{Sql, SqlCommand};
@@ -17,14 +19,15 @@ pub(super) async fn run(client: &Client, sql: Sql) -> Result<(), Failure> {
         }
         (Some(SqlCommand::Export { database, file }), ..) => transfer::export(client, &database, &file).await,
         (None, Some(database), Some(statement)) => one(client, &database, &statement, sql.json).await,
-        // clap asks for both.
-        (None, ..) => Ok(()),
+        (None, Some(database), None) => shell::run(client, &database, sql.json).await,
+        // clap asks for a database.
+        (None, None, _) => Ok(()),
     }
 }
 
 /// Runs one statement and prints its result as it comes.
 async fn one(client: &Client, database: &str, sql: &str, json: bool) -> Result<(), Failure> {
-    let rows = Rows::of(client, database, sql).await?;
+    let rows = Rows::of(client, database, sql, &[]).await?;
     if json { print(rows, Json::default()).await } else { print(rows, Lines).await }
 }
 

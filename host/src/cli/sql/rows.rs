@@ -29,8 +29,13 @@ pub(super) struct End {
 
 impl Rows {
     /// Runs a statement.
-    pub(super) async fn of(client: &Client, database: &str, sql: &str) -> Result<Self, Failure> {
-        let body = json!({ "sql": sql }).to_string();
+    pub(super) async fn of(
+        client: &Client,
+        database: &str,
+        sql: &str,
+        params: &[Value],
+    ) -> Result<Self, Failure> {
+        let body = json!({ "sql": sql, "params": params }).to_string();
         let path = format!("/sql/{}", segment(database));
         let mut request = request(Method::POST, &path, Some("application/json"), body.into())?;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/x-ndjson"));
