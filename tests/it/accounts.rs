@@ -191,7 +191,11 @@ async fn totals_of_an_account_are_shown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credential_is_nowhere_in_the_clear() {
-    const KEYS: [&str; 2] = ["sk-first-credential-in-the-clear", "sk-other-credential-in-the-clear"];
+    const KEYS: [&str; 3] = [
+        "sk-first-credential-in-the-clear",
+        "sk-other-credential-in-the-clear",
+        "password-of-the-proxy-in-the-clear",
+    ];
     let upstream = Upstream::start(Behaviour::Refuse { status: 401, retry_after: None }).await;
     let mut server = Setup::demo().log("debug").start();
     let admin = server.client(ADMIN_TOKEN);
@@ -214,11 +218,16 @@ async fn a_credential_is_nowhere_in_the_clear() {
     said += &String::from_utf8_lossy(&output.stdout);
     // The upstream refuses it, which is logged.
     said += &server.client(&server.key("user", &[])).chat("m").await.text();
+    // And through a proxy that is not there.
+    let proxy = json!({ "proxy": "http://127.0.0.1:1", "proxy_user": "me", "proxy_password": KEYS[2] });
+    let changed = admin.send(http::Method::PATCH, "/admin/v1/accounts/shy", proxy.to_string().into()).await;
+    assert_eq!(changed.status(), 200);
+    said += &server.client(&server.key("other", &[])).chat("m").await.text();
     for path in ["/metrics", "/admin/v1/accounts", "/admin/v1/accounts/shy", "/admin/v1/health"] {
         said += &server.get(path).await.text();
     }
     eventually("the request is in the log", || async {
-        (server.count("SELECT count(*) FROM request_logs") > 0).then_some(())
+        (server.count("SELECT count(*) FROM request_logs") == 2).then_some(())
     })
     .await;
     said += &server.cli_ok(&["sql", "gateway", "SELECT * FROM request_logs"]);

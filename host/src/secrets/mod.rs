@@ -210,7 +210,9 @@ impl Vault {
             }
             (MasterKey::Given { .. }, Some(key)) => key,
             (MasterKey::Given { origin, .. }, None) => {
-                let text = format!("the master key comes from {origin}: give the new one, or keep it");
+                let text = format!(
+                    "the master key comes from {origin}: give the new one (new-master-key), or keep it (keep-master-key)"
+                );
                 return Err(SecretsError::NewMaster(text));
             }
         };
