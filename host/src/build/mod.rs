@@ -6,6 +6,7 @@
 //! one plugin, as [`project`](crate::project) makes it; its component lies beside its `plugin.toml`, without a stamp.
 
 mod component;
+mod componentize;
 mod stamp;
 mod toolchain;
 
@@ -18,6 +19,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use self::stamp::Stamp;
 use self::toolchain::{Order, Toolchain};
 use crate::plugin::Manifest;
+use crate::project::Language;
+
+pub use componentize::preparation;
 
 /// The command that makes stale plugins fresh; names follow.
 const COMMAND: &str = "tollgate plugin build";
@@ -65,17 +69,33 @@ pub fn build(names: &[String], plugins_dir: &Path) -> anyhow::Result<Vec<Built>>
 }
 
 /// Builds the plugin of a project, into `NAME.wasm` in its folder. Takes up to two minutes the first time.
+///
+/// What it is written in is seen by its source: `src/plugin.js`, `src/plugin.py`, or else a cargo package.
 pub fn build_project(folder: &Path) -> anyhow::Result<Built> {
     let folder = fs::canonicalize(folder).with_context(|| format!("no folder {}", folder.display()))?;
     let name = project_name(&folder)?;
-    let toolchain = Toolchain::find(&folder)?;
+    let component = match componentize::language(&folder) {
+        Language::Rust => package(&name, &folder)?,
+        other => {
+            let progress = progress_bar(1);
+            progress.set_message(format!("{name}.wasm"));
+            let component = componentize::build(other, &folder)?;
+            progress.finish_and_clear();
+            component
+        }
+    };
     let path = folder.join(format!("{name}.wasm"));
+    fs::write(&path, &component).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Built { name, path, size: component.len() as u64, digest: stamp::digest(&component) })
+}
+
+/// The component of a cargo package.
+fn package(name: &str, folder: &Path) -> anyhow::Result<Vec<u8>> {
+    let toolchain = Toolchain::find(folder)?;
     // Not locked: whoever adds a dependency adds it to the lock file by building.
-    let order = Order { names: vec![name.clone()], folder: &folder, locked: false };
-    let built = components(&toolchain, &order)?;
-    let (_, component) = built.first().with_context(|| format!("cargo made no wasm of {name}"))?;
-    fs::write(&path, component).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(Built { name, path, size: component.len() as u64, digest: stamp::digest(component) })
+    let order = Order { names: vec![name.to_owned()], folder, locked: false };
+    let built = components(&toolchain, &order)?.into_iter().next();
+    Ok(built.with_context(|| format!("cargo made no wasm of {name}"))?.1)
 }
 
 /// The name of a project's plugin, as its `plugin.toml` says; its package has the same.

@@ -13,15 +13,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-pub use template::Hook;
+pub use template::{Hook, Language};
 
 /// A file of a project: its path in there, and what it holds.
 type File = (PathBuf, Vec<u8>);
 
 /// Makes the folder `name` in `parent` with a plugin that has `hook`; the files it wrote, by their paths in the project.
 /// An existing folder or file of that name is left as it is.
-pub fn create(name: &str, hook: Hook, parent: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let files = files(name, hook)?;
+pub fn create(name: &str, hook: Hook, language: Language, parent: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let files = files(name, hook, language)?;
     let folder = parent.join(name);
     match fs::create_dir(&folder) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -40,23 +40,34 @@ pub fn create(name: &str, hook: Hook, parent: &Path) -> anyhow::Result<Vec<PathB
 }
 
 /// All files of a new project, in the order in which one would read them.
-fn files(name: &str, hook: Hook) -> anyhow::Result<Vec<File>> {
+fn files(name: &str, hook: Hook, language: Language) -> anyhow::Result<Vec<File>> {
     name::check(name)?;
-    let mut files = template::files(name, hook)?;
-    files.push(("Cargo.lock".into(), vendored::lock_file(name)?.into_bytes()));
-    files.extend(vendored::files()?);
+    let mut files = template::files(name, hook, language)?;
+    if language == Language::Rust {
+        files.push(("Cargo.lock".into(), vendored::lock_file(name)?.into_bytes()));
+        files.extend(vendored::guest()?);
+        files.extend(vendored::contracts("wit"));
+    } else {
+        files.extend(vendored::contracts("wit/deps"));
+    }
     Ok(files)
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
     use crate::plugin::Manifest;
+
+    fn in_every_language(hook: &Hook) -> impl Iterator<Item = (Hook, Language)> {
+        Language::value_variants().iter().map(|language| (*hook, *language))
+    }
 
     #[test]
     fn a_project_has_all_that_it_is_built_with() {
         let parent = tempfile::tempdir().unwrap();
-        let written = create("hello", Hook::Admission, parent.path()).unwrap();
+        let written = create("hello", Hook::Admission, Language::Rust, parent.path()).unwrap();
         for path in ["Cargo.toml", "Cargo.lock", "plugin.toml", "README.md", "src/lib.rs", ".gitignore"] {
             assert!(written.contains(&path.into()), "no {path}");
         }
@@ -71,22 +82,26 @@ mod tests {
     fn what_is_there_is_never_written_over() {
         let parent = tempfile::tempdir().unwrap();
         fs::write(parent.path().join("hello"), "mine").unwrap();
-        let error = create("hello", Hook::Jobs, parent.path()).unwrap_err().to_string();
+        let error = create("hello", Hook::Jobs, Language::Rust, parent.path()).unwrap_err().to_string();
         assert!(error.contains("is there already"), "{error}");
         assert_eq!(fs::read(parent.path().join("hello")).unwrap(), b"mine");
     }
 
     #[test]
     fn every_template_is_a_plugin_of_the_name_asked_for() {
-        for hook in [Hook::Admission, Hook::Ingestion, Hook::Jobs] {
-            let files = files("my-plugin", hook).unwrap();
+        for (hook, language) in Hook::value_variants().iter().flat_map(in_every_language) {
+            let files = files("my-plugin", hook, language).unwrap();
             let text = |path: &str| {
                 let (_, content) = files.iter().find(|(found, _)| found == Path::new(path)).unwrap();
                 String::from_utf8(content.clone()).unwrap()
             };
             assert_eq!(Manifest::parse(&text("plugin.toml")).unwrap().name, "my-plugin");
-            let package: toml::Table = text("Cargo.toml").parse().unwrap();
-            assert_eq!(package["package"]["name"].as_str(), Some("my-plugin"));
+            let named = match language {
+                Language::Rust => "Cargo.toml",
+                Language::JavaScript => "package.json",
+                Language::Python => "README.md",
+            };
+            assert!(text(named).contains("my-plugin"), "{named}");
             for (path, content) in &files {
                 let content = String::from_utf8_lossy(content);
                 assert!(!content.contains(template::PLACEHOLDER), "{} has a hole", path.display());

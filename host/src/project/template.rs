@@ -1,4 +1,7 @@
 //! What a new plugin starts with: a small thing of each hook that works, to be changed into one's own.
+//!
+//! The same thing in every language, so that they share `hook/`: manifest, configuration and cases. What is not Rust has
+//! `world/` too, which says to its tools what there is to implement and to call.
 
 use anyhow::bail;
 use clap::ValueEnum;
@@ -35,12 +38,43 @@ impl Hook {
     }
 }
 
-/// The files of a template with the plugin's name in its places.
-pub(super) fn files(name: &str, hook: Hook) -> anyhow::Result<Vec<File>> {
+/// The language that a plugin is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// The smallest and fastest.
+    Rust,
+    /// Carries a JavaScript engine.
+    #[value(name = "js", alias = "javascript")]
+    JavaScript,
+    /// Carries a Python.
+    Python,
+}
+
+impl Language {
+    fn folder(self) -> &'static str {
+        match self {
+            Language::Rust => "rust",
+            Language::JavaScript => "javascript",
+            Language::Python => "python",
+        }
+    }
+}
+
+/// The files of a template with the plugin's name in its places, in the order in which one would read them.
+pub(super) fn files(name: &str, hook: Hook, language: Language) -> anyhow::Result<Vec<File>> {
+    let (language_folder, hook_folder) = (language.folder(), hook.folder());
+    let mut folders = vec![
+        format!("{language_folder}/{hook_folder}"),
+        format!("hook/{hook_folder}"),
+        format!("{language_folder}/all"),
+    ];
+    if language != Language::Rust {
+        folders.push(format!("world/{hook_folder}"));
+    }
     let mut files = Vec::new();
-    for folder in [hook.folder(), "all"] {
-        let Some(template) = TEMPLATES.get_dir(folder) else { bail!("there is no template {folder}") };
-        collect(template, folder, name, &mut files)?;
+    for folder in folders {
+        let Some(template) = TEMPLATES.get_dir(&folder) else { bail!("there is no template {folder}") };
+        collect(template, &folder, name, &mut files)?;
     }
     files.push(("cases/README.md".into(), CASES.as_bytes().to_vec()));
     Ok(files)

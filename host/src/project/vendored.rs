@@ -27,12 +27,18 @@ const HEAD: &str = concat!(
     "; `tollgate plugin new` wrote it.\n\n"
 );
 
-/// The guest crate and the contracts as files of a project.
-pub(super) fn files() -> anyhow::Result<Vec<File>> {
+/// The guest crate as files of a project.
+pub(super) fn guest() -> anyhow::Result<Vec<File>> {
     let mut files = vec![(Path::new(GUEST_FOLDER).join("Cargo.toml"), guest_package()?.into_bytes())];
     collect(&GUEST_SOURCES, &Path::new(GUEST_FOLDER).join("src"), &mut files);
-    collect(&CONTRACTS, Path::new("wit"), &mut files);
     Ok(files)
+}
+
+/// The contracts as files of a project, in this folder of it.
+pub(super) fn contracts(folder: &str) -> Vec<File> {
+    let mut files = Vec::new();
+    collect(&CONTRACTS, Path::new(folder), &mut files);
+    files
 }
 
 /// The lock file of a project `name`: the versions that Tollgate's own plugins are built with, so that a project that was
@@ -154,8 +160,9 @@ mod tests {
         on_disk(&root.join("plugins/guest/src"), &Path::new(GUEST_FOLDER).join("src"), &mut expected);
         on_disk(&root.join("wit"), Path::new("wit"), &mut expected);
         expected.sort();
-        let mut found = files().unwrap();
+        let mut found = guest().unwrap();
         found.remove(0);
+        found.extend(contracts("wit"));
         found.sort();
         let names = |files: &[File]| files.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
         assert_eq!(names(&found), names(&expected), "touch host/src/project/vendored.rs and build again");

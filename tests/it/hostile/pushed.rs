@@ -59,7 +59,7 @@ fn send(stream: &mut TcpStream, megabytes: usize, plain: bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_just_over_its_size_is_refused_by_the_limit() {
     let house = House::open().await;
-    refused(&house, &vec![0; (16 << 20) + 1], "larger than this endpoint takes");
+    refused(&house, &vec![0; (32 << 20) + 1], "larger than this endpoint takes");
     house.serves_on().await;
 }
 

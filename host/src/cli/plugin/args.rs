@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
-use crate::project::Hook;
+use crate::project::{Hook, Language};
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum PluginCommand {
@@ -14,12 +14,14 @@ The folder has all that the plugin is built with, and a README that says how to 
 
 Examples:
   tollgate plugin new hello
-  tollgate plugin new hello --hook jobs")]
+  tollgate plugin new hello --hook jobs
+  tollgate plugin new hello --lang js")]
     New(PluginNew),
     /// Build plugins from source into components.
     #[command(after_help = "\
 In a plugin's folder it builds that plugin into NAME.wasm there; beside or in a folder of plugins those of it, into its
-prebuilt/. It says what to install when there is no toolchain that compiles to WebAssembly.
+prebuilt/. Rust is compiled, JavaScript and Python are put into a component together with what runs them. It says what to install
+when there is nothing to build with.
 
 Examples:
   tollgate plugin build
@@ -136,13 +138,6 @@ pub(in crate::cli) struct PluginNew {
     /// The language it is written in.
     #[arg(long, value_enum, default_value = "rust")]
     pub(in crate::cli) lang: Language,
-}
-
-/// Languages that a project can be made in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum Language {
-    /// Rust.
-    Rust,
 }
 
 #[derive(Debug, Default, Args)]

@@ -31,7 +31,7 @@ pub(in crate::cli) async fn check(
     output::print(lines(&describe(&wasm, &inspection)).as_bytes())?;
     if wasm.len() > COMPONENT_BYTES_AIM {
         eprintln!(
-            "note: a policy should stay under {COMPONENT_BYTES_AIM} bytes; see [profile.release] in Cargo.toml"
+            "note: a policy in Rust should stay under {COMPONENT_BYTES_AIM} bytes; see [profile.release] in Cargo.toml"
         );
     }
     let Some(text) = manifest else { return Ok(()) };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::args::{Language, PluginNew};
+use super::args::PluginNew;
 use crate::build;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -10,10 +10,11 @@ use crate::project;
 
 /// Makes a project, and says how to go on.
 pub(in crate::cli) fn new(new: &PluginNew) -> Result<(), Failure> {
-    let PluginNew { name, hook, lang: Language::Rust } = new;
-    let files = project::create(name, *hook, Path::new("."))?;
-    let mut text = format!("{name}/ has {} files; next:\n", files.len());
-    for step in [&format!("cd {name}"), "tollgate plugin build", "tollgate plugin test"] {
+    let PluginNew { name, hook, lang } = new;
+    let files = project::create(name, *hook, *lang, Path::new("."))?;
+    let mut text = format!("{name}/ has {} files; next:\n  cd {name}\n", files.len());
+    for step in build::preparation(*lang).into_iter().chain(["tollgate plugin build", "tollgate plugin test"])
+    {
         text.push_str(&format!("  {step}\n"));
     }
     Ok(output::print(text.as_bytes())?)

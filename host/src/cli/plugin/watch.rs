@@ -12,7 +12,8 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 
 /// What a plugin is made of and tested by; what a build writes is elsewhere.
-const WATCHED: [&str; 4] = ["src", "cases", "Cargo.toml", "plugin.toml"];
+const WATCHED: [&str; 7] =
+    ["src", "cases", "wit", "Cargo.toml", "package.json", "requirements.txt", "plugin.toml"];
 
 /// Time between two looks at it. An editor writes a file in several steps, so that two looks must see the same.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -34,7 +35,7 @@ pub(in crate::cli) async fn watch(client: &Client) -> Result<(), Failure> {
 
 /// One way from the sources to the server.
 async fn turn(client: &Client, name: &str) -> Result<(), Failure> {
-    // It waits for cargo for a minute or so; nothing else runs on this thread.
+    // It waits for the compiler for a minute or so; nothing else runs on this thread.
     let built = build::build_project(Path::new("."))?;
     output::print(format!("{name}.wasm: {} bytes\n", built.size).as_bytes())?;
     if Path::new("cases").is_dir() {
