@@ -70,7 +70,7 @@ pub(super) struct SetParameters {
 }
 
 /// Writes the body as the value, which is gone after `ttl_ms`; without it the store's default applies.
-#[utoipa::path(put, path = "/kv/{store}/{*key}", params(SetParameters), request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 200, body = Changed)))]
+#[utoipa::path(put, path = "/kv/{store}/{*key}", params(SetParameters), request_body(content = Option<Vec<u8>>, content_type = "application/octet-stream"), responses((status = 200, body = Changed)))]
 pub(super) async fn set(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
