@@ -290,3 +290,47 @@ fn statements_from_a_pipe_run_up_to_the_first_that_fails() {
     assert!(text(&output.stderr).contains("line 2: `.nothing` is no command"), "{}", text(&output.stderr));
     assert_eq!(fed(&server, &["sql", "reports"], "").status.code(), Some(0));
 }
+
+/// Talks to the shell on a terminal of its own: after each text that it prints the next line is typed.
+const TALK: &str = r#"
+import os, pty, sys
+steps = [("reports> ", "create table t (a,"), ("...> ", "b);"), ("rows written", "insert into t values (1, 'ein'), (22, null);"),
+    ("2 rows written", ".tables"), ("t\r\n", "select * from t;"), ("(2 rows)", "selec 1;"), ("syntax error", ".schema"), ("CREATE TABLE t", "select count(*) from t, t as u"), ("...> ", "\x03"), ("reports> ", "\x04")]
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+seen = ""
+for expected, answer in steps:
+    while expected not in seen:
+        seen += os.read(terminal, 4096).decode()
+    sys.stdout.write(seen); seen = ""
+    os.write(terminal, (answer + ("" if answer in "\x03\x04" else "\r")).encode())
+try:
+    while True:
+        more = os.read(terminal, 4096)
+        if not more: break
+        sys.stdout.write(more.decode())
+except OSError:
+    pass
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+#[test]
+fn on_a_terminal_it_is_a_shell() {
+    let server = Setup::demo().config("[sql.reports]").start();
+    let output = Command::new("python3")
+        .args(["-c", TALK, env!("CARGO_BIN_EXE_tollgate"), "sql", "reports"])
+        .env("TOLLGATE_SERVER", server.url())
+        .env("TOLLGATE_ADMIN_TOKEN", ADMIN_TOKEN)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    for expected in [
+        "a   b\r\n--  ----\r\n 1  ein\r\n22  NULL\r\n(2 rows)",
+        "near \"selec\": syntax error",
+        "CREATE TABLE t (a,",
+    ] {
+        assert!(text.contains(expected), "{expected} in\n{text}");
+    }
+}
