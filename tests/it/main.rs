@@ -23,6 +23,7 @@ mod data;
 mod dialects;
 mod drain;
 mod hostile;
+mod keys;
 mod languages;
 mod migration;
 mod pool;
