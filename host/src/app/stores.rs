@@ -25,9 +25,7 @@ const SHIPPED: [(&str, config::Acknowledge); 3] = [
 const CLEAN_EVERY: Duration = Duration::from_secs(5 * 60);
 
 pub(super) use crate::config::GATEWAY_DATABASE as GATEWAY;
-
-/// The host's own kv store, granted to nobody and shown to nobody.
-pub(super) const HOST: &str = "host.tollgate";
+pub(super) use crate::config::HOST_KV as HOST;
 
 /// Behind a container's name, the name of the container of its parts: configured names have no `/`.
 const PARTS: &str = "/parts";

@@ -126,6 +126,9 @@ pub struct KvStore {
 /// The database with the gateway's own tables; it is always there.
 pub const GATEWAY_DATABASE: &str = "gateway";
 
+/// The host's own kv store, granted to nobody and shown to nobody; no configuration can name it.
+pub const HOST_KV: &str = "host.tollgate";
+
 /// One `[sql.NAME]`: a database that exists from the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SqlDatabase {}

@@ -16,7 +16,8 @@ use tracing_subscriber::EnvFilter;
 use super::error::{ConfigError, Problem};
 use super::reader::{Section, Source};
 use super::{
-    Acknowledge, BlobContainer, Config, KvStore, MasterKeySource, Plugin, SqlDatabase, Storage, limits,
+    Acknowledge, BlobContainer, Config, HOST_KV, KvStore, MasterKeySource, Plugin, SqlDatabase, Storage,
+    limits,
 };
 use crate::gateway::{
     AccountSpec, Dialect, ForwardProxy, Price, Settings, check_base_url, check_credential,
@@ -68,7 +69,7 @@ fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> 
         accounts: accounts(section.sections("account"), directory, environment),
         prices: prices(section.sections("price")),
         plugins: plugins(section.sections("plugin"), directory),
-        kv: named(section.named_sections("kv"), kv),
+        kv: named(kv_sections(&section), kv),
         sql: named(section.named_sections("sql"), sql),
         blob: named(section.named_sections("blob"), blob),
         vector: named(section.named_sections("vector"), vector),
@@ -405,6 +406,18 @@ fn named<T>(sections: Vec<(&str, Section<'_>)>, read: fn(&Section<'_>) -> T) -> 
         section.finish();
     }
     map
+}
+
+/// Without the host's own, which holds secrets.
+fn kv_sections<'a>(section: &Section<'a>) -> Vec<(&'a str, Section<'a>)> {
+    let mut sections = section.named_sections("kv");
+    sections.retain(|(name, section)| {
+        if *name == HOST_KV {
+            section.report(format!("[kv.{HOST_KV:?}] is the server's own; take another name"));
+        }
+        *name != HOST_KV
+    });
+    sections
 }
 
 fn kv(section: &Section<'_>) -> KvStore {

@@ -511,3 +511,8 @@ fn a_problem_stays_on_one_line_whatever_it_quotes() {
         ],
     );
 }
+
+#[test]
+fn the_servers_own_kv_store_cannot_be_named() {
+    check("[kv.\"host.tollgate\"]\n", &["1: [kv.\"host.tollgate\"] is the server's own; take another name"]);
+}
