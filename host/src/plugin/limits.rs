@@ -235,19 +235,20 @@ pub const IDLE_TICK: Duration = Duration::from_millis(100);
 pub const PACE_KEPT: Duration = Duration::from_secs(1);
 
 /// Processor time after which a call leaves the worker of its request, counted from its first tick. A policy takes
-/// microseconds; two of these and a tick are the longest that a request may wait behind one that has been hostile lately.
-pub const QUICK_CALL: Duration = Duration::from_millis(1);
+/// microseconds, in a build without optimisation some milliseconds. Where all processors are busy the slow lane stands nearly
+/// still, so that a call that goes there by mistake is lost; hence it is not just above that.
+pub const QUICK_CALL: Duration = Duration::from_millis(6);
 
-/// Ticks that a call in the slow lane may see and count as quick: it may begin and lose its processor around them.
-pub const QUICK_TICKS: u64 = 2;
+/// Ticks that a call in the slow lane may see and count as quick: it sees one each time that it loses its processor.
+pub const QUICK_TICKS: u64 = 8;
 
 /// Bytes that the host may move for a call that counts as quick: under a millisecond of copying, and five times what a full
 /// batch of quota's settlements moves.
 pub const QUICK_BYTES: usize = 2 << 20;
 
-/// Calls of a hook that start in the slow lane after one that was slow: a hostile guest spends a tick of a worker on one in
-/// so many, and one that was slow by accident is back within moments.
-pub const SUSPECT_CALLS: u32 = 64;
+/// Calls of a hook that start in the slow lane after one that was slow: a hostile guest spends some milliseconds of a worker on
+/// one in so many, fewer than one in a hundred, and one that was slow by accident is back within moments.
+pub const SUSPECT_CALLS: u32 = 128;
 
 /// Threads of the slow lane: so that the long calls of two plugins do not wait for each other. They run when a processor has
 /// nothing else to do (`SCHED_IDLE`): with a niceness of 19 a neighbour's p99 was still three times its quiet value.
