@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use redb::{ReadableTable, WriteTransaction};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Precondition,
@@ -18,6 +19,8 @@ pub(crate) struct BlobChange {
     pub(super) step: Step,
     /// Held until the change is durable, even if whoever asked for it has gone.
     pub(super) _lease: Option<Arc<Lease>>,
+    /// Among the messages of uploads that wait for the committer; likewise.
+    pub(super) _place: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]

@@ -114,7 +114,7 @@ impl Container {
         keys.iter().try_for_each(|key| check_key(key))?;
         let decided = Decided::new(OnceLock::new());
         let step = Step::Remove { keys, precondition, decided: Arc::clone(&decided) };
-        let change = BlobChange { container: self.number, step, _lease: None };
+        let change = BlobChange { container: self.number, step, _lease: None, _place: None };
         self.core.submit(vec![Change::Blob(change)]).await?;
         outcome(&decided)
     }

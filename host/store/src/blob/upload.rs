@@ -3,7 +3,6 @@
 use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     BlobError, BlobInfo, PutOptions,
@@ -41,7 +40,7 @@ pub struct Upload {
 struct Progress {
     sha256: Sha256,
     chunks: u64,
-    on_its_way: Option<(Ack, OwnedSemaphorePermit)>,
+    on_its_way: Option<Ack>,
 }
 
 /// An upload of which all bytes are here, ready to be published.
@@ -110,7 +109,7 @@ impl Upload {
     /// Brings all bytes to where a commit can publish them: this one's own, or a joint one.
     pub async fn prepare(mut self) -> Result<Prepared, BlobError> {
         let (mut progress, first, chunks) = self.cut().await?;
-        if let Some((ack, _permit)) = progress.on_its_way.take() {
+        if let Some(ack) = progress.on_its_way.take() {
             ack.await?;
         }
         let container = self.container;
@@ -130,6 +129,7 @@ impl Upload {
                 container: container.number,
                 step,
                 _lease: Some(Arc::clone(&self.lease)),
+                _place: None,
             })
         };
         let mut changes = Vec::new();
@@ -148,15 +148,20 @@ impl Upload {
     /// Hands what was gathered to the committer, once the part before is on disk.
     async fn send(&mut self) -> Result<(), BlobError> {
         let (mut progress, first, chunks) = self.cut().await?;
-        if let Some((ack, _permit)) = progress.on_its_way.take() {
+        if let Some(ack) = progress.on_its_way.take() {
             ack.await?;
         }
         let core = &self.container.core;
-        let permit = Arc::clone(&core.leases.waiting).acquire_owned().await.map_err(|_| interrupted())?;
+        let place = Arc::clone(&core.leases.waiting).acquire_owned().await.map_err(|_| interrupted())?;
         let step = Step::Append { content: self.content, first, chunks };
-        let change =
-            BlobChange { container: self.container.number, step, _lease: Some(Arc::clone(&self.lease)) };
-        progress.on_its_way = Some((core.submit(vec![Change::Blob(change)]), permit));
+        let change = BlobChange {
+            container: self.container.number,
+            step,
+            _lease: Some(Arc::clone(&self.lease)),
+            // Free when the message is written, however long the client takes for more.
+            _place: Some(place),
+        };
+        progress.on_its_way = Some(core.submit(vec![Change::Blob(change)]));
         self.progress = Some(progress);
         Ok(())
     }

@@ -19,7 +19,10 @@ use super::{
     recall::Recall,
     rows::{INDEXES, RECORDS, Record, State, Values},
 };
-use crate::core::{Core, unavailable};
+use crate::{
+    commit::{ended, gone},
+    core::{Core, unavailable},
+};
 
 /// The indexes of an open store.
 #[derive(Debug)]
@@ -107,14 +110,24 @@ impl Shared {
 
     /// Its memory, read from the file the first time. No change is submitted before that, so nothing is missed.
     pub(super) async fn memory(self: &Arc<Self>, core: &Arc<Core>) -> Result<&Arc<Memory>, VectorError> {
-        let load = || {
-            let (shared, core) = (Arc::clone(self), Arc::clone(core));
-            super::blocking(move || {
-                let transaction = core.begin_read()?;
-                Ok(Arc::new(shared.load(&transaction).map_err(unavailable)?))
-            })
-        };
-        self.memory.get_or_try_init(load).await
+        if let Some(memory) = self.memory.get() {
+            return Ok(memory);
+        }
+        // In a task: a load whose asker has gone goes on, so that the next one does not begin it again.
+        let (shared, core) = (Arc::clone(self), Arc::clone(core));
+        let loaded =
+            tokio::spawn(async move { shared.memory.get_or_try_init(|| shared.read(core)).await.map(drop) });
+        loaded.await.map_err(|error| ended(&error))??;
+        self.memory.get().ok_or_else(|| gone().into())
+    }
+
+    async fn read(self: &Arc<Self>, core: Arc<Core>) -> Result<Arc<Memory>, VectorError> {
+        let shared = Arc::clone(self);
+        super::blocking(move || {
+            let transaction = core.begin_read()?;
+            Ok(Arc::new(shared.load(&transaction).map_err(unavailable)?))
+        })
+        .await
     }
 
     fn load(&self, transaction: &ReadTransaction) -> Result<Memory, redb::Error> {
