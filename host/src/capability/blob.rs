@@ -33,8 +33,9 @@ pub struct OpenContainer {
 /// An object that a guest reads.
 pub struct OpenReader {
     reader: Reader,
-    /// What was read and not yet taken.
+    /// What was read last, the first so many bytes of it taken.
     left: Vec<u8>,
+    taken: usize,
     _place: OwnedSemaphorePermit,
 }
 
@@ -190,8 +191,9 @@ impl wit::HostContainer for BlobView<'_> {
         handle: Resource<OpenContainer>,
         keys: Vec<String>,
     ) -> Result<u32, Error> {
-        self.check_items(keys.len())?;
-        let open = self.writing(&handle, keys.iter().map(String::len).sum())?;
+        let bytes = keys.iter().map(String::len).sum();
+        self.check_items(keys.len(), || bytes)?;
+        let open = self.writing(&handle, bytes)?;
         let deleted = open.container.delete_many(&keys).await;
         let deleted = deleted.map_err(|error| convert_error(self.budget, error))?;
         Ok(u32::try_from(deleted).unwrap_or(u32::MAX))
@@ -229,7 +231,12 @@ impl wit::HostContainer for BlobView<'_> {
         match got {
             Got::Found(reader) => {
                 let _place = self.place(open.readers, BLOB_READERS, "readers")?;
-                Ok(wit::Opened::Found(self.push(OpenReader { reader, left: Vec::new(), _place })?))
+                Ok(wit::Opened::Found(self.push(OpenReader {
+                    reader,
+                    left: Vec::new(),
+                    taken: 0,
+                    _place,
+                })?))
             }
             Got::Absent => Ok(wit::Opened::Absent),
             Got::Unmet(_, info) => Ok(wit::Opened::Unmet(self.unmet(info)?)),
@@ -272,16 +279,17 @@ impl wit::HostReader for BlobView<'_> {
         let most = (most as usize).clamp(1, BLOB_PIECE_BYTES);
         self.call(0)?;
         let open = self.table.get_mut(&handle).map_err(gone)?;
-        while open.left.len() < most {
-            match open.reader.next().await.map_err(|error| convert_error(self.budget, error))? {
-                Some(bytes) if open.left.is_empty() => open.left = bytes,
-                Some(bytes) => open.left.extend_from_slice(&bytes),
-                None => break,
-            }
+        while open.left.len() - open.taken < most {
+            let bytes = open.reader.next().await.map_err(|error| convert_error(self.budget, error))?;
+            let Some(bytes) = bytes else { break };
+            open.left.drain(..std::mem::take(&mut open.taken));
+            open.left.extend_from_slice(&bytes);
         }
-        let later = open.left.split_off(most.min(open.left.len()));
-        let piece = std::mem::replace(&mut open.left, later);
-        self.answer(piece.len())?;
+        let end = open.left.len().min(open.taken + most);
+        // Before it is taken: a reader may be read on by a later call, which has a budget of its own.
+        self.budget.answer(end - open.taken).map_err(Error::TooLarge)?;
+        let piece = open.left.get(open.taken..end).unwrap_or_default().to_vec();
+        open.taken = end;
         Ok(piece)
     }
 

@@ -88,8 +88,9 @@ impl wit::HostCache for CacheView<'_> {
         handle: Resource<OpenCache>,
         keys: Vec<String>,
     ) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        self.check_items(keys.len())?;
-        let (cache, budget) = self.reading(&handle, keys.iter().map(String::len).sum())?;
+        let bytes = keys.iter().map(String::len).sum();
+        self.check_items(keys.len(), || bytes)?;
+        let (cache, budget) = self.reading(&handle, bytes)?;
         let values = cache.get_many(&keys).map_err(|error| convert_error(budget, error))?;
         values.into_iter().map(|value| self.value(value)).collect()
     }
@@ -111,8 +112,8 @@ impl wit::HostCache for CacheView<'_> {
         entries: Vec<(String, Vec<u8>)>,
         options: wit::SetOptions,
     ) -> Result<(), Error> {
-        self.check_items(entries.len())?;
         let bytes = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+        self.check_items(entries.len(), || bytes)?;
         let (cache, budget) = self.writing(&handle, bytes)?;
         cache.set_many(entries, set_options(options)).map_err(|error| convert_error(budget, error))
     }

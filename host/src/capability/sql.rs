@@ -15,6 +15,9 @@ use crate::plugin::bindings::imports::tollgate::storage::types::Error;
 use crate::plugin::limits::{BATCH_STATEMENTS, SQL_CALLS_AT_ONCE};
 use crate::plugin::{Access, Limit, SqlGrant};
 
+/// Bytes that a value takes beside its text or bytes.
+const VALUE_ROOM: usize = 16;
+
 /// A database that a guest has opened, narrowed to its grant.
 #[derive(Clone)]
 pub struct OpenDatabase {
@@ -104,8 +107,9 @@ impl SqlView<'_> {
     }
 
     fn outcome(&mut self, outcome: Outcome) -> Result<wit::Outcome, Error> {
+        let names: usize = outcome.columns.iter().map(String::len).sum();
         let rows: usize = outcome.rows.iter().flatten().map(bytes_of_value).sum();
-        self.answer(rows)?;
+        self.answer(names + rows)?;
         Ok(wit::Outcome {
             columns: outcome.columns,
             rows: outcome.rows.into_iter().map(|row| row.into_iter().map(to_guest).collect()).collect(),
@@ -151,11 +155,11 @@ impl wit::HostDatabase for SqlView<'_> {
         handle: Resource<OpenDatabase>,
         statements: Vec<wit::Statement>,
     ) -> Result<Vec<wit::Outcome>, Error> {
+        let (database, _call) = self.database(&handle, statements.iter().map(bytes_of).sum()).await?;
         if statements.len() > BATCH_STATEMENTS {
             self.budget.hit(Limit::Size);
             return Err(Error::TooLarge(format!("a batch may have {BATCH_STATEMENTS} statements")));
         }
-        let (database, _call) = self.database(&handle, statements.iter().map(bytes_of).sum()).await?;
         let statements = statements.into_iter().map(from_guest).collect();
         let outcomes = database.batch(statements).await.map_err(|error| convert_error(self.budget, error))?;
         outcomes.into_iter().map(|outcome| self.outcome(outcome)).collect()
@@ -190,17 +194,17 @@ fn to_guest(value: Value) -> wit::Value {
 
 fn bytes_of(statement: &wit::Statement) -> usize {
     let params = statement.params.iter().map(|value| match value {
-        wit::Value::Text(text) => text.len(),
-        wit::Value::Blob(bytes) => bytes.len(),
-        _ => 0,
+        wit::Value::Text(text) => VALUE_ROOM + text.len(),
+        wit::Value::Blob(bytes) => VALUE_ROOM + bytes.len(),
+        _ => VALUE_ROOM,
     });
     statement.sql.len() + params.sum::<usize>()
 }
 
 fn bytes_of_value(value: &Value) -> usize {
     match value {
-        Value::Text(text) => text.len(),
-        Value::Blob(bytes) => bytes.len(),
-        _ => 0,
+        Value::Text(text) => VALUE_ROOM + text.len(),
+        Value::Blob(bytes) => VALUE_ROOM + bytes.len(),
+        _ => VALUE_ROOM,
     }
 }

@@ -88,15 +88,17 @@ impl wit::HostIndex for VectorView<'_> {
     }
 
     async fn upsert(&mut self, handle: Resource<OpenIndex>, vectors: Vec<wit::Vector>) -> Result<(), Error> {
-        self.check_items(vectors.len())?;
-        let index = self.writing(&handle, vectors.iter().map(bytes_of).sum())?;
+        let bytes = vectors.iter().map(bytes_of).sum();
+        self.check_items(vectors.len(), || bytes)?;
+        let index = self.writing(&handle, bytes)?;
         let written = index.upsert(vectors.into_iter().map(from_guest).collect()).await;
         self.done(written)
     }
 
     async fn insert(&mut self, handle: Resource<OpenIndex>, vectors: Vec<wit::Vector>) -> Result<(), Error> {
-        self.check_items(vectors.len())?;
-        let index = self.writing(&handle, vectors.iter().map(bytes_of).sum())?;
+        let bytes = vectors.iter().map(bytes_of).sum();
+        self.check_items(vectors.len(), || bytes)?;
+        let index = self.writing(&handle, bytes)?;
         let written = index.insert(vectors.into_iter().map(from_guest).collect()).await;
         self.done(written)
     }
@@ -106,8 +108,9 @@ impl wit::HostIndex for VectorView<'_> {
         handle: Resource<OpenIndex>,
         ids: Vec<String>,
     ) -> Result<Vec<wit::Vector>, Error> {
-        self.check_items(ids.len())?;
-        let open = self.reading(&handle, ids.iter().map(String::len).sum())?;
+        let bytes = ids.iter().map(String::len).sum();
+        self.check_items(ids.len(), || bytes)?;
+        let open = self.reading(&handle, bytes)?;
         let found = open.index.get_by_ids(&ids).await;
         let found: Vec<_> = self.done(found)?.into_iter().map(to_guest).collect();
         self.answer(found.iter().map(bytes_of).sum())?;
@@ -115,8 +118,9 @@ impl wit::HostIndex for VectorView<'_> {
     }
 
     async fn delete_by_ids(&mut self, handle: Resource<OpenIndex>, ids: Vec<String>) -> Result<u32, Error> {
-        self.check_items(ids.len())?;
-        let index = self.writing(&handle, ids.iter().map(String::len).sum())?;
+        let bytes = ids.iter().map(String::len).sum();
+        self.check_items(ids.len(), || bytes)?;
+        let index = self.writing(&handle, bytes)?;
         let deleted = index.delete_by_ids(&ids).await;
         Ok(u32::try_from(self.done(deleted)?).unwrap_or(u32::MAX))
     }
