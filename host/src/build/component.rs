@@ -18,14 +18,22 @@ pub(super) fn encode(module: &[u8], machine_paths: &[String]) -> anyhow::Result<
             .encode()
             .context("cannot make a component of the compiled module")?
     };
-    if let Some(path) = machine_paths.iter().find(|path| contains(&component, path.as_bytes())) {
+    if let Some(path) = machine_paths.iter().find(|path| names(&component, path)) {
         bail!("the component names a path of this machine: {path}");
     }
     Ok(component)
 }
 
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    !part.is_empty() && bytes.windows(part.len()).any(|window| window == part)
+/// Whether a file under this folder is named in these bytes. A folder `/src` is not what `…/alloc/src/fmt.rs` names, and
+/// the root is everybody's.
+fn names(bytes: &[u8], folder: &str) -> bool {
+    let folder = folder.trim_end_matches('/');
+    let of_a_path = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-/".contains(byte);
+    !folder.is_empty()
+        && bytes.windows(folder.len() + 1).zip(0_usize..).any(|(window, at)| {
+            let before = at.checked_sub(1).and_then(|at| bytes.get(at));
+            !before.is_some_and(of_a_path) && window.strip_prefix(folder.as_bytes()) == Some(b"/")
+        })
 }
 
 #[cfg(test)]
@@ -39,6 +47,9 @@ mod tests {
         assert!(encode(&component, &["/elsewhere".to_owned()]).is_ok());
         let error = encode(&component, &["/somewhere/secret".to_owned()]).unwrap_err();
         assert_eq!(error.to_string(), "the component names a path of this machine: /somewhere/secret");
+        for other in ["/secret", "/somewhere/sec", "/", ""] {
+            assert!(encode(&component, &[other.to_owned()]).is_ok(), "{other}");
+        }
     }
 
     #[test]

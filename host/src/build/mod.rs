@@ -61,9 +61,15 @@ pub fn build(names: &[String], plugins_dir: &Path) -> anyhow::Result<Vec<Built>>
         bail!("no plugin `{unknown}` in {}; there are: {}", plugins_dir.display(), known.join(", "));
     }
     let toolchain = Toolchain::find(&plugins_dir)?;
-    let mut built = Vec::with_capacity(names.len());
-    for (name, component) in components(&toolchain, &Order { names, folder: &plugins_dir, locked: true })? {
-        built.push(store(&name, &component, &toolchain, &plugins_dir)?);
+    let inputs = |name: &String| stamp::inputs(name, &plugins_dir);
+    let before = names.iter().map(inputs).collect::<anyhow::Result<Vec<_>>>()?;
+    let order = Order { names, folder: &plugins_dir, locked: true };
+    let mut built = Vec::with_capacity(order.names.len());
+    for ((name, component), before) in components(&toolchain, &order)?.into_iter().zip(before) {
+        if inputs(&name)? != before {
+            bail!("the sources of {name} changed while it was built; build it again");
+        }
+        built.push(store(&name, &component, before, &toolchain, &plugins_dir)?);
     }
     Ok(built)
 }
@@ -164,18 +170,20 @@ fn staleness(name: &str, plugins_dir: &Path) -> anyhow::Result<Option<String>> {
     Ok(None)
 }
 
-fn store(name: &str, component: &[u8], toolchain: &Toolchain, plugins_dir: &Path) -> anyhow::Result<Built> {
+fn store(
+    name: &str,
+    component: &[u8],
+    inputs: String,
+    toolchain: &Toolchain,
+    plugins_dir: &Path,
+) -> anyhow::Result<Built> {
     let path = component_path(name, plugins_dir);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
     let digest = stamp::digest(component);
     fs::write(&path, component).with_context(|| format!("cannot write {}", path.display()))?;
-    let stamp = Stamp {
-        inputs: stamp::inputs(name, plugins_dir)?,
-        wasm: digest.clone(),
-        toolchain: toolchain.to_string(),
-    };
+    let stamp = Stamp { inputs, wasm: digest.clone(), toolchain: toolchain.to_string() };
     stamp.write(&path)?;
     Ok(Built { name: name.to_owned(), path, size: component.len() as u64, digest })
 }

@@ -147,6 +147,7 @@ impl Case {
     pub fn parse(name: &str, text: &str, plugin: Option<&str>) -> anyhow::Result<Case> {
         let Raw { about, start, named, before, steps, after } = toml::from_str(text)?;
         ensure!(!about.is_empty(), "`about` is empty; say what the case shows");
+        let before = before.encode(Names { named: &named, now_ms: start, depth: 0 })?;
         let mut at = 0;
         let mut ready = Vec::with_capacity(steps.len());
         for (number, step) in steps.iter().enumerate() {
@@ -156,7 +157,7 @@ impl Case {
         }
         let names = Names { named: &named, now_ms: start.saturating_add(at), depth: 0 };
         let after = after.expand(names).context("after")?;
-        Ok(Case { name: name.to_owned(), about, before: before.encode()?, steps: ready, after })
+        Ok(Case { name: name.to_owned(), about, before, steps: ready, after })
     }
 
     /// The stores to look into at the end.
@@ -232,11 +233,14 @@ impl RawIndex {
 }
 
 impl RawBefore {
-    fn encode(self) -> anyhow::Result<Before> {
+    fn encode(self, names: Names<'_>) -> anyhow::Result<Before> {
         let mut kv: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         for (store, entries) in self.kv {
             for (key, value) in entries {
-                let bytes = bytes(&value).with_context(|| format!("before, kv store {store}, key {key}"))?;
+                let bytes = names
+                    .expand(&value)
+                    .and_then(|value| bytes(&value))
+                    .with_context(|| format!("before, kv store {store}, key {key}"))?;
                 kv.entry(store.clone()).or_default().insert(key, hex::encode(bytes));
             }
         }
