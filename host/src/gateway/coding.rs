@@ -1,12 +1,12 @@
 //! Answers that come encoded although the upstream was asked not to: a copy is decoded to be read, and the client gets
 //! what was sent.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use flate2::write::MultiGzDecoder;
 use http::{HeaderMap, header::CONTENT_ENCODING};
 
-use super::limits::DECODE_BYTES;
+use super::limits::{DECODE_BYTES, DECODED_BYTES};
 
 /// Decodes an answer as it arrives.
 #[derive(Default)]
@@ -48,13 +48,17 @@ impl Decoder {
             Decoder::Plain => take(Decoded::Plain(bytes)),
             Decoder::Unreadable => take(Decoded::Unreadable(bytes)),
             Decoder::Gzip(gzip) => {
+                let mut length = 0;
                 for (step, at) in bytes.chunks(DECODE_BYTES).zip((0..).step_by(DECODE_BYTES)) {
                     // Flushed, since the next bytes may be long in coming.
                     let decoded = gzip.write_all(step).and_then(|()| gzip.flush());
                     take(Decoded::Plain(gzip.get_ref()));
+                    length += gzip.get_ref().len();
                     gzip.get_mut().clear();
-                    if let Err(error) = decoded {
-                        tracing::warn!(%error, "an upstream's gzip is broken: its tokens are estimated");
+                    let bomb = || io::Error::other(format!("more than {DECODED_BYTES} bytes in one piece"));
+                    if let Err(error) = decoded.and((length <= DECODED_BYTES).then_some(()).ok_or_else(bomb))
+                    {
+                        tracing::warn!(%error, "an upstream's gzip cannot be read: its tokens are estimated");
                         *self = Decoder::Unreadable;
                         // Upwards: some of this step may have been read.
                         take(Decoded::Unreadable(bytes.get(at..).unwrap_or_default()));
@@ -93,6 +97,18 @@ mod tests {
         });
         assert!(read == text);
         assert!(most <= 1100 * DECODE_BYTES, "{most} bytes at once");
+    }
+
+    #[test]
+    fn a_piece_that_grows_beyond_its_limit_is_not_read_on() {
+        let (mut decoder, mut read, mut unread) = (decoder("gzip"), 0, 0);
+        let bomb = gzip(&vec![b' '; 4 * DECODED_BYTES]);
+        decoder.feed(&bomb, |decoded| match decoded {
+            Decoded::Plain(plain) => read += plain.len(),
+            Decoded::Unreadable(rest) => unread += rest.len(),
+        });
+        assert!((DECODED_BYTES..DECODED_BYTES + 1100 * DECODE_BYTES).contains(&read), "{read}");
+        assert!(unread > bomb.len() / 2, "{unread}");
     }
 
     #[test]

@@ -77,6 +77,10 @@ pub(super) const ENTRY_BYTES: usize = if cfg!(feature = "fuzzing") { 256 } else 
 /// Bytes of an encoded answer that are decoded at once: gzip makes at most a thousand times as many of them.
 pub(super) const DECODE_BYTES: usize = 1024;
 
+/// Bytes that one piece of an encoded answer may be when decoded. A piece has up to some hundred KiB, of text that gzip makes
+/// ten or twenty times smaller; one that is more was made to keep a worker busy, at some milliseconds for each MiB.
+pub(super) const DECODED_BYTES: usize = 16 << 20;
+
 /// How much of an upstream's error answer is read for its message when another account is tried.
 pub(super) const ERROR_BYTES: usize = 16 * 1024;
 
