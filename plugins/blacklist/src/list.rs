@@ -107,7 +107,8 @@ pub(crate) fn strike(store: &impl Store, key: &str, request: &str) -> Result<boo
         let text = std::str::from_utf8(value.as_deref().unwrap_or_default()).unwrap_or_default();
         let mut requests: Vec<&str> = text.lines().collect();
         if requests.contains(&request) {
-            return Ok(Change::Keep(false));
+            // It may come again because what follows from it failed.
+            return Ok(Change::Keep(requests.len() >= STRIKES));
         }
         requests.push(request);
         let kept = requests.get(requests.len().saturating_sub(STRIKES_KEPT)..).unwrap_or_default();

@@ -51,6 +51,8 @@ fn hold(status: u16, usage: &Usage) -> Option<u64> {
         }
         503 => Some(UNAVAILABLE_MS),
         529 => Some(OVERLOADED_MS),
+        // Not what the upstream does at all: the request is at fault, with any account.
+        501 | 505 => None,
         500..=599 => Some(BROKEN_MS),
         _ => None,
     }
