@@ -28,7 +28,7 @@ use crate::config::{Config, MasterKeySource};
 use crate::data as data_api;
 use crate::gateway::{self, Accounts, Gateway, Prices};
 use crate::keys::Keys;
-use crate::plugin::{Admissions, Registry, registry};
+use crate::plugin::{Admissions, Compiler, Registry, registry};
 use crate::secret::Secret;
 use crate::secrets::{Key, MasterKey, Vault};
 use crate::tokens::Tokens;
@@ -101,6 +101,7 @@ impl App {
             store: store.clone(),
             data_dir: data.path().to_path_buf(),
             secret: Arc::new(secret),
+            compiler: Compiler::of_this_program(),
             stores: Stores::new(named.kv.clone(), named.sql.clone())
                 .with_blob(named.blob)
                 .with_vector(named.vector.clone())

@@ -17,7 +17,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, Share
 use rusqlite::{Connection, params_from_iter, types::Value as Native};
 use tollgate::capability::Stores;
 use tollgate::plugin::limits::INGEST_BATCH_EVENTS;
-use tollgate::plugin::{Admissions, EventRecord, Registry, registry};
+use tollgate::plugin::{Admissions, Compiler, EventRecord, Registry, registry};
 use tollgate_store::{Database, KvOptions, Options, Statement, Store, Value};
 
 /// The product's allocator.
@@ -130,6 +130,7 @@ impl Ours {
             store: store.clone(),
             data_dir: directory.path().to_owned(),
             secret: Arc::from([7; 32]),
+            compiler: Compiler::Here,
             stores: Stores::new(kv, sql),
             admissions: Admissions::new(clock.clone()),
             clock,

@@ -11,7 +11,7 @@ use super::*;
 use crate::accounts;
 use crate::capability::Stores;
 use crate::gateway::{AccountSpec, Accounts};
-use crate::plugin::{Admissions, registry};
+use crate::plugin::{Admissions, Compiler, registry};
 use crate::secrets::{MasterKey, Vault};
 use crate::tokens::Known;
 
@@ -51,6 +51,7 @@ impl Api {
             store: store.clone(),
             data_dir: home.path().to_path_buf(),
             secret: Arc::new(SECRET),
+            compiler: Compiler::Here,
             stores: Stores::new(kv.clone(), sql.clone()),
             admissions: Admissions::new(clock.clone()),
             clock,

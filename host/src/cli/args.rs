@@ -70,6 +70,14 @@ pub(super) enum Command {
     /// Print the OpenAPI document of the data API and the admin API; a server has it at /openapi.json.
     #[command(after_help = "Example:\n  tollgate openapi > openapi.json")]
     Openapi,
+    /// Compile what comes on standard input: how a server compiles components, in a process that has limits.
+    #[command(hide = true)]
+    Compile {
+        /// Processor time at most, in seconds.
+        cpu_seconds: u64,
+        /// Memory at most, in bytes.
+        bytes: u64,
+    },
     /// Read the configuration again; what can change takes over at once.
     #[command(after_help = "\
 Accounts of the configuration, [gateway], [audit] and log take over while requests flow; what needs a restart is named. A

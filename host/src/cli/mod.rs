@@ -23,6 +23,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::plugin::ComponentError;
+use crate::plugin::compile::compile_apart;
 use account::AccountCommand;
 use args::{Arguments, Command, KvCommand, SecretsCommand};
 use client::Client;
@@ -47,6 +49,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => serve::run(serve, connection),
         Command::Openapi => Ok(output::print_json(&crate::app::openapi())?),
+        Command::Compile { cpu_seconds, bytes } => compile(cpu_seconds, bytes),
         Command::Plugin(PluginCommand::New(new)) => plugin::new(&new),
         Command::Plugin(PluginCommand::Build { names }) => plugin::build(&names),
         Command::Plugin(PluginCommand::Check { path, manifest, rounds, seed }) => {
@@ -58,6 +61,16 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Plugin(PluginCommand::Test(test)) => runtime()?.block_on(plugin::test(test)),
         command => runtime()?.block_on(remote(&Client::new(connection)?, command)),
     }
+}
+
+/// Its exit status tells the server whether the component is wrong or the system.
+fn compile(cpu_seconds: u64, bytes: u64) -> Result<(), Failure> {
+    let compiled = compile_apart(cpu_seconds, bytes, std::io::stdin().lock(), std::io::stdout().lock());
+    compiled.map_err(|error| match error {
+        ComponentError::Invalid(reason) => Failure::Failed(anyhow::Error::msg(reason)),
+        ComponentError::NotCompiled(reason) => Failure::Usage(reason),
+        other => Failure::Failed(other.into()),
+    })
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
@@ -101,6 +114,7 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         // These need no server and were handled before.
         Command::Serve(_)
         | Command::Openapi
+        | Command::Compile { .. }
         | Command::Plugin(
             PluginCommand::New(_)
             | PluginCommand::Build { .. }

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use super::limits::MAX_COMPILED_BYTES;
-use super::{ComponentError, Engine};
+use super::{Compiler, ComponentError, Engine};
 
 const SIGNATURE_BYTES: usize = 32;
 const EXTENSION: &str = "cwasm";
@@ -25,6 +25,7 @@ const EXTENSION: &str = "cwasm";
 pub(super) struct Compiled {
     directory: Arc<Path>,
     signer: Hmac<Sha256>,
+    compiler: Compiler,
     engine: Engine,
     engine_hash: Arc<str>,
 }
@@ -38,13 +39,19 @@ pub(super) enum Origin {
 
 impl Compiled {
     /// Opens or creates `directory`, readable by this user alone.
-    pub(super) fn open(directory: &Path, secret: &[u8], engine: &Engine) -> io::Result<Compiled> {
+    pub(super) fn open(
+        directory: &Path,
+        secret: &[u8],
+        compiler: Compiler,
+        engine: &Engine,
+    ) -> io::Result<Compiled> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
         let signer = <Hmac<Sha256> as Mac>::new_from_slice(secret).map_err(io::Error::other)?;
         Ok(Compiled {
             directory: directory.into(),
             signer: signer.chain_update(b"tollgate compiled code 1\0"),
+            compiler,
             engine: engine.clone(),
             engine_hash: engine_hash(engine).into(),
         })
@@ -56,11 +63,12 @@ impl Compiled {
         if let Some(component) = self.kept(&name) {
             return Ok((component, Origin::Kept));
         }
-        let component = self.engine.compile(wasm)?;
+        let code = self.compiler.compile(&self.engine, wasm)?;
+        #[expect(unsafe_code, reason = "the compiler is this very program")]
+        let component = unsafe { Component::deserialize(self.engine.wasm(), &code) }
+            .map_err(|error| ComponentError::NotCompiled(format!("the new code does not load: {error:#}")))?;
         // Without the file everything still works, only slower after a restart.
-        if let Err(error) =
-            component.serialize().map_err(io::Error::other).and_then(|code| self.keep(&name, &code))
-        {
+        if let Err(error) = self.keep(&name, &code) {
             tracing::warn!(%error, digest, "cannot keep compiled code");
         }
         Ok((component, Origin::Compiled))
@@ -155,7 +163,7 @@ mod tests {
     const WAT: &[u8] = b"(component)";
 
     fn open(directory: &Path, secret: &[u8]) -> Compiled {
-        Compiled::open(directory, secret, &Engine::new().unwrap()).unwrap()
+        Compiled::open(directory, secret, Compiler::Here, &Engine::new().unwrap()).unwrap()
     }
 
     fn only_file(directory: &Path) -> PathBuf {

@@ -27,6 +27,9 @@ pub enum ComponentError {
     /// Not a component, or not a valid one.
     #[error("not a valid component: {0}")]
     Invalid(String),
+    /// The system did not let the host compile it.
+    #[error("cannot compile it now: {0}")]
+    NotCompiled(String),
     /// Components and modules in it, one within another or side by side, are too many.
     #[error("the component holds {what}; at most {most} are allowed")]
     TooManyParts {

@@ -42,10 +42,7 @@ impl Engine {
     /// Compiles a component. Takes up to a second for each MiB on the calling thread: not for a worker of the runtime.
     pub fn compile(&self, wasm: &[u8]) -> Result<Component, ComponentError> {
         component::check_bytes(wasm)?;
-        // Some of what it could refuse, such as long chains of types, breaks an assertion of the engine's instead.
-        catch_unwind(AssertUnwindSafe(|| Component::from_binary(&self.wasm, wasm)))
-            .map_err(|_| ComponentError::Invalid("it is beyond the engine".to_owned()))?
-            .map_err(|error| ComponentError::Invalid(format!("{error:#}")))
+        caught(|| Component::from_binary(&self.wasm, wasm))
     }
 
     /// For the loader of compiled code.
@@ -79,6 +76,18 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// A component's code for an engine like this one.
+pub(super) fn precompile(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Vec<u8>, ComponentError> {
+    caught(|| engine.precompile_component(wasm))
+}
+
+/// Some of what it could refuse, such as long chains of types, breaks an assertion of the engine's instead.
+fn caught<T>(compile: impl FnOnce() -> wasmtime::Result<T>) -> Result<T, ComponentError> {
+    catch_unwind(AssertUnwindSafe(compile))
+        .map_err(|_| ComponentError::Invalid("it is beyond the engine".to_owned()))?
+        .map_err(|error| ComponentError::Invalid(format!("{error:#}")))
+}
+
 fn config(instances: u32) -> Config {
     let parts = instances.saturating_mul(limits::PARTS_PER_INSTANCE);
     let mut pool = PoolingAllocationConfig::new();
@@ -94,9 +103,15 @@ fn config(instances: u32) -> Config {
         .linear_memory_keep_resident(limits::KEEP_RESIDENT_BYTES)
         .table_keep_resident(limits::KEEP_RESIDENT_BYTES)
         .pagemap_scan(Enabled::Auto);
+    let mut config = code();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+/// What compiled code depends on, for an engine that compiles only or one that runs it too.
+pub(super) fn code() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .epoch_interruption(true)
         // Left on it doubles the cost of a call; no policy needs it.
         .concurrency_support(false)

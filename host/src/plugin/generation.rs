@@ -268,17 +268,18 @@ impl Generation {
         let lane = self.blueprint.engine().lane();
         let ran = timeout_at(time.until.into(), lane.run(start, &self.turns, Box::pin(call))).await;
         self.meter.ended(hook, time.began.elapsed());
-        let (instance, answer) = match ran {
-            Ok(Ok(Ok(ended))) => ended,
-            Ok(Ok(Err(error))) => return Err(self.failed_with(hook, self.trap(&error, None, time))),
+        let (ended, in_lane) = match ran {
+            Ok(Ok(ended)) => (ended.output, ended.in_lane),
             Ok(Err(error)) => return Err(self.failed_with(hook, CallError::Trap(error.to_string()))),
             Err(_) => {
                 self.hit(Limit::Waiting);
                 return Err(self.failed_with(hook, CallError::Deadline(limit)));
             }
         };
+        let (instance, answer) =
+            ended.map_err(|error| self.failed_with(hook, self.trap(&error, None, time)))?;
         if let Some(pace) = pace {
-            pace.ran(instance.ticks_used(time), instance.bytes_moved());
+            pace.ran(in_lane, instance.bytes_moved());
         }
         self.finish(hook, instance, answer, time)
     }

@@ -255,11 +255,6 @@ impl Instance {
         Ok(settle.call_async(&mut self.store, (settlements,)).await?.0)
     }
 
-    /// `TICK`s in which the guest ran since `begin` with that time.
-    pub(crate) fn ticks_used(&self, time: CallTime) -> u64 {
-        time.ticks().saturating_sub(self.store.data().ticks)
-    }
-
     /// Bytes that the host has moved for the call.
     pub(crate) fn bytes_moved(&self) -> usize {
         self.store.data().budget.bytes_moved()

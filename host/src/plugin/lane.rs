@@ -6,8 +6,8 @@
 
 use std::cell::Cell;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,9 +17,10 @@ use thread_priority::ThreadPriority;
 use thread_priority::unix::{
     NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
+use tokio::time::timeout;
 use tokio_util::sync::PollSemaphore;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::UpdateDeadline;
@@ -27,7 +28,28 @@ use wasmtime::UpdateDeadline;
 use super::limits;
 
 /// The slow lane's threads. Calls that are on them when this is dropped are given up.
-pub(crate) struct Lane(Option<Runtime>);
+pub(crate) struct Lane {
+    runtime: Option<Runtime>,
+    /// Turns that calls had in it: a lane in which this stays the same stands still.
+    turns_had: Arc<AtomicU64>,
+    patience: Duration,
+}
+
+/// A call that ended.
+pub(crate) struct Ended<T> {
+    /// What it answered.
+    pub(crate) output: T,
+    /// Processor time that it used in the lane.
+    pub(crate) in_lane: Duration,
+}
+
+type Call<T> = BoxFuture<'static, T>;
+
+/// A call in the lane between its turns, from where it may be taken back.
+type Place<T> = Arc<Mutex<Option<Call<T>>>>;
+
+/// A call in the lane, as the one who waits for it has it.
+type InLane<T> = AbortOnDropHandle<Ended<T>>;
 
 /// How long the calls of one hook take, as far as that decides where the next one starts.
 #[derive(Default)]
@@ -121,7 +143,7 @@ impl Lane {
                 }
             })
             .build()?;
-        Ok(Lane(Some(runtime)))
+        Ok(Lane { runtime: Some(runtime), turns_had: Arc::default(), patience: limits::LANE_PATIENCE })
     }
 
     /// Runs a call to its end; the error is that it was given up, or has panicked.
@@ -129,36 +151,77 @@ impl Lane {
         &self,
         start: Start<'_>,
         turns: &Turns,
-        mut call: BoxFuture<'static, T>,
-    ) -> Result<T, JoinError> {
-        match start {
-            Start::Stay => return Ok(call.await),
-            Start::Lane => return self.go_on(turns, call).await,
-            Start::Here(pace) if pace.starts_in_lane() => return self.go_on(turns, call).await,
-            Start::Here(pace) => match quick(&mut call).await {
-                Some(output) => return Ok(output),
-                None => pace.suspect.store(limits::SUSPECT_CALLS, Ordering::Relaxed),
-            },
+        mut call: Call<T>,
+    ) -> Result<Ended<T>, JoinError> {
+        let pace = match start {
+            Start::Stay => return Ok(Ended::elsewhere(call.await)),
+            Start::Lane => return self.enter(turns, &place(call)).await,
+            Start::Here(pace) => pace,
+        };
+        if pace.starts_in_lane() {
+            match self.wait(turns, call).await {
+                Ok(ended) => return ended,
+                Err(taken_back) => call = taken_back,
+            }
         }
-        self.go_on(turns, call).await
+        match quick(&mut call).await {
+            Some(output) => Ok(Ended::elsewhere(output)),
+            None => {
+                pace.suspect.store(limits::SUSPECT_CALLS, Ordering::Relaxed);
+                self.enter(turns, &place(call)).await
+            }
+        }
     }
 
-    async fn go_on<T: Send + 'static>(
+    /// Brings a call into the lane.
+    fn enter<T: Send + 'static>(&self, turns: &Turns, place: &Place<T>) -> InLane<T> {
+        let call = InTurns {
+            place: place.clone(),
+            turns: PollSemaphore::new(turns.0.clone()),
+            turns_had: self.turns_had.clone(),
+            used: Duration::ZERO,
+        };
+        let runtime = self.runtime.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone());
+        AbortOnDropHandle::new(runtime.spawn(call))
+    }
+
+    /// Has a call run in the lane; the error is the call, taken back since the lane stands still.
+    async fn wait<T: Send + 'static>(
         &self,
         turns: &Turns,
-        call: BoxFuture<'static, T>,
-    ) -> Result<T, JoinError> {
-        let call = InTurns { call, turns: PollSemaphore::new(turns.0.clone()) };
-        match &self.0 {
-            Some(runtime) => AbortOnDropHandle::new(runtime.spawn(call)).await,
-            None => Ok(call.await),
+        call: Call<T>,
+    ) -> Result<Result<Ended<T>, JoinError>, Call<T>> {
+        let place = place(call);
+        let mut in_lane = self.enter(turns, &place);
+        loop {
+            let before = self.turns_had.load(Ordering::Relaxed);
+            if let Ok(ended) = timeout(self.patience, &mut in_lane).await {
+                return Ok(ended);
+            }
+            // One whose turn it is cannot be had: its thread has it.
+            let taken_back = (self.turns_had.load(Ordering::Relaxed) == before)
+                .then(|| place.try_lock().ok().and_then(|mut place| place.take()))
+                .flatten();
+            if let Some(call) = taken_back {
+                return Err(call);
+            }
         }
     }
 }
 
+impl<T> Ended<T> {
+    fn elsewhere(output: T) -> Ended<T> {
+        Ended { output, in_lane: Duration::ZERO }
+    }
+}
+
+fn place<T>(call: Call<T>) -> Place<T> {
+    Arc::new(Mutex::new(Some(call)))
+}
+
 impl Drop for Lane {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
@@ -173,10 +236,10 @@ impl Pace {
                 .is_ok()
     }
 
-    /// Takes note of a call that ended, after so many ticks and with so many bytes that the host moved for it: while it
-    /// does so no tick is seen.
-    pub(crate) fn ran(&self, ticks: u64, bytes: usize) {
-        if ticks > limits::QUICK_TICKS || bytes > limits::QUICK_BYTES {
+    /// Takes note of a call that ended, after so much processor time in the lane and with so many bytes that the host moved
+    /// for it: while it does so no tick is seen.
+    pub(crate) fn ran(&self, in_lane: Duration, bytes: usize) {
+        if in_lane > limits::QUICK_CALL || bytes > limits::QUICK_BYTES {
             self.suspect.store(limits::SUSPECT_CALLS, Ordering::Relaxed);
         }
     }
@@ -206,15 +269,71 @@ async fn quick<T>(call: &mut BoxFuture<'static, T>) -> Option<T> {
 /// A call in the lane, which takes turns of a tick with the others of its generation: however many there are, they have
 /// one part of the lane together.
 struct InTurns<T> {
-    call: BoxFuture<'static, T>,
+    place: Place<T>,
     turns: PollSemaphore,
+    turns_had: Arc<AtomicU64>,
+    used: Duration,
 }
 
 impl<T> Future for InTurns<T> {
-    type Output = T;
+    type Output = Ended<T>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended<T>> {
         let _turn = ready!(self.turns.poll_acquire(context));
-        self.call.as_mut().poll(context)
+        self.turns_had.fetch_add(1, Ordering::Relaxed);
+        let place = self.place.clone();
+        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever took it back gives this one up.
+        let Some(call) = place.as_mut() else { return Poll::Pending };
+        let before = processor_time();
+        let polled = call.as_mut().poll(context);
+        self.used += processor_time().saturating_sub(before);
+        polled.map(|output| Ended { output, in_lane: self.used })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn suspect() -> Pace {
+        let pace = Pace::default();
+        pace.ran(limits::QUICK_CALL * 2, 0);
+        pace
+    }
+
+    fn thread_of_the_call() -> Call<Option<String>> {
+        Box::pin(async { std::thread::current().name().map(str::to_owned) })
+    }
+
+    #[tokio::test]
+    async fn a_suspect_call_runs_in_the_lane() {
+        let (mut lane, turns, pace) = (Lane::start().unwrap(), Turns::default(), suspect());
+        // The machine may be busy.
+        lane.patience = Duration::from_secs(60);
+        let ended = lane.run(Start::Here(&pace), &turns, thread_of_the_call()).await.unwrap();
+        assert_eq!(ended.output.as_deref(), Some("slow-guests"));
+    }
+
+    #[tokio::test]
+    async fn a_suspect_call_is_taken_back_from_a_lane_that_stands_still() {
+        let (lane, turns, pace) = (Lane::start().unwrap(), Turns::default(), suspect());
+        let held: Vec<_> = (0..limits::LANE_THREADS)
+            .map(|_| {
+                let (there, is_there) = mpsc::channel();
+                let (go, gone) = mpsc::channel::<()>();
+                lane.runtime.as_ref().unwrap().spawn(async move {
+                    there.send(()).unwrap();
+                    gone.recv().unwrap_err();
+                });
+                is_there.recv().unwrap();
+                go
+            })
+            .collect();
+        let ended = lane.run(Start::Here(&pace), &turns, thread_of_the_call()).await.unwrap();
+        assert_ne!(ended.output.as_deref(), Some("slow-guests"));
+        drop(held);
     }
 }

@@ -10,9 +10,15 @@ pub use tollgate_store::limits as kv;
 pub use tollgate_store::sql::limits as sql;
 
 /// Bytes of a component. The largest policy in Rust we know, with regex and JSON, has 1 MiB, one that carries a JavaScript
-/// engine 12 MiB, one with a Python 18 MiB. Compiling what a compiler made is up to 1 s a MiB. Code made to be slow takes far
-/// longer (140 KB of nested loops 78 s), which nothing bounds yet.
+/// engine 12 MiB, one with a Python 18 MiB.
 pub const COMPONENT_BYTES: usize = 32 << 20;
+
+/// Processor time that compiling one component may take, in whole seconds. What a compiler made takes up to 1 s a MiB; code
+/// made to be slow takes far longer (140 KB of nested loops 78 s).
+pub const COMPILE_CPU: Duration = Duration::from_secs(60);
+
+/// Memory that compiling one component may take.
+pub const COMPILE_BYTES: u64 = 2 << 30;
 
 /// Bytes that a policy in Rust should stay under; `tollgate plugin check` notes what is larger. The shipped ones have 57 to 93 KB, and
 /// a component is compiled while an operator waits for the push.
@@ -234,21 +240,22 @@ pub const IDLE_TICK: Duration = Duration::from_millis(100);
 /// How long the ticks stay short after a guest was slow, and calm after a call.
 pub const PACE_KEPT: Duration = Duration::from_secs(1);
 
-/// Processor time after which a call leaves the worker of its request, counted from its first tick. A policy takes
-/// microseconds, in a build without optimisation some milliseconds. Where all processors are busy the slow lane stands nearly
-/// still, so that a call that goes there by mistake is lost; hence it is not just above that.
-pub const QUICK_CALL: Duration = Duration::from_millis(6);
-
-/// Ticks that a call in the slow lane may see and count as quick: it sees one each time that it loses its processor.
-pub const QUICK_TICKS: u64 = 8;
+/// Processor time after which a call leaves the worker of its request, counted from its first tick, and which a call in the
+/// slow lane may use and count as quick. A policy takes microseconds; two of these and a tick are the longest that a request
+/// may wait behind one that has been hostile lately.
+pub const QUICK_CALL: Duration = Duration::from_millis(1);
 
 /// Bytes that the host may move for a call that counts as quick: under a millisecond of copying, and five times what a full
 /// batch of quota's settlements moves.
 pub const QUICK_BYTES: usize = 2 << 20;
 
-/// Calls of a hook that start in the slow lane after one that was slow: a hostile guest spends some milliseconds of a worker on
-/// one in so many, fewer than one in a hundred, and one that was slow by accident is back within moments.
-pub const SUSPECT_CALLS: u32 = 128;
+/// Calls of a hook that start in the slow lane after one that was slow: a hostile guest spends a tick of a worker on one in
+/// so many, and one that was slow by accident is back within moments.
+pub const SUSPECT_CALLS: u32 = 64;
+
+/// How long a call that is only suspected waits in a slow lane in which nobody has a turn; then it goes back to its worker.
+/// A policy's whole call may take as long.
+pub const LANE_PATIENCE: Duration = Duration::from_millis(20);
 
 /// Threads of the slow lane: so that the long calls of two plugins do not wait for each other. They run when a processor has
 /// nothing else to do (`SCHED_IDLE`): with a niceness of 19 a neighbour's p99 was still three times its quiet value.

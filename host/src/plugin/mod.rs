@@ -7,6 +7,7 @@
 pub mod admissions;
 mod background;
 pub mod bindings;
+pub mod compile;
 mod compiled;
 pub mod component;
 pub mod engine;
@@ -33,6 +34,7 @@ mod watch;
 
 pub use admissions::active::{ActivePlugin, Canary, CanaryEnd};
 pub use admissions::{Admissions, Lease, Verdict};
+pub use compile::Compiler;
 pub use component::{ComponentError, Hooks, Import, Inspection};
 pub use engine::Engine;
 pub use generation::{CallError, Generation, Hook, Identity};

@@ -26,7 +26,7 @@ use super::limits::{
 pub use super::rollout::Refusal;
 use super::rollout::{self, Loaded, Loader};
 use super::versions::{Replaced, State, Version, Versions};
-use super::{ActivePlugin, Admissions, Counters, Generation, Lines, watch};
+use super::{ActivePlugin, Admissions, Compiler, Counters, Generation, Lines, watch};
 use crate::capability::Stores;
 
 /// What a registry stands on.
@@ -37,6 +37,8 @@ pub struct Setup {
     pub data_dir: PathBuf,
     /// The server's secret, under which compiled code is signed.
     pub secret: Arc<[u8]>,
+    /// Where components are compiled.
+    pub compiler: Compiler,
     /// What manifests can grant, by name.
     pub stores: Stores,
     /// The chain that the plugins with an admission hook are installed in.
@@ -237,7 +239,7 @@ impl Inner {
         if let Some(other) = ingesting.filter(|other| **other.name() != *name) {
             return Err(Refusal::Ingesting { by: other.name().to_string() });
         }
-        self.versions.keep_component(&version.digest, &wasm, version.pushed_ms).await?;
+        self.versions.keep_component(&version.digest, &wasm).await?;
         let entrance = Entrance { init: true, canary: true, replaced: Replaced::Superseded };
         self.enter(version, loaded, entrance).await
     }
@@ -308,9 +310,7 @@ impl Inner {
     }
 
     async fn load(&self, version: &Version) -> Result<Loaded, Refusal> {
-        let wasm = self.versions.component(&version.digest).await?.ok_or_else(|| {
-            Refusal::NoSuchVersion(format!("the component {} is not kept any more", version.digest))
-        })?;
+        let wasm = self.versions.component(&version.digest).await?;
         self.loader.load(version, wasm.into()).await
     }
 

@@ -7,7 +7,7 @@ use tollgate_store::sql::SqlError;
 use super::compiled::Compiled;
 use super::jobs::Schedule;
 use super::limits::{CANARY_ATTEMPTS, CANARY_CALL_WAIT, CANARY_CALLS, CANARY_FIRST_WAIT, CANARY_WAIT};
-use super::versions::Version;
+use super::versions::{Version, VersionError};
 use super::{ActivePlugin, CallError, CanaryEnd, ComponentError, Engine, Generation, Identity, Manifest};
 use crate::capability::Stores;
 
@@ -50,14 +50,20 @@ pub enum Refusal {
     #[error("{0}")]
     NoSuchVersion(String),
     /// The store did not answer; try again.
-    #[error("the store cannot keep the version: {0}")]
+    #[error("try again: {0}")]
     Unavailable(String),
 }
 
 impl From<SqlError> for Refusal {
     fn from(error: SqlError) -> Self {
+        Refusal::Unavailable(error.to_string())
+    }
+}
+
+impl From<VersionError> for Refusal {
+    fn from(error: VersionError) -> Self {
         match error {
-            SqlError::TooLarge(text) => Refusal::Component(format!("too large to be kept: {text}")),
+            VersionError::NoComponent(_) => Refusal::NoSuchVersion(error.to_string()),
             other => Refusal::Unavailable(other.to_string()),
         }
     }
@@ -67,6 +73,7 @@ impl From<ComponentError> for Refusal {
     fn from(error: ComponentError) -> Self {
         match error {
             ComponentError::TooLarge { bytes, most } => Refusal::TooLarge { size: bytes, limit: most },
+            ComponentError::NotCompiled(_) => Refusal::Unavailable(error.to_string()),
             other => Refusal::Component(other.to_string()),
         }
     }

@@ -1,16 +1,21 @@
-//! Every version that was pushed, in the tables `plugin_components` and `plugin_generations` of database `gateway`.
+//! Every version that was pushed.
 //!
-//! A component is kept once, under its SHA-256. A generation is one push or rollback: a name, a component, a manifest.
+//! A component is kept once, under its SHA-256, in the host's blob container `host/components`. A generation is one push or
+//! rollback: a name, a component, a manifest; a row of table `plugin_generations` of database `gateway`.
 //! What is written here is durable before it serves, so that a restart serves what served last.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use serde::Serialize;
+use tokio::sync::Mutex;
+use tollgate_store::blob::limits::LIST_ITEMS;
 use tollgate_store::sql::{Database, Outcome, SqlError, Statement, Value};
+use tollgate_store::{BlobError, BlobList, BlobOptions, Container, GetOptions, Got, PutOptions, Store};
 
-use super::limits::KEPT_GENERATIONS;
+use super::limits::{COMPONENT_BYTES, KEPT_GENERATIONS};
 
-const SCHEMA: [&str; 3] = [
-    "CREATE TABLE IF NOT EXISTS plugin_components(
-        digest TEXT PRIMARY KEY, size INTEGER NOT NULL, added_ms INTEGER NOT NULL, wasm BLOB NOT NULL)",
+const SCHEMA: [&str; 2] = [
     "CREATE TABLE IF NOT EXISTS plugin_generations(
         generation INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL, digest TEXT NOT NULL,
         manifest TEXT NOT NULL, pushed_ms INTEGER NOT NULL, pushed_by TEXT NOT NULL,
@@ -18,15 +23,33 @@ const SCHEMA: [&str; 3] = [
     "CREATE INDEX IF NOT EXISTS plugin_generations_name ON plugin_generations(name, generation)",
 ];
 
+/// The container of all components; no configured name has a `/`.
+const COMPONENTS: &str = "host/components";
+
 const COLUMNS: &str = "generation, name, digest, manifest, pushed_ms, pushed_by, state, reason";
 
 /// A component that no generation names may belong to a push that is under way; it is removed only when older than this.
 const UNNAMED_COMPONENT_MS: u64 = 3_600_000;
 
-/// The tables.
+/// A failure to keep or find a version.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum VersionError {
+    #[error(transparent)]
+    Generations(#[from] SqlError),
+    #[error(transparent)]
+    Components(#[from] BlobError),
+    /// A generation is to serve whose component is not kept.
+    #[error("the component {0} is not kept any more")]
+    NoComponent(String),
+}
+
+/// The generations and their components.
 #[derive(Clone)]
 pub(super) struct Versions {
     database: Database,
+    components: Container,
+    /// Held by whoever names or removes components, so that nothing is removed between a look and a name.
+    naming: Arc<Mutex<()>>,
 }
 
 /// One generation as the table has it.
@@ -71,33 +94,28 @@ pub(super) enum Replaced<'a> {
 }
 
 impl Versions {
-    pub(super) async fn open(database: Database) -> Result<Versions, SqlError> {
+    pub(super) async fn open(store: &Store, database: Database) -> Result<Versions, VersionError> {
         database.batch(SCHEMA.map(|sql| Statement::new(sql, Vec::new())).to_vec()).await?;
-        Ok(Versions { database })
+        let options = BlobOptions { object_bytes: COMPONENT_BYTES as u64, ..BlobOptions::default() };
+        let components = store.container(COMPONENTS, options)?;
+        Ok(Versions { database, components, naming: Arc::default() })
     }
 
     /// Keeps a component. Without a generation that names it, it goes away again after a while.
-    pub(super) async fn keep_component(
-        &self,
-        digest: &str,
-        wasm: &[u8],
-        now_ms: u64,
-    ) -> Result<(), SqlError> {
-        // Looked up first: a component that is there need not travel to the writer.
-        let there =
-            self.rows("SELECT 1 FROM plugin_components WHERE digest = ?1", vec![text(digest)]).await?;
-        if !there.is_empty() {
-            return Ok(());
-        }
-        let params =
-            vec![text(digest), integer(wasm.len() as u64), integer(now_ms), Value::Blob(wasm.to_vec())];
-        let insert =
-            "INSERT OR IGNORE INTO plugin_components(digest, size, added_ms, wasm) VALUES (?1, ?2, ?3, ?4)";
-        self.database.execute(Statement::new(insert, params)).await.map(drop)
+    pub(super) async fn keep_component(&self, digest: &str, wasm: &[u8]) -> Result<(), VersionError> {
+        // Also when it is there already: it is new again, so that nobody removes it before it is named.
+        let options =
+            PutOptions { content_type: Some("application/wasm".to_owned()), ..PutOptions::default() };
+        self.components.put(digest, wasm, options).await?;
+        Ok(())
     }
 
-    /// Makes a generation the one that serves, also after a restart. Fails, by the NULL, if its component is not kept.
-    pub(super) async fn record(&self, new: &Version, replaced: Replaced<'_>) -> Result<(), SqlError> {
+    /// Makes a generation the one that serves, also after a restart. Its component must be kept.
+    pub(super) async fn record(&self, new: &Version, replaced: Replaced<'_>) -> Result<(), VersionError> {
+        let _naming = self.naming.lock().await;
+        if self.components.head(&new.digest).await?.is_none() {
+            return Err(VersionError::NoComponent(new.digest.clone()));
+        }
         let (state, reason) = match replaced {
             Replaced::Superseded => ("superseded", Value::Null),
             Replaced::RolledBack { reason } => ("rolled-back", text(reason)),
@@ -106,8 +124,7 @@ impl Versions {
             "UPDATE plugin_generations SET state = ?2, reason = ?3 WHERE name = ?1 AND state = 'serving'";
         let insert =
             "INSERT INTO plugin_generations(generation, name, digest, manifest, pushed_ms, pushed_by, state)
-                      VALUES (?1, ?2, (SELECT digest FROM plugin_components WHERE digest = ?3), ?4, ?5, ?6,
-                      'serving')";
+                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'serving')";
         let row = vec![
             integer(new.generation),
             text(&new.name),
@@ -116,12 +133,34 @@ impl Versions {
             integer(new.pushed_ms),
             text(&new.pushed_by),
         ];
-        let mut statements = vec![
+        let statements = vec![
             Statement::new(replace, vec![text(&new.name), text(state), reason]),
             Statement::new(insert, row),
+            prune(&new.name),
         ];
-        statements.extend(prune(&new.name, new.pushed_ms));
-        self.database.batch(statements).await.map(drop)
+        self.database.batch(statements).await?;
+        // It serves from here on: what is left lying is removed by the next push.
+        if let Err(error) = self.remove_unnamed(new.pushed_ms).await {
+            tracing::warn!(%error, "cannot remove components that nothing names any more");
+        }
+        Ok(())
+    }
+
+    async fn remove_unnamed(&self, now_ms: u64) -> Result<(), VersionError> {
+        let rows = self.rows("SELECT DISTINCT digest FROM plugin_generations", Vec::new()).await?;
+        let named: HashSet<String> = rows.into_iter().flatten().map(into_text).collect();
+        let old = now_ms.saturating_sub(UNNAMED_COMPONENT_MS);
+        let mut list = BlobList { limit: LIST_ITEMS, ..BlobList::default() };
+        loop {
+            let page = self.components.list(list.clone()).await?;
+            let unnamed = page.objects.into_iter().filter(|info| info.uploaded_ms < old);
+            let keys: Vec<String> = unnamed.map(|info| info.key).filter(|key| !named.contains(key)).collect();
+            self.components.delete_many(&keys).await?;
+            list.cursor = page.cursor;
+            if list.cursor.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// Takes back generation `bad`, so that `good`, an earlier one, serves again.
@@ -147,12 +186,11 @@ impl Versions {
     }
 
     /// A component's bytes.
-    pub(super) async fn component(&self, digest: &str) -> Result<Option<Vec<u8>>, SqlError> {
-        let rows =
-            self.rows("SELECT wasm FROM plugin_components WHERE digest = ?1", vec![text(digest)]).await?;
-        match rows.into_iter().next().and_then(|row| row.into_iter().next()) {
-            Some(Value::Blob(wasm)) => Ok(Some(wasm)),
-            _ => Ok(None),
+    pub(super) async fn component(&self, digest: &str) -> Result<Vec<u8>, VersionError> {
+        let options = GetOptions { verify: true, ..GetOptions::default() };
+        match self.components.get(digest, options).await? {
+            Got::Found(reader) => Ok(reader.read_all().await?),
+            Got::Absent | Got::Unmet(..) => Err(VersionError::NoComponent(digest.to_owned())),
         }
     }
 
@@ -175,17 +213,12 @@ impl Versions {
     }
 }
 
-/// Removes generations beyond the kept ones, and components that nothing names any more.
-fn prune(name: &str, now_ms: u64) -> [Statement; 2] {
+/// Removes generations beyond the kept ones.
+fn prune(name: &str) -> Statement {
     let generations =
         "DELETE FROM plugin_generations WHERE name = ?1 AND state <> 'serving' AND generation NOT IN
         (SELECT generation FROM plugin_generations WHERE name = ?1 ORDER BY generation DESC LIMIT ?2)";
-    let components = "DELETE FROM plugin_components WHERE added_ms < ?1
-        AND digest NOT IN (SELECT digest FROM plugin_generations)";
-    [
-        Statement::new(generations, vec![text(name), integer(KEPT_GENERATIONS.into())]),
-        Statement::new(components, vec![integer(now_ms.saturating_sub(UNNAMED_COMPONENT_MS))]),
-    ]
+    Statement::new(generations, vec![text(name), integer(KEPT_GENERATIONS.into())])
 }
 
 fn version(row: Vec<Value>) -> Result<Version, SqlError> {
@@ -229,5 +262,42 @@ fn into_text(value: Value) -> String {
     match value {
         Value::Text(text) => text,
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_store::Options;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_component_goes_an_hour_after_nothing_names_it_any_more() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store.redb"), Options::default()).unwrap();
+        let database = store.database("gateway").unwrap();
+        let versions = Versions::open(&store, database).await.unwrap();
+        for digest in ["named", "unnamed"] {
+            versions.keep_component(digest, digest.as_bytes()).await.unwrap();
+        }
+        let kept_ms = versions.components.head("unnamed").await.unwrap().unwrap().uploaded_ms;
+        let push = async |generation: u64, pushed_ms: u64| {
+            let version = Version {
+                generation,
+                name: "guest".to_owned(),
+                digest: "named".to_owned(),
+                manifest: String::new(),
+                pushed_ms,
+                pushed_by: "tester".to_owned(),
+                state: State::Serving,
+                reason: None,
+            };
+            versions.record(&version, Replaced::Superseded).await.unwrap();
+        };
+        push(1, kept_ms + UNNAMED_COMPONENT_MS).await;
+        assert_eq!(versions.component("unnamed").await.unwrap(), b"unnamed");
+        push(2, kept_ms + UNNAMED_COMPONENT_MS + 1).await;
+        assert!(matches!(versions.component("unnamed").await, Err(VersionError::NoComponent(_))));
+        assert_eq!(versions.component("named").await.unwrap(), b"named");
     }
 }

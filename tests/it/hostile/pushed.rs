@@ -3,6 +3,10 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
+
+use tollgate::plugin::Engine;
+use tollgate::plugin::compile::{Apart, Compiler};
 
 use super::House;
 use crate::support::server::ADMIN_TOKEN;
@@ -124,6 +128,39 @@ fn nested(depth: usize) -> Vec<u8> {
         heads.push(head);
     }
     heads.into_iter().rev().flatten().collect()
+}
+
+/// Loops within loops, for which the compiler's time grows with their square.
+fn nested_loops(depth: usize) -> Vec<u8> {
+    let (loops, ends) = ("loop ".repeat(depth), "end ".repeat(depth));
+    component(&format!("(component (core module (func {loops} {ends})))"))
+}
+
+#[test]
+fn compiling_a_component_ends_at_its_limits() {
+    let engine = Engine::new().unwrap();
+    let compile = |cpu_seconds, bytes, wasm: &[u8]| {
+        let program = env!("CARGO_BIN_EXE_tollgate").into();
+        Compiler::Apart(Apart { program, cpu: Duration::from_secs(cpu_seconds), bytes })
+            .compile(&engine, wasm)
+    };
+    let late = compile(1, 1 << 30, &nested_loops(100_000)).unwrap_err().to_string();
+    assert!(late.contains("more than 1 s or 1024 MiB"), "{late}");
+    let large = compile(60, 16 << 20, &crate::support::Guest::new().build()).unwrap_err().to_string();
+    assert!(large.contains("more than 60 s or 16 MiB"), "{large}");
+    let wrong = compile(60, 1 << 30, &component("(component (core module (func br 1000)))")).unwrap_err();
+    assert!(wrong.to_string().starts_with("not a valid component: "), "{wrong}");
+    assert!(compile(60, 1 << 30, &crate::support::Guest::new().build()).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a minute of processor time"]
+async fn a_component_that_compiles_for_minutes_is_given_up_while_requests_go_on() {
+    let house = House::open().await;
+    let output = house.push(&nested_loops(200_000), "");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && message.contains("more than 60 s"), "{message}");
+    house.serves_on().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,10 +30,11 @@ impl Registry {
     pub(super) async fn start_with(setup: Setup, shipped: &[Shipped]) -> anyhow::Result<Registry> {
         let engine = Engine::new()?;
         let directory = setup.data_dir.join("compiled");
-        let compiled =
-            Compiled::open(&directory, &setup.secret, &engine).context("cannot open the compiled code")?;
+        let compiled = Compiled::open(&directory, &setup.secret, setup.compiler, &engine);
+        let compiled = compiled.context("cannot open the compiled code")?;
         let database = setup.store.database("gateway").context("cannot open database gateway")?;
-        let versions = Versions::open(database.clone()).await.context("cannot open the plugins' versions")?;
+        let versions = Versions::open(&setup.store, database.clone()).await;
+        let versions = versions.context("cannot open the plugins' versions")?;
         let plugins = Arc::new(Plugins::default());
         let (clock, sink) = (setup.clock.clone(), plugins.clone());
         let events =
@@ -136,7 +137,7 @@ impl Inner {
     ) -> Result<(), Refusal> {
         let version = self.new_version(name, digest, shipped.manifest.to_owned(), PUSHED_BY);
         let loaded = self.loader.load(&version, shipped.wasm.into()).await?;
-        self.versions.keep_component(&version.digest, shipped.wasm, version.pushed_ms).await?;
+        self.versions.keep_component(&version.digest, shipped.wasm).await?;
         let entrance = Entrance { init: true, canary: false, replaced: Replaced::Superseded };
         self.enter(version, loaded, entrance).await.map(drop)
     }

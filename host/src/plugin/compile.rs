@@ -1,0 +1,127 @@
+//! Compiling: in a process of its own where components come from outside.
+//!
+//! The compiler takes what time and memory a component makes it take. Its process has limits on both, and with that process
+//! ends whatever the compiler does not bear.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+
+use super::engine::{self, Engine};
+use super::limits::{COMPILE_BYTES, COMPILE_CPU};
+use super::{ComponentError, component};
+
+/// Where components are compiled.
+#[derive(Clone, Debug)]
+pub enum Compiler {
+    /// In this process, without limits: for a component of one's own.
+    Here,
+    /// In a process of its own.
+    Apart(Apart),
+}
+
+/// The process that compiles.
+#[derive(Clone, Debug)]
+pub struct Apart {
+    /// A `tollgate` of this very build.
+    pub program: PathBuf,
+    /// Processor time, in whole seconds.
+    pub cpu: Duration,
+    /// Memory, in bytes.
+    pub bytes: u64,
+}
+
+impl Compiler {
+    /// By the program that runs, in a process of its own.
+    pub fn of_this_program() -> Compiler {
+        // The program as it was started, also when there is a newer file in its place.
+        let program = PathBuf::from("/proc/self/exe");
+        Compiler::Apart(Apart { program, cpu: COMPILE_CPU, bytes: COMPILE_BYTES })
+    }
+
+    /// The code of a component for an engine like this one. Blocks for up to a second for each MiB.
+    pub fn compile(&self, engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, ComponentError> {
+        component::check_bytes(wasm)?;
+        match self {
+            Compiler::Here => engine::precompile(engine.wasm(), wasm),
+            Compiler::Apart(apart) => apart.compile(wasm),
+        }
+    }
+}
+
+impl Apart {
+    fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>, ComponentError> {
+        let ended = self.run(wasm).map_err(|error| ComponentError::NotCompiled(format!("{error:#}")))?;
+        // Above it stands what the engine says where it gives up.
+        let said = String::from_utf8_lossy(&ended.stderr);
+        let reason = || said.lines().next_back().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        match ended.status.code() {
+            Some(0) => Ok(ended.stdout),
+            Some(INVALID) => Err(ComponentError::Invalid(reason())),
+            Some(_) => Err(ComponentError::NotCompiled(reason())),
+            None => Err(ComponentError::Invalid(self.killed(ended.status))),
+        }
+    }
+
+    fn run(&self, wasm: &[u8]) -> anyhow::Result<Output> {
+        let mut child = Command::new(&self.program)
+            .args(["compile", &self.cpu.as_secs().to_string(), &self.bytes.to_string()])
+            // Nothing of what the server knows from it.
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start a process to compile in")?;
+        // It reads all of its input before it writes. If it ended before that, its status says why.
+        let sent = child.stdin.take().context("it has no input")?.write_all(wasm);
+        let ended = child.wait_with_output().context("cannot read the code")?;
+        if ended.status.success() {
+            sent.context("cannot send the component")?;
+        }
+        Ok(ended)
+    }
+
+    fn killed(&self, status: ExitStatus) -> String {
+        let (seconds, mebibytes) = (self.cpu.as_secs(), self.bytes >> 20);
+        format!(
+            "compiling it takes more than {seconds} s or {mebibytes} MiB, or is beyond the engine ({status})"
+        )
+    }
+}
+
+/// The exit status of the process where the component is at fault; any other but 0 is the system's.
+const INVALID: i32 = 1;
+
+/// What the process does: compiles what comes on `input`, within these limits.
+pub fn compile_apart(
+    cpu_seconds: u64,
+    bytes: u64,
+    mut input: impl Read,
+    mut output: impl Write,
+) -> Result<(), ComponentError> {
+    confine(cpu_seconds, bytes).map_err(|error| system(&error))?;
+    let mut wasm = Vec::new();
+    input.read_to_end(&mut wasm).map_err(|error| system(&error))?;
+    let engine = wasmtime::Engine::new(&engine::code()).map_err(|error| system(&error))?;
+    let code = engine::precompile(&engine, &wasm)?;
+    output.write_all(&code).and_then(|()| output.flush()).map_err(|error| system(&error))
+}
+
+fn confine(cpu_seconds: u64, bytes: u64) -> std::io::Result<()> {
+    let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
+    setrlimit(Resource::Cpu, limit(cpu_seconds))?;
+    setrlimit(Resource::Data, limit(bytes))?;
+    setrlimit(Resource::Core, limit(0))?;
+    // Without the server nobody would read the answer.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    Ok(())
+}
+
+fn system(error: &dyn std::fmt::Display) -> ComponentError {
+    ComponentError::NotCompiled(error.to_string())
+}
