@@ -1,6 +1,7 @@
 //! Doors for the fuzz targets, which stand in `tests/fuzz/` as a crate of their own. There is nothing here in any other
 //! build but that of the tests, which replay the targets' corpus.
 
+pub use crate::api::fuzzing::*;
 pub use crate::gateway::fuzzing::*;
 pub use crate::plugin::ingest::fuzzing::*;
 
@@ -51,6 +52,16 @@ mod tests {
     #[test]
     fn components_of_the_corpus_are_refused_or_start_within_bounds() {
         replay("component", properties::component::check);
+    }
+
+    #[test]
+    fn parameters_of_the_corpus_come_back_from_the_database() {
+        replay("parameters", properties::parameters::check);
+    }
+
+    #[test]
+    fn filters_of_the_corpus_take_what_each_of_their_conditions_takes() {
+        replay("filters", properties::filters::check);
     }
 
     #[test]

@@ -2,5 +2,7 @@
 
 pub(crate) mod error;
 pub(crate) mod extract;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod openapi;
 pub(crate) mod values;

@@ -5,6 +5,10 @@
 pub mod component;
 pub mod config;
 pub mod events;
+pub mod filters;
 pub mod manifest;
+pub mod parameters;
 pub mod requests;
 pub mod usage;
+
+mod store;
