@@ -1,5 +1,7 @@
 //! What stores hold, in JSON. SQL values are numbers, text and null as they are, a blob as `{"hex": "…"}`, both ways.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Data, json};
 use tollgate_store::{Entry, Outcome, Page, Value};
@@ -82,7 +84,8 @@ impl KvEntry {
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SqlResult {
     /// Names of the columns; empty for a statement that returns no rows.
-    columns: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    columns: Arc<[String]>,
     /// The rows, each as long as `columns`.
     rows: Vec<Vec<Data>>,
     /// Rows inserted, updated or deleted.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 use tollgate_store::{Access as SqlAccess, Database, Outcome, SqlError, Statement, TableGrant, Value};
 use wasmtime::component::{Linker, Resource};
@@ -15,7 +15,7 @@ use crate::plugin::bindings::imports::tollgate::storage::types::Error;
 use crate::plugin::limits::{BATCH_STATEMENTS, SQL_CALLS_AT_ONCE};
 use crate::plugin::{Access, Limit, SqlGrant};
 
-/// Bytes that a value takes beside its text or bytes.
+/// Bytes that a value or a name takes beside its text or bytes.
 const VALUE_ROOM: usize = 16;
 
 /// A database that a guest has opened, narrowed to its grant.
@@ -88,13 +88,9 @@ fn table_grant((table, access): (&String, &Access)) -> TableGrant {
 }
 
 impl SqlView<'_> {
-    /// The database behind a handle, for a call that brings so many bytes, with the right to make it. Its work ends with the
-    /// guest's deadline, or after its turn.
-    async fn database(
-        &mut self,
-        handle: &Resource<OpenDatabase>,
-        bytes: usize,
-    ) -> Result<(Database, OwnedSemaphorePermit), Error> {
+    /// The database behind a handle, for a call that brings so many bytes. Its work ends with the guest's deadline, or after
+    /// its turn, and keeps one of the plugin's places so long.
+    async fn database(&mut self, handle: &Resource<OpenDatabase>, bytes: usize) -> Result<Database, Error> {
         let (open, _) = self.opened(handle, bytes)?;
         let (database, calls) = (open.database.clone(), open.calls.clone());
         let call = timeout_at(self.budget.deadline().into(), calls.acquire_owned()).await;
@@ -103,15 +99,15 @@ impl SqlView<'_> {
             .and_then(Result::ok)
             .ok_or_else(|| Error::Unavailable("other calls of the plugin took all the time".to_owned()))?;
         let database = database.with_deadline(self.budget.time_left()).with_turn(self.budget.sql_turn());
-        Ok((database, call))
+        Ok(database.with_place(call))
     }
 
     fn outcome(&mut self, outcome: Outcome) -> Result<wit::Outcome, Error> {
-        let names: usize = outcome.columns.iter().map(String::len).sum();
+        let names: usize = outcome.columns.iter().map(|name| VALUE_ROOM + name.len()).sum();
         let rows: usize = outcome.rows.iter().flatten().map(bytes_of_value).sum();
         self.answer(names + rows)?;
         Ok(wit::Outcome {
-            columns: outcome.columns,
+            columns: outcome.columns.to_vec(),
             rows: outcome.rows.into_iter().map(|row| row.into_iter().map(to_guest).collect()).collect(),
             rows_written: outcome.rows_written,
             last_insert_rowid: outcome.last_insert_rowid,
@@ -131,7 +127,7 @@ impl wit::HostDatabase for SqlView<'_> {
         handle: Resource<OpenDatabase>,
         statement: wit::Statement,
     ) -> Result<wit::Outcome, Error> {
-        let (database, _call) = self.database(&handle, bytes_of(&statement)).await?;
+        let database = self.database(&handle, bytes_of(&statement)).await?;
         let outcome =
             database.query(from_guest(statement)).await.map_err(|error| convert_error(self.budget, error))?;
         self.outcome(outcome)
@@ -142,7 +138,7 @@ impl wit::HostDatabase for SqlView<'_> {
         handle: Resource<OpenDatabase>,
         statement: wit::Statement,
     ) -> Result<wit::Outcome, Error> {
-        let (database, _call) = self.database(&handle, bytes_of(&statement)).await?;
+        let database = self.database(&handle, bytes_of(&statement)).await?;
         let outcome = database
             .execute(from_guest(statement))
             .await
@@ -155,7 +151,7 @@ impl wit::HostDatabase for SqlView<'_> {
         handle: Resource<OpenDatabase>,
         statements: Vec<wit::Statement>,
     ) -> Result<Vec<wit::Outcome>, Error> {
-        let (database, _call) = self.database(&handle, statements.iter().map(bytes_of).sum()).await?;
+        let database = self.database(&handle, statements.iter().map(bytes_of).sum()).await?;
         if statements.len() > BATCH_STATEMENTS {
             self.budget.hit(Limit::Size);
             return Err(Error::TooLarge(format!("a batch may have {BATCH_STATEMENTS} statements")));

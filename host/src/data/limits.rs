@@ -76,5 +76,5 @@ pub(super) const SQL_CALLS: usize = 16;
 /// Statements of one batch.
 pub(super) const SQL_BATCH: usize = 1_000;
 
-/// Bytes of the values of one answer: a result is written as JSON in memory. Larger ones are asked for in pieces.
+/// Bytes of the values and names of columns of one answer: a result is written as JSON in memory. Larger ones are asked for in pieces.
 pub(super) const SQL_RESULT_BYTES: usize = 8 * 1024 * 1024;

@@ -65,8 +65,9 @@ pub(super) async fn run(
     let access = token.scopes.sql(&name)?;
     let database = named(&data.stores.sql, "database", &name)?;
     let (request, _share) = data.memory.json::<Request>(body).await?;
-    let _call = turn(data.sql_calls.clone().acquire_owned()).await?;
+    let call = turn(data.sql_calls.clone().acquire_owned()).await?;
     let database = database.with_access(access.clone()).with_deadline(SQL_DEADLINE).with_turn(SQL_TURN);
+    let database = database.with_place(call);
     let narrow = |error: SqlError| match error {
         SqlError::AccessDenied(what) => denied(&name, &access, &what),
         error => error.into(),
@@ -107,10 +108,14 @@ async fn one(database: &Database, access: &SqlAccess, statement: Statement) -> R
 }
 
 fn returned(outcomes: Vec<Outcome>) -> Result<Vec<SqlResult>, ApiError> {
-    let bytes: usize = outcomes.iter().flat_map(|outcome| outcome.rows.iter().flatten()).map(size).sum();
+    let values = outcomes.iter().flat_map(|outcome| outcome.rows.iter().flatten()).map(size);
+    let names = outcomes.iter().flat_map(|outcome| outcome.columns.iter()).map(|name| 16 + name.len());
+    let bytes = values.chain(names).sum::<usize>();
     if bytes > SQL_RESULT_BYTES {
-        return Err(ApiError::too_large(format!("an answer has at most {SQL_RESULT_BYTES} bytes of values"))
-            .hint("ask for it in pieces, with LIMIT and a WHERE that goes on after the last row"));
+        return Err(ApiError::too_large(format!(
+            "an answer has at most {SQL_RESULT_BYTES} bytes of values and names"
+        ))
+        .hint("ask for it in pieces, with LIMIT and a WHERE that goes on after the last row"));
     }
     Ok(outcomes.into_iter().map(SqlResult::from).collect())
 }

@@ -151,6 +151,12 @@ async fn a_statement_that_does_not_end_and_a_result_that_is_too_large_are_refuse
     assert!(status == 413 && text.contains("rows"), "{text}");
     let (status, _, text) = refused(&app, json!({ "sql": "select hex(zeroblob(5000000))" })).await;
     assert!(status == 413 && text.contains("bytes"), "{text}");
+    let writer = client(&server, &["--sql", "reports:read-write"]);
+    run(&writer, json!({ "sql": format!("create table w ({})", "x".repeat(100_000)) })).await;
+    let wide = json!({ "sql": "select * from w, w a, w b, w c, w d, w e, w f, w g" });
+    let wide = vec![wide; 100];
+    let (status, _, text) = refused(&writer, json!({ "batch": wide })).await;
+    assert!(status == 413 && text.contains("names"), "{text}");
     let long = format!("select '{}'", "x".repeat(300_000));
     assert_eq!(refused(&app, json!({ "sql": long })).await.0, 413);
 }

@@ -13,10 +13,11 @@ use super::{
     Outcome, SqlError, Statement, Value,
     access::{Refusal, Rules},
     error::explain,
+    functions,
     guard::{Guard, Until},
     limits::{
-        CACHED_STATEMENTS, PAGE_BYTES, PARAMETERS, READER_CACHE_KIB, RESERVED_BYTES, STATEMENT_BYTES,
-        VALUE_BYTES, WRITER_CACHE_KIB,
+        CACHED_STATEMENTS, FUNCTION_ARGUMENTS, LIKE_PATTERN_BYTES, PAGE_BYTES, PARAMETERS, READER_CACHE_KIB,
+        RESERVED_BYTES, STATEMENT_BYTES, VALUE_BYTES, WRITER_CACHE_KIB,
     },
     result::{Failure, Page, Paged, Room, Sink, Whole},
     shape::{Shape, shape},
@@ -39,6 +40,8 @@ struct Text<'a> {
     /// With the mark of its rules in front.
     marked: String,
     prepared: Option<CachedStatement<'a>>,
+    /// Of the last result, for all that have the same.
+    columns: Arc<[String]>,
     may_write: bool,
 }
 
@@ -150,7 +153,8 @@ impl Connection {
             return Err(SqlError::TooLarge(format!("a statement has at most {STATEMENT_BYTES} bytes")));
         }
         let shape = shape(sql).ok_or_else(|| SqlError::Invalid("no statement".to_owned()))?;
-        let mut text = Text { marked: format!("{}{sql}", rules.mark), prepared: None, may_write };
+        let marked = format!("{}{sql}", rules.mark);
+        let mut text = Text { marked, prepared: None, columns: Arc::default(), may_write };
         self.guard.enter(rules, shape, until);
         let result = work(&mut text);
         let refusal = self.guard.leave();
@@ -167,6 +171,7 @@ impl Connection {
         configure(&raw, write)?;
         let guard = Arc::new(Guard::default());
         guard.attach(&mut raw)?;
+        functions::register(&raw, &guard)?;
         Ok(Self { raw, guard, vfs, writes: write })
     }
 
@@ -246,7 +251,10 @@ impl Connection {
         }
         drop(rows);
         // Only now: a statement from before a change of the schema is prepared again as it runs.
-        let columns: Vec<_> = prepared.column_names().map(str::to_owned).collect();
+        if !prepared.column_names().eq(text.columns.iter()) {
+            text.columns = sink.columns(&prepared)?;
+        }
+        let columns = text.columns.clone();
         text.prepared = Some(prepared);
         if reads {
             return Ok(Outcome { columns, ..Outcome::default() });
@@ -286,6 +294,8 @@ fn configure(raw: &rusqlite::Connection, write: bool) -> Result<(), rusqlite::Er
     raw.set_limit(Limit::SQLITE_LIMIT_SQL_LENGTH, bound(STATEMENT_BYTES + 64))?;
     raw.set_limit(Limit::SQLITE_LIMIT_LENGTH, bound(VALUE_BYTES))?;
     raw.set_limit(Limit::SQLITE_LIMIT_VARIABLE_NUMBER, bound(PARAMETERS))?;
+    raw.set_limit(Limit::SQLITE_LIMIT_FUNCTION_ARG, bound(FUNCTION_ARGUMENTS))?;
+    raw.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, bound(LIKE_PATTERN_BYTES))?;
     raw.set_limit(Limit::SQLITE_LIMIT_WORKER_THREADS, 0)?;
     raw.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     raw.busy_timeout(std::time::Duration::ZERO)?;

@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::spawn_blocking,
 };
 
@@ -20,7 +20,7 @@ use super::{
     Access, Outcome, Pages, SqlError, Statement,
     access::Rules,
     connection::Connection,
-    limits::{BATCH_STATEMENTS, DEADLINE, EXPORTS, VALUE_BYTES, WRITER_QUEUE},
+    limits::{ACCESSES, BATCH_STATEMENTS, DEADLINE, EXPORTS, VALUE_BYTES, WRITER_QUEUE},
     paging::Paging,
     readers::Readers,
     vfs::{Shared, Vfs},
@@ -35,7 +35,11 @@ pub struct Database {
     rules: Arc<Rules>,
     deadline: Duration,
     turn: Duration,
+    place: Place,
 }
+
+/// What a call keeps until its work has ended, though its caller may have gone.
+pub(super) type Place = Option<Arc<OwnedSemaphorePermit>>;
 
 /// What the handles of one database share.
 pub(super) struct Inner {
@@ -53,7 +57,7 @@ pub(super) struct Inner {
     store: Option<Arc<Open>>,
 }
 
-/// One set of rules for each access in use, so that equal accesses share prepared statements.
+/// One set of rules for each access in use, and for some that were, so that equal accesses share prepared statements.
 #[derive(Default)]
 struct Accesses {
     known: Mutex<Vec<Arc<Rules>>>,
@@ -79,6 +83,13 @@ impl Database {
         Self { turn, ..self.clone() }
     }
 
+    /// A handle of the same database that keeps a place, and whose calls do until their work has ended: the work of a caller
+    /// that has gone ends soon, but not at once.
+    #[must_use]
+    pub fn with_place(&self, place: OwnedSemaphorePermit) -> Self {
+        Self { place: Some(Arc::new(place)), ..self.clone() }
+    }
+
     /// The name it was opened by.
     pub fn name(&self) -> &str {
         &self.inner.name
@@ -87,14 +98,16 @@ impl Database {
     /// Runs one statement that only reads, on a snapshot.
     pub async fn query(&self, statement: Statement) -> Result<Outcome, SqlError> {
         check_bytes(std::slice::from_ref(&statement))?;
-        self.inner.readers.run(self.rules.clone(), statement, self.ends(), self.turn).await
+        let (rules, place) = (self.rules.clone(), self.place.clone());
+        self.inner.readers.run(rules, statement, self.ends(), self.turn, place).await
     }
 
     /// Runs one statement that only reads, on a snapshot, for a result of any size. The deadline counts until the last page
     /// was taken; the turn does not count.
     pub async fn pages(&self, statement: Statement) -> Result<Pages, SqlError> {
         check_bytes(std::slice::from_ref(&statement))?;
-        Paging::run(&self.inner.readers, self.rules.clone(), statement, self.ends()).await
+        let (rules, place) = (self.rules.clone(), self.place.clone());
+        Paging::run(&self.inner.readers, rules, statement, self.ends(), place).await
     }
 
     /// Runs one statement that may write, as a transaction of its own; on disk when it returns.
@@ -138,7 +151,8 @@ impl Database {
         check_bytes(&statements)?;
         let (reply, answer) = oneshot::channel();
         let (rules, deadline, turn) = (self.rules.clone(), self.ends(), self.turn);
-        let job = Job { rules, statements, companions, switch: None, deadline, turn, reply };
+        let place = self.place.clone();
+        let job = Job { rules, statements, companions, switch: None, deadline, turn, reply, _place: place };
         self.inner.send(job, answer).await
     }
 
@@ -182,6 +196,7 @@ impl Inner {
             rules: self.accesses.rules(Access::Full),
             deadline: DEADLINE,
             turn: Duration::MAX,
+            place: None,
         }
     }
 
@@ -196,7 +211,7 @@ impl Inner {
         let switch = Some(Switch { vfs, replace, readers: self.readers.clone() });
         let (rules, turn) = (self.accesses.rules(Access::Full), Duration::MAX);
         let (statements, companions) = (Vec::new(), Vec::new());
-        let job = Job { rules, statements, companions, switch, deadline, turn, reply };
+        let job = Job { rules, statements, companions, switch, deadline, turn, reply, _place: None };
         self.send(job, answer).await.map(drop)
     }
 
@@ -227,7 +242,9 @@ impl Accesses {
         if let Some(rules) = known.iter().find(|rules| *rules.access() == access) {
             return rules.clone();
         }
-        known.retain(|rules| Arc::strong_count(rules) > 1);
+        if known.len() >= ACCESSES {
+            known.retain(|rules| Arc::strong_count(rules) > 1);
+        }
         let rules = Arc::new(Rules::new(access, self.next.fetch_add(1, Ordering::Relaxed)));
         known.push(rules.clone());
         rules
@@ -241,4 +258,28 @@ fn check_bytes(statements: &[Statement]) -> Result<(), SqlError> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(number: usize) -> Access {
+        Access::Tables { rules: vec![super::super::TableGrant::read(format!("t{number}"))] }
+    }
+
+    /// The mark stands in the text of prepared statements.
+    #[test]
+    fn accesses_that_alternate_keep_their_marks_and_no_more_than_some_are_remembered() {
+        let accesses = Accesses::default();
+        let first = accesses.rules(Access::ReadOnly).mark.clone();
+        for number in 0..10 {
+            accesses.rules(table(number));
+        }
+        assert_eq!(accesses.rules(Access::ReadOnly).mark, first);
+        for number in 0..3 * ACCESSES {
+            accesses.rules(table(number));
+        }
+        assert!(accesses.known.lock().len() <= ACCESSES);
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Error, ErrorCode};
 use thiserror::Error;
 
-use super::limits::{TEMPORARY_BYTES, TRANSACTION_BYTES, VALUE_BYTES};
+use super::limits::{LIKE_PATTERN_BYTES, TEMPORARY_BYTES, TRANSACTION_BYTES, VALUE_BYTES};
 use crate::{CommitError, StorageError};
 
 /// Why an SQL call failed. Except for `Unavailable` and `Storage` nothing has changed then.
@@ -104,6 +104,11 @@ pub(super) fn explain(error: &Error) -> SqlError {
         Error::MultipleStatement => "a call runs one statement; give several to one batch".to_owned(),
         other => other.to_string(),
     };
+    if text.starts_with("LIKE or GLOB pattern") {
+        return SqlError::TooLarge(format!(
+            "the pattern of a LIKE or GLOB has at most {LIKE_PATTERN_BYTES} bytes"
+        ));
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::AuthorizationForStatementDenied) => SqlError::AccessDenied(text),
         Some(ErrorCode::TooBig) => {

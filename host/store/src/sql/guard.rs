@@ -116,7 +116,8 @@ impl Guard {
         }
     }
 
-    fn must_stop(&self) -> bool {
+    /// Whether the call that runs is over.
+    pub(super) fn must_stop(&self) -> bool {
         let state = self.0.lock();
         state.until.as_ref().is_some_and(Until::is_over)
     }

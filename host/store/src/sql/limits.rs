@@ -24,8 +24,11 @@ pub const HEAP_CACHES_BYTES: i64 = 192 * 1024 * 1024;
 /// Rows of one result. A result is handed over whole, so it is bounded like a page of an API; larger ones come in pages.
 pub const RESULT_ROWS: usize = 100_000;
 
-/// Bytes of one result: what a few dozen callers at once may hold on a small machine.
+/// Bytes of one result, its columns' names included: what a few dozen callers at once may hold on a small machine.
 pub const RESULT_BYTES: usize = 32 * 1024 * 1024;
+
+/// Bytes that the name of a column counts beside its text.
+pub const COLUMN_BYTES: usize = 24;
 
 /// Rows of one page of a large result: enough that the way from page to page costs little beside the rows.
 pub const PAGE_ROWS: usize = 1_000;
@@ -49,8 +52,26 @@ pub const TEMPORARY_BYTES: u64 = 96 * 1024 * 1024;
 /// everybody else waiting.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Virtual machine steps between two looks at the deadline: some tens of microseconds.
-pub const STEPS_BETWEEN_CHECKS: i32 = 4_096;
+/// Virtual machine steps between two looks at the deadline: a few microseconds, or as many functions of the largest values,
+/// some milliseconds each.
+pub const STEPS_BETWEEN_CHECKS: i32 = 256;
+
+/// Work of a function of ours between two looks at the deadline, about a nanosecond each.
+pub const FUNCTION_WORK: usize = 1024 * 1024;
+
+/// Bytes of the pattern of a LIKE or GLOB, which may be compared at every byte of a value in one step: some seconds for a
+/// value of `VALUE_BYTES`. D1 has 50.
+pub const LIKE_PATTERN_BYTES: usize = 256;
+
+/// Arguments of one function, each of which may have `VALUE_BYTES` and is read in the same step. D1 has 32.
+pub const FUNCTION_ARGUMENTS: usize = 127;
+
+/// Different characters that a trim takes away; each is remembered while it runs.
+pub const TRIM_CHARACTERS: usize = 65_536;
+
+/// Product of the bytes of the two arguments of json_patch, which compares each name of one with each of the other in one
+/// step: a second at most.
+pub const JSON_PATCH_PRODUCT: usize = 1024 * 1024 * 1024;
 
 /// Reader connections of a database. Readers compete for two to eight cores; more only cost memory.
 pub const READERS: usize = 4;
@@ -60,6 +81,9 @@ pub const READER_CACHE_KIB: i64 = 2 * 1024;
 
 /// SQLite's page cache of the writer, which nobody else invalidates.
 pub const WRITER_CACHE_KIB: i64 = 8 * 1024;
+
+/// Sets of rules that a database remembers beside those in use, so that the statements prepared under them are found again.
+pub const ACCESSES: usize = 256;
 
 /// Prepared statements that a connection keeps: all of the host's and of a few plugins.
 pub const CACHED_STATEMENTS: usize = 128;

@@ -12,6 +12,7 @@ mod databases;
 mod error;
 mod export;
 pub(crate) mod files;
+mod functions;
 mod guard;
 mod header;
 mod import;

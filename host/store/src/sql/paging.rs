@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     SqlError, Statement, Value,
     access::Rules,
+    database::Place,
     guard::Until,
     limits::PAGED_READS,
     readers::{Abandon, Readers},
@@ -101,6 +102,7 @@ impl Paging {
         rules: Arc<Rules>,
         statement: Statement,
         deadline: Instant,
+        callers: Place,
     ) -> Result<Pages, SqlError> {
         let paging = &readers.paging;
         let place = timeout_at(deadline.into(), paging.places.clone().acquire_owned()).await;
@@ -115,7 +117,7 @@ impl Paging {
         let (sender, mut pages) = mpsc::channel(1);
         let (readers, handle) = (readers.clone(), Handle::current());
         spawn_blocking(move || {
-            let _place = place;
+            let _places = (place, callers);
             let mut hand_over = |page| send(&handle, &sender, Ok(Some(page)), &until);
             let result =
                 readers.with(|connection| connection.pages(&rules, &statement, &until, &mut hand_over));

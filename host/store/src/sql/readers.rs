@@ -15,6 +15,7 @@ use super::{
     Outcome, SqlError, Statement,
     access::Rules,
     connection::Connection,
+    database::Place,
     guard::{Until, ends},
     limits::READERS,
     paging::Paging,
@@ -51,6 +52,7 @@ impl Readers {
         statement: Statement,
         deadline: Instant,
         turn: Duration,
+        callers: Place,
     ) -> Result<Outcome, SqlError> {
         let place = timeout_at(deadline.into(), self.places.clone().acquire_owned()).await;
         let place = place.map_err(|_| SqlError::deadline())?.map_err(|_| SqlError::closing())?;
@@ -58,7 +60,7 @@ impl Readers {
         let until = Until { deadline: ends(deadline, turn), abandoned: abandon.flag() };
         let readers = self.clone();
         let read = spawn_blocking(move || {
-            let _place = place;
+            let _places = (place, callers);
             let result = readers.with(|connection| connection.query(&rules, &statement, &until));
             result.map_err(|error| error.within(deadline, turn))
         });

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Row, types::ValueRef};
+use rusqlite::{Row, Statement, types::ValueRef};
 
 use super::{
     SqlError, Value,
-    limits::{PAGE_BYTES_MOST, PAGE_ROWS, RESULT_BYTES, RESULT_ROWS},
+    limits::{COLUMN_BYTES, PAGE_BYTES_MOST, PAGE_ROWS, RESULT_BYTES, RESULT_ROWS},
 };
 
 /// Why a statement did not run.
@@ -23,6 +23,9 @@ impl From<rusqlite::Error> for Failure {
 
 /// Takes rows as a statement makes them.
 pub(super) trait Sink {
+    /// The names of the columns, counted before they are copied.
+    fn columns(&mut self, statement: &Statement<'_>) -> Result<Arc<[String]>, Failure>;
+
     fn take(&mut self, row: &Row<'_>) -> Result<(), Failure>;
 }
 
@@ -51,6 +54,8 @@ pub(super) struct Paged<'a> {
     columns: Option<Arc<[String]>>,
     rows: Vec<Vec<Value>>,
     bytes: usize,
+    /// Whether there was a page.
+    handed: bool,
     hand_over: &'a mut dyn FnMut(Page) -> Result<(), SqlError>,
 }
 
@@ -84,6 +89,10 @@ impl<'a> Whole<'a> {
 }
 
 impl Sink for Whole<'_> {
+    fn columns(&mut self, statement: &Statement<'_>) -> Result<Arc<[String]>, Failure> {
+        columns(statement, |bytes| self.room.take_bytes(bytes))
+    }
+
     fn take(&mut self, row: &Row<'_>) -> Result<(), Failure> {
         self.room.take_row()?;
         self.rows.push(values(row, |bytes| self.room.take_bytes(bytes))?);
@@ -93,23 +102,32 @@ impl Sink for Whole<'_> {
 
 impl<'a> Paged<'a> {
     pub(super) fn new(hand_over: &'a mut dyn FnMut(Page) -> Result<(), SqlError>) -> Self {
-        Self { columns: None, rows: Vec::new(), bytes: 0, hand_over }
+        Self { columns: None, rows: Vec::new(), bytes: 0, handed: false, hand_over }
     }
 
     /// Hands over what is left; a result without rows is one page without rows.
-    pub(super) fn finish(mut self, columns: Vec<String>) -> Result<(), SqlError> {
-        if self.columns.is_some() && self.rows.is_empty() {
+    pub(super) fn finish(self, columns: Arc<[String]>) -> Result<(), SqlError> {
+        if self.handed && self.rows.is_empty() {
             return Ok(());
         }
-        let columns = self.columns.take().unwrap_or_else(|| columns.into());
         (self.hand_over)(Page { columns, rows: self.rows })
     }
 }
 
 impl Sink for Paged<'_> {
+    fn columns(&mut self, statement: &Statement<'_>) -> Result<Arc<[String]>, Failure> {
+        if let Some(columns) = &self.columns {
+            return Ok(columns.clone());
+        }
+        let columns = columns(statement, |bytes| {
+            let message = || too_large(format!("the names of columns have at most {RESULT_BYTES} bytes"));
+            if bytes > RESULT_BYTES { Err(message()) } else { Ok(()) }
+        })?;
+        Ok(self.columns.insert(columns).clone())
+    }
+
     fn take(&mut self, row: &Row<'_>) -> Result<(), Failure> {
-        let names = || row.as_ref().column_names().map(str::to_owned).collect();
-        let columns = self.columns.get_or_insert_with(names);
+        let columns = self.columns(row.as_ref())?;
         let mut left = RESULT_BYTES;
         self.rows.push(values(row, |bytes| {
             self.bytes += bytes;
@@ -120,10 +138,18 @@ impl Sink for Paged<'_> {
         if self.rows.len() < PAGE_ROWS && self.bytes < PAGE_BYTES_MOST {
             return Ok(());
         }
-        self.bytes = 0;
-        let page = Page { columns: columns.clone(), rows: std::mem::take(&mut self.rows) };
+        (self.bytes, self.handed) = (0, true);
+        let page = Page { columns, rows: std::mem::take(&mut self.rows) };
         (self.hand_over)(page).map_err(Failure::Ours)
     }
+}
+
+fn columns(
+    statement: &Statement<'_>,
+    count: impl FnOnce(usize) -> Result<(), Failure>,
+) -> Result<Arc<[String]>, Failure> {
+    count(statement.column_names().map(|name| COLUMN_BYTES + name.len()).sum())?;
+    Ok(statement.column_names().map(str::to_owned).collect())
 }
 
 /// A row's values, each counted before it is copied.

@@ -1,5 +1,7 @@
 //! Statements and what they return.
 
+use std::sync::Arc;
+
 /// A value of SQLite's five types.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -27,8 +29,8 @@ pub struct Statement {
 /// What a statement returned and changed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// Names of the columns; empty for a statement that returns no rows.
-    pub columns: Vec<String>,
+    /// Names of the columns; empty for a statement that returns no rows. Equal statements of a batch share them.
+    pub columns: Arc<[String]>,
     /// The rows, each as long as `columns`.
     pub rows: Vec<Vec<Value>>,
     /// Rows inserted, updated or deleted, by the statement itself (not by triggers or cascades).

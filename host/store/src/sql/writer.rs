@@ -11,6 +11,7 @@ use super::{
     Outcome, SqlError, Statement,
     access::Rules,
     connection::{Connection, runs_alone},
+    database::Place,
     guard::{Until, ends},
     limits::{GROUP_BYTES, GROUP_CALLS, GROUP_TIME},
     readers::Readers,
@@ -31,6 +32,7 @@ pub(super) struct Job {
     /// How long it may run, the commit apart.
     pub(super) turn: Duration,
     pub(super) reply: oneshot::Sender<Answer>,
+    pub(super) _place: Place,
 }
 
 pub(super) type Answer = Result<Vec<Outcome>, SqlError>;
@@ -117,6 +119,8 @@ impl Writer {
 
     /// Runs a call and what waits behind it in one transaction. Returns the call that has to run alone next, if it met one.
     fn group(&mut self, first: Job) -> Option<Job> {
+        // One that failed to, as for want of memory, may have left its transaction open.
+        self.roll_back();
         if let Err(error) = self.connection.control("BEGIN IMMEDIATE") {
             first.answer(Err(error));
             return None;
@@ -196,6 +200,7 @@ impl Writer {
         let Some(mut job) = job.if_wanted() else {
             return;
         };
+        self.roll_back();
         let companions = std::mem::take(&mut job.companions);
         let result = if let Some(switch) = job.switch.take() {
             self.switch(&job, switch)

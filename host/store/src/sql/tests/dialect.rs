@@ -39,7 +39,7 @@ fn returning_gives_rows_and_counts() {
             (text(&inserted).as_str(), inserted.rows_written, inserted.last_insert_rowid),
             ("1|1 2|2", 2, 2)
         );
-        assert_eq!(inserted.columns, ["id", "n"]);
+        assert_eq!(*inserted.columns, ["id", "n"]);
         let updated = execute(&database, "UPDATE t SET n = n * 10 RETURNING n").await;
         assert_eq!(
             (text(&updated).as_str(), updated.rows_written, updated.last_insert_rowid),

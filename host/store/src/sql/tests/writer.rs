@@ -2,7 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::{mpsc, oneshot};
+
 use super::*;
+use crate::sql::{
+    access::{Access, Rules},
+    connection::Connection,
+    vfs::{Shared, Vfs},
+    writer::{Job, Writer},
+};
 
 const SLOW: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 
@@ -223,5 +231,37 @@ fn statements_of_one_text_each_have_their_own_parameters_result_and_count() {
         let altered = ["SELECT * FROM t", "ALTER TABLE t ADD more DEFAULT 1", "SELECT * FROM t"];
         let outcomes = database.batch(altered.map(Statement::from).into()).await.unwrap();
         assert_eq!(text(outcomes.last().unwrap()), "7|a|1 9|null|1");
+    });
+}
+
+/// A ROLLBACK can fail, as for want of memory; once nobody could write any more after that.
+#[test]
+fn a_transaction_that_was_left_open_keeps_nobody_out() {
+    block_on(async {
+        for sql in ["CREATE TABLE t (a)", "VACUUM"] {
+            let committer = TestCommitter::in_memory();
+            let file = Arc::new(committer.files().create(None).unwrap());
+            let shared = Shared::new(file, "test".into(), false, committer.clone());
+            let connection = Connection::writer(Arc::new(Vfs::register(Arc::new(shared)).unwrap())).unwrap();
+            connection.control("BEGIN IMMEDIATE").unwrap();
+            let (sender, inbox) = mpsc::channel(1);
+            let writer = Writer::new(connection, inbox);
+            let thread = std::thread::spawn(move || writer.run());
+            let (reply, answer) = oneshot::channel();
+            let job = Job {
+                rules: Arc::new(Rules::new(Access::Full, 0)),
+                statements: vec![sql.into()],
+                companions: Vec::new(),
+                switch: None,
+                deadline: Instant::now() + Duration::from_secs(60),
+                turn: Duration::MAX,
+                reply,
+                _place: None,
+            };
+            sender.send(job).await.ok().unwrap();
+            answer.await.unwrap().unwrap();
+            drop(sender);
+            thread.join().unwrap();
+        }
     });
 }

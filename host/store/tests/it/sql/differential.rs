@@ -66,7 +66,7 @@ fn run(seed: u64, calls: usize, tally: &mut Tally) {
     }
 }
 
-fn compare(
+pub(super) fn compare(
     ours: &mut Ours,
     native: &mut Native,
     call: &[Statement],

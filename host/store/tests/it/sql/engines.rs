@@ -67,7 +67,7 @@ impl Engine for Ours {
                 assert_eq!(executed.as_ref(), Ok(read), "reader and writer, {one:?}");
                 assert_eq!(
                     in_pages(database, one).await,
-                    (read.columns.clone(), read.rows.clone()),
+                    (read.columns.to_vec(), read.rows.clone()),
                     "{one:?}"
                 );
             }

@@ -501,7 +501,7 @@ impl Generator {
             };
         }
         let one = self.expression(columns, depth - 1);
-        match self.below(14) {
+        match self.below(17) {
             0 => format!("({one} + {})", self.expression(columns, depth - 1)),
             1 => format!("({one} * {})", self.expression(columns, depth - 1)),
             2 => format!("({one} % {})", self.expression(columns, depth - 1)),
@@ -522,6 +522,16 @@ impl Generator {
             10 => format!("nullif({one}, {})", self.expression(columns, depth - 1)),
             11 => format!("(SELECT max(weight) FROM accounts WHERE weight < {one})"),
             12 => format!("(-{one})"),
+            13 => format!("instr({one}, {})", self.expression(columns, depth - 1)),
+            14 => format!(
+                "replace({one}, {}, {})",
+                self.expression(columns, depth - 1),
+                self.expression(columns, depth - 1)
+            ),
+            15 => {
+                let function = self.pick(&["trim", "ltrim", "rtrim", "unhex"]);
+                format!("{function}({one}, {})", self.expression(columns, depth - 1))
+            }
             _ => format!(
                 "iif({one} > 3, date(abs({}), 'unixepoch'), printf('%05.1f', {one}))",
                 self.below(100_000)

@@ -3,6 +3,7 @@
 mod differential;
 mod engines;
 mod files;
+mod functions;
 mod generator;
 mod limits;
 mod paging;
