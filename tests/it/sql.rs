@@ -1,7 +1,8 @@
 //! SQL from the command line and over the admin API: results of any size.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -186,6 +187,29 @@ async fn a_database_comes_in_and_goes_out_as_a_file_while_the_server_serves() {
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".tollgate")), "{left:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "waits for a minute; .ci/run runs it"]
+async fn exports_that_nobody_reads_end_and_give_their_places_back() {
+    let server = Setup::demo().config("[sql.reports]").start();
+    // More than sockets hold.
+    server.cli_ok(&["sql", "import", "reports", &stock(&server, "from.sqlite", 300_000)]);
+    let address = server.url().trim_start_matches("http://");
+    let held: Vec<_> = (0..2)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            let head = format!(
+                "GET /admin/v1/sql/reports/file HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {ADMIN_TOKEN}\r\n\r\n"
+            );
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.read_exact(&mut [0; 12]).unwrap();
+            stream
+        })
+        .collect();
+    let third = tokio::time::timeout(Duration::from_secs(180), server.get("/admin/v1/sql/reports/file"));
+    assert_eq!(third.await.expect("a place is free again").status, 200);
+    drop(held);
+}
+
 #[test]
 fn an_import_is_refused_with_the_reason() {
     let server = Setup::demo().config("[sql.reports]").start();
@@ -254,7 +278,6 @@ async fn a_server_killed_in_an_import_has_what_it_had_and_takes_it_again() {
 
 /// Runs the command with this on its standard input.
 fn fed(server: &Server, args: &[&str], input: &str) -> std::process::Output {
-    use std::io::Write as _;
     let mut child = piped(server, args).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()

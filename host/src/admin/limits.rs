@@ -36,7 +36,7 @@ pub(super) const AUDIT_PRUNED_AT_ONCE: i64 = 500;
 /// Time for a database that comes or goes as a file: some tens of gigabytes. An export keeps old pages as long as it lasts.
 pub(super) const SQL_FILE_DEADLINE: Duration = Duration::from_secs(60 * 60);
 
-/// Longest silence of a client that sends a file.
+/// Longest silence of a client that sends a file, and longest time that one takes for a piece of a file it gets.
 pub(super) const SQL_FILE_STALL: Duration = Duration::from_secs(60);
 
 /// How much of a file that is refused is read and thrown away, so that the client sees why.

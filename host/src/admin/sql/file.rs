@@ -21,6 +21,7 @@ use crate::admin::audit::{Via, audit};
 use crate::admin::error::ApiError;
 use crate::admin::extract::{Parameters, Segments};
 use crate::admin::limits::{SQL_DISCARD_BYTES, SQL_DISCARD_TIME, SQL_FILE_DEADLINE, SQL_FILE_STALL};
+use crate::api::sent::sent;
 use crate::config::GATEWAY_DATABASE;
 
 const TYPE: &str = "application/vnd.sqlite3";
@@ -42,7 +43,8 @@ pub(crate) async fn export(
             Err(error) => Some((Err(io::Error::other(error)), None)),
         }
     });
-    Ok((headers, Body::from_stream(pieces)).into_response())
+    // An export pins a snapshot, which a client that stops reading must not do for ever.
+    Ok((headers, sent(pieces, SQL_FILE_STALL, SQL_FILE_DEADLINE)).into_response())
 }
 
 #[derive(Deserialize)]

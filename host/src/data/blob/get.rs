@@ -1,21 +1,22 @@
 //! Reading objects.
 
 use std::io;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LAST_MODIFIED};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tollgate_store::{BlobError, BlobInfo, GetOptions, Got, Precondition, Reader};
 
 use super::{Step, container, headers, multipart};
 use crate::api::error::ApiError;
 use crate::api::extract::{Parameters, Segments};
+use crate::api::sent::sent;
 use crate::data::body::turn;
 use crate::data::conditions::{Conditions, Verdict};
 use crate::data::guard::Token;
@@ -143,30 +144,17 @@ async fn body(data: &Data, mut reader: Reader, length: u64) -> Result<Body, ApiE
         return Ok(Body::from(first));
     }
     let place = turn(data.downloads.clone().acquire_owned()).await?;
-    let (sender, mut receiver) = mpsc::channel(1);
-    // A task of its own: what a client that takes nothing holds up ends in time, though nobody asks its answer for more.
-    tokio::spawn(async move {
-        send(sender, first, reader).await;
-        drop(place);
-    });
-    Ok(Body::from_stream(futures_util::stream::poll_fn(move |cx| receiver.poll_recv(cx))))
-}
-
-async fn send(sender: mpsc::Sender<io::Result<Bytes>>, first: Vec<u8>, mut reader: Reader) {
-    let mut next = Ok(Some(first));
-    loop {
-        let (piece, more) = match next {
-            Ok(None) => return,
-            Ok(Some(bytes)) => (Ok(Bytes::from(bytes)), true),
+    let rest = stream::unfold(Some((reader, place)), async |left| {
+        let (mut reader, place) = left?;
+        match reader.next().await {
+            Ok(Some(bytes)) => Some((Ok(Bytes::from(bytes)), Some((reader, place)))),
+            Ok(None) => None,
             Err(error) => {
                 tracing::warn!(%error, "an object could not be read to its end");
-                (Err(io::Error::other("the object could not be read")), false)
+                Some((Err(io::Error::other("the object could not be read")), None))
             }
-        };
-        // Either the client has gone, or it takes nothing; its answer falls short of its length, and is cut.
-        if !matches!(timeout(STALL_TIME, sender.send(piece)).await, Ok(Ok(()))) || !more {
-            return;
         }
-        next = reader.next().await;
-    }
+    });
+    let pieces = stream::iter([Ok(Bytes::from(first))]).chain(rest);
+    Ok(sent(pieces, STALL_TIME, Duration::MAX))
 }
