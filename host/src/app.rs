@@ -175,6 +175,7 @@ impl App {
         let data_router = data_api::router(data_api::Stores {
             tokens,
             store: store.clone(),
+            clock: clock.clone(),
             kv: named.kv,
             blob: blobs.clone(),
             sql: named.sql,

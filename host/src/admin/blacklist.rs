@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::extract::State;
 use axum::{Extension, Json as Answer};
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use tollgate_store::{Entry, Joint, Kv};
 use utoipa::{IntoParams, ToSchema};
@@ -19,6 +19,7 @@ use super::extract::{Json, Parameters, Segments};
 use super::kv::PageParameters;
 use super::limits::{BLACKLIST_BATCH, BLACKLIST_TTL_MS, PAGE_KEYS, REASON_BYTES};
 use super::{Admin, Shared};
+use crate::api::list::bounded;
 use crate::keys::KeyInfo;
 
 /// The kv store.
@@ -42,7 +43,12 @@ pub(super) struct Add {
 #[serde(deny_unknown_fields)]
 #[schema(as = BlacklistAddMany)]
 pub(super) struct AddMany {
+    #[serde(deserialize_with = "entries")]
     entries: Vec<Add>,
+}
+
+fn entries<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Add>, D::Error> {
+    bounded(from, BLACKLIST_BATCH, |number| format!("entries[{number}]"))
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -5,6 +5,10 @@ use std::time::Duration;
 /// Largest JSON body; one SQL statement with its parameters, or a key's description, stays far below.
 pub(super) const JSON_BYTES: usize = 4 * 1024 * 1024;
 
+/// Largest body that makes or changes a key, an account or a token: 256 KiB of models and as much of certificates, twice. Such
+/// a body is read into `serde_json::Value`s, of which some take a hundred times their text.
+pub(super) const SETTINGS_BYTES: usize = 1024 * 1024;
+
 /// Keys of one page of a kv store; the store's own limit.
 pub(super) const PAGE_KEYS: u32 = 1000;
 

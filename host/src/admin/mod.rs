@@ -88,16 +88,17 @@ pub fn over_socket(admin: Arc<Admin>) -> Router {
 
 /// The routes, which are the OpenAPI document too: what is added with `routes!` stands in both.
 fn paths() -> OpenApiRouter<Shared> {
+    let settings = || DefaultBodyLimit::max(limits::SETTINGS_BYTES);
     OpenApiRouter::new()
-        .routes(routes!(keys::list, keys::create))
-        .routes(routes!(keys::get, keys::update, keys::revoke))
+        .routes(routes!(keys::list, keys::create).layer(settings()))
+        .routes(routes!(keys::get, keys::update, keys::revoke).layer(settings()))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::enable))
         .routes(routes!(keys::disable))
-        .routes(routes!(accounts::list, accounts::create))
-        .routes(routes!(accounts::get, accounts::change, accounts::delete))
+        .routes(routes!(accounts::list, accounts::create).layer(settings()))
+        .routes(routes!(accounts::get, accounts::change, accounts::delete).layer(settings()))
         .routes(routes!(secrets::rotate))
-        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::list, tokens::create).layer(settings()))
         .routes(routes!(tokens::revoke))
         .routes(routes!(blacklist::list, blacklist::add))
         .routes(routes!(blacklist::add_many))

@@ -18,15 +18,16 @@ use super::error::ApiError;
 use super::extract::{Json, Segments};
 use super::limits::{SQL_DEADLINE, SQL_LINES_DEADLINE};
 use super::{Admin, Shared};
-use crate::api::values::{SqlResult, parameters, rows};
+use crate::api::values::{Parameter, SqlResult, parameters, values};
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = AdminQuery)]
 pub(super) struct Query {
     sql: String,
-    #[serde(default)]
-    params: Vec<Data>,
+    #[serde(default, deserialize_with = "parameters")]
+    #[schema(value_type = Vec<Data>)]
+    params: Vec<Parameter>,
 }
 
 /// Runs one statement: `{sql, params?}` → `{columns, rows, rows_written, last_insert_rowid}`. A blob is
@@ -44,7 +45,7 @@ pub(super) async fn run(
     Json(Query { sql, params }): Json<Query>,
 ) -> Result<Response, ApiError> {
     let database = named(&admin, &name)?;
-    let statement = Statement { sql, params: parameters(params)? };
+    let statement = Statement { sql, params: values(params) };
     if headers.get(ACCEPT).is_some_and(|accepted| accepted == lines::TYPE) {
         let reader = database.with_deadline(SQL_LINES_DEADLINE);
         return match gone.unless(reader.pages(statement.clone())).await? {

@@ -3,14 +3,17 @@
 use serde_json::Value as Data;
 use tollgate_store::Value;
 
-use super::values;
+use super::values::{self, Row};
 
 /// Parameters as a store takes them, unless they are refused.
 pub fn parameters(data: Vec<Data>) -> Option<Vec<Value>> {
-    values::parameters(data).ok()
+    values::parameters(Data::Array(data)).map(values::values).ok()
 }
 
 /// A row as both APIs write it.
 pub fn row(row: Vec<Value>) -> Vec<Data> {
-    values::rows(vec![row]).pop().unwrap_or_default()
+    match serde_json::to_value(Row(&row)) {
+        Ok(Data::Array(row)) => row,
+        _ => Vec::new(),
+    }
 }

@@ -5,6 +5,7 @@ pub(crate) mod error;
 pub(crate) mod extract;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+pub(crate) mod list;
 pub(crate) mod openapi;
 pub(crate) mod sent;
 pub(crate) mod values;

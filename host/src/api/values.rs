@@ -1,16 +1,21 @@
 //! What stores hold, in JSON. SQL values are numbers, text and null as they are, a blob as `{"hex": "…"}`, both ways.
 
+use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value as Data, json};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value as Data;
+use tollgate_store::sql::limits::PARAMETERS;
 use tollgate_store::{Entry, Outcome, Page, Value};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
+use super::list::bounded;
 
 /// Bytes in JSON: as text where they are UTF-8, else as hexadecimal digits.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Content {
     /// UTF-8.
@@ -35,6 +40,36 @@ impl Content {
             Self::Hex(Hex { hex }) => hex::decode(hex)
                 .map_err(|error| ApiError::invalid(format!("`hex` has no hexadecimal digits: {error}"))),
         }
+    }
+}
+
+/// Not by serde's own way of untagged enums, which first reads anything whole: `[],` would be three bytes, and a list of ten
+/// times that.
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Of;
+
+        impl<'de> Visitor<'de> for Of {
+            type Value = Content;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a text or {\"hex\": \"00ff\"}")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Content, E> {
+                Ok(Content::Text(text.to_owned()))
+            }
+
+            fn visit_string<E>(self, text: String) -> Result<Content, E> {
+                Ok(Content::Text(text))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Content, A::Error> {
+                Hex::deserialize(MapAccessDeserializer::new(map)).map(Content::Hex)
+            }
+        }
+
+        from.deserialize_any(Of)
     }
 }
 
@@ -87,7 +122,9 @@ pub(crate) struct SqlResult {
     #[schema(value_type = Vec<String>)]
     columns: Arc<[String]>,
     /// The rows, each as long as `columns`.
-    rows: Vec<Vec<Data>>,
+    #[serde(serialize_with = "rows")]
+    #[schema(value_type = Vec<Vec<Data>>)]
+    rows: Vec<Vec<Value>>,
     /// Rows inserted, updated or deleted.
     rows_written: u64,
     /// The rowid of the statement's last insert, or 0.
@@ -98,77 +135,155 @@ impl From<Outcome> for SqlResult {
     fn from(outcome: Outcome) -> Self {
         Self {
             columns: outcome.columns,
-            rows: rows(outcome.rows),
+            rows: outcome.rows,
             rows_written: outcome.rows_written,
             last_insert_rowid: outcome.last_insert_rowid,
         }
     }
 }
 
-/// The parameters of a statement.
-pub(crate) fn parameters(data: Vec<Data>) -> Result<Vec<Value>, ApiError> {
-    let numbered = data.into_iter().zip(1_u32..);
-    numbered.map(|(data, number)| parameter(data).map_err(|e| e.at(format!("params, ?{number}")))).collect()
+fn rows<S: Serializer>(rows: &[Vec<Value>], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(rows.iter().map(|row| Row(row)))
 }
 
-fn parameter(data: Data) -> Result<Value, ApiError> {
-    Ok(match data {
-        Data::Null => Value::Null,
-        Data::Bool(flag) => Value::Integer(flag.into()),
-        Data::String(text) => Value::Text(text),
-        Data::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(integer), _) => Value::Integer(integer),
-            (None, Some(real)) if !number.is_u64() => Value::Real(real),
-            _ => return Err(ApiError::invalid(format!("{number} does not fit into 64 bits"))),
-        },
-        Data::Object(object) => {
-            let bytes = object.get("hex").and_then(Data::as_str).and_then(|digits| hex::decode(digits).ok());
-            let blob = bytes.filter(|_| object.len() == 1);
-            Value::Blob(blob.ok_or_else(|| ApiError::invalid("a blob is written {\"hex\": \"00ff\"}"))?)
-        }
-        Data::Array(_) => return Err(ApiError::invalid("a parameter cannot be a list")),
-    })
-}
+/// A row of a result.
+pub(crate) struct Row<'a>(pub(crate) &'a [Value]);
 
-/// The rows of a result.
-pub(crate) fn rows(rows: Vec<Vec<Value>>) -> Vec<Vec<Data>> {
-    rows.into_iter().map(|row| row.into_iter().map(data).collect()).collect()
-}
-
-fn data(value: Value) -> Data {
-    match value {
-        Value::Null => Data::Null,
-        Value::Integer(integer) => integer.into(),
-        // JSON has no infinities.
-        Value::Real(real) => {
-            serde_json::Number::from_f64(real).map_or_else(|| real.to_string().into(), Data::Number)
-        }
-        Value::Text(text) => text.into(),
-        Value::Blob(bytes) => json!({ "hex": hex::encode(bytes) }),
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.0.iter().map(Cell))
     }
+}
+
+/// A value of a result, written as it is read: as a `serde_json::Value` an empty blob would take hundreds of bytes.
+struct Cell<'a>(&'a Value);
+
+impl Serialize for Cell<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Null => to.serialize_unit(),
+            Value::Integer(integer) => to.serialize_i64(*integer),
+            Value::Real(real) if real.is_finite() => to.serialize_f64(*real),
+            // JSON has no infinities.
+            Value::Real(real) => to.collect_str(real),
+            Value::Text(text) => to.serialize_str(text),
+            Value::Blob(bytes) => Hex { hex: hex::encode(bytes) }.serialize(to),
+        }
+    }
+}
+
+/// A parameter of a statement, which refuses what the database cannot hold at its first byte.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Parameter(pub(crate) Value);
+
+impl<'de> Deserialize<'de> for Parameter {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(ParameterVisitor).map(Parameter)
+    }
+}
+
+struct ParameterVisitor;
+
+impl<'de> Visitor<'de> for ParameterVisitor {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("null, a number, a text or a blob as {\"hex\": \"00ff\"}")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
+        Ok(Value::Integer(flag.into()))
+    }
+
+    fn visit_i64<E>(self, integer: i64) -> Result<Value, E> {
+        Ok(Value::Integer(integer))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, integer: u64) -> Result<Value, E> {
+        let fits = i64::try_from(integer);
+        fits.map(Value::Integer).map_err(|_| E::custom(format_args!("{integer} does not fit into 64 bits")))
+    }
+
+    fn visit_f64<E>(self, real: f64) -> Result<Value, E> {
+        Ok(Value::Real(real))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(Value::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+        Err(A::Error::custom("a parameter cannot be a list"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Value, A::Error> {
+        let blob = "a blob is written {\"hex\": \"00ff\"}";
+        let Hex { hex } = Hex::deserialize(MapAccessDeserializer::new(map))
+            .map_err(|error| A::Error::custom(format_args!("{blob}: {error}")))?;
+        hex::decode(hex).map(Value::Blob).map_err(|error| A::Error::custom(format_args!("{blob}: {error}")))
+    }
+}
+
+/// The parameters of a statement, for `deserialize_with`.
+pub(crate) fn parameters<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Parameter>, D::Error> {
+    bounded(from, PARAMETERS, |number| format!("params, ?{}", number.saturating_add(1)))
+}
+
+/// Their values.
+pub(crate) fn values(parameters: Vec<Parameter>) -> Vec<Value> {
+    parameters.into_iter().map(|Parameter(value)| value).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn parameter(json: &Data) -> Result<Value, serde_json::Error> {
+        serde_json::from_str(&json.to_string()).map(|Parameter(value)| value)
+    }
+
+    fn data(value: &Value) -> Data {
+        serde_json::to_value(Cell(value)).unwrap()
+    }
 
     #[test]
     fn values_go_to_the_database_and_back() {
         for value in
             [json!(null), json!(-1), json!(i64::MAX), json!(1.5), json!("text"), json!({"hex": "00ff"})]
         {
-            assert_eq!(data(parameter(value.clone()).unwrap()), value);
+            assert_eq!(data(&parameter(&value).unwrap()), value);
         }
-        assert_eq!(data(parameter(json!(true)).unwrap()), json!(1));
-        assert_eq!(data(Value::Real(f64::INFINITY)), json!("inf"));
+        assert_eq!(data(&parameter(&json!(true)).unwrap()), json!(1));
+        assert_eq!(data(&Value::Real(f64::INFINITY)), json!("inf"));
+        assert_eq!(data(&Value::Real(2.0)).to_string(), "2.0");
     }
 
     #[test]
     fn what_the_database_cannot_hold_is_refused() {
-        for value in
-            [json!(u64::MAX), json!([1]), json!({}), json!({"hex": "0"}), json!({"hex": "00", "x": 1})]
-        {
-            assert!(parameter(value.clone()).is_err(), "{value}");
+        for value in [
+            json!(u64::MAX),
+            json!([1]),
+            json!({}),
+            json!({"": 0}),
+            json!({"hex": "0"}),
+            json!({"hex": 0}),
+            json!({"hex": "00", "x": 1}),
+        ] {
+            assert!(parameter(&value).is_err(), "{value}");
         }
+        for value in [json!(1), json!([]), json!({}), json!({"hex": "00", "x": 1})] {
+            assert!(serde_json::from_value::<Content>(value.clone()).is_err(), "{value}");
+        }
+        assert_eq!(serde_json::from_value::<Content>(json!("x")).unwrap(), Content::Text("x".to_owned()));
     }
 }

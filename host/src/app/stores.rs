@@ -128,11 +128,8 @@ impl Named {
     /// The containers with their parts.
     pub(super) fn blobs(&self) -> BTreeMap<String, Blob> {
         let both = self.blob.iter().zip(self.parts.values());
-        let blob = |(objects, parts): (&Container, &Container)| Blob {
-            objects: objects.clone(),
-            parts: parts.clone(),
-        };
-        both.map(|((name, objects), parts)| (name.clone(), blob((objects, parts)))).collect()
+        both.map(|((name, objects), parts)| (name.clone(), Blob::new(objects.clone(), parts.clone())))
+            .collect()
     }
 }
 

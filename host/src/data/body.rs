@@ -13,11 +13,12 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::limits::{
-    BODY_TIME, DISCARD_BYTES, DISCARD_TIME, JSON_BYTES, JSON_WEIGHT, MEMORY_BYTES, PACE_BYTES, PACE_TIME,
-    TURN_WAIT,
+    BODY_TIME, DISCARD_BYTES, DISCARD_TIME, JSON_BYTES, JSON_LIGHT_BYTES, JSON_WEIGHT, MEMORY_BYTES,
+    PACE_BYTES, PACE_TIME, PARSING_BYTES, TURN_WAIT,
 };
 use crate::api::error::ApiError;
 
@@ -25,44 +26,67 @@ use crate::api::error::ApiError;
 const GRAIN: usize = 1024;
 
 /// Memory for whole bodies, shared by all requests.
-#[derive(Clone)]
-pub(super) struct Memory(Arc<Semaphore>);
+pub(super) struct Memory {
+    bodies: Arc<Semaphore>,
+    /// For what JSON comes to while it is read.
+    parsing: Arc<Semaphore>,
+}
 
 /// A body, with its share of the memory.
 pub(super) struct Whole {
     pub(super) bytes: Bytes,
-    _share: OwnedSemaphorePermit,
+    share: OwnedSemaphorePermit,
 }
 
 impl Memory {
     pub(super) fn new() -> Memory {
-        Memory(Arc::new(Semaphore::new(MEMORY_BYTES / GRAIN)))
+        let of = |bytes: usize| Arc::new(Semaphore::new(bytes / GRAIN));
+        Memory { bodies: of(MEMORY_BYTES), parsing: of(PARSING_BYTES) }
+    }
+
+    /// Reads a JSON body; the permit is its share of the memory, for as long as what was in it is.
+    pub(super) async fn json<T>(&self, body: Body) -> Result<(T, OwnedSemaphorePermit), ApiError>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        let whole = self.whole(body, JSON_BYTES).await?;
+        self.parse(whole).await
+    }
+
+    /// Reads the JSON in a body. It waits for memory that others hold for the time of their reading only, whatever the pace
+    /// of their clients.
+    pub(super) async fn parse<T>(&self, whole: Whole) -> Result<(T, OwnedSemaphorePermit), ApiError>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        let Whole { bytes, share } = whole;
+        let weight = grains(bytes.len().saturating_mul(JSON_WEIGHT));
+        let reading = turn(self.parsing.clone().acquire_many_owned(weight)).await?;
+        let light = bytes.len() <= JSON_LIGHT_BYTES;
+        let read = move || {
+            let value = serde_json::from_slice(&bytes);
+            drop(reading);
+            (value, share)
+        };
+        let (value, share) = if light {
+            read()
+        } else {
+            let read = spawn_blocking(read).await;
+            read.map_err(|error| ApiError::internal(error.to_string()))?
+        };
+        let value = value
+            .map_err(|error| ApiError::invalid(format!("the body is not what was expected: {error}")))?;
+        Ok((value, share))
     }
 
     /// Reads a whole body of at most so many bytes.
-    pub(super) async fn whole(&self, body: Body, most: usize) -> Result<Whole, ApiError> {
-        self.weighed(body, most, 1).await
-    }
-
-    /// Reads a JSON body, and keeps its share of the memory for as long as the permit lives.
-    pub(super) async fn json<T: DeserializeOwned>(
-        &self,
-        body: Body,
-    ) -> Result<(T, OwnedSemaphorePermit), ApiError> {
-        let Whole { bytes, _share } = self.weighed(body, JSON_BYTES, JSON_WEIGHT).await?;
-        match serde_json::from_slice(&bytes) {
-            Ok(value) => Ok((value, _share)),
-            Err(error) => Err(ApiError::invalid(format!("the body is not what was expected: {error}"))),
-        }
-    }
-
-    async fn weighed(&self, mut body: Body, most: usize, weight: usize) -> Result<Whole, ApiError> {
+    pub(super) async fn whole(&self, mut body: Body, most: usize) -> Result<Whole, ApiError> {
         let announced = body.size_hint().exact();
         if announced.is_some_and(|length| length > most as u64) {
             discard(&mut body).await;
             return Err(too_large(most));
         }
-        match timeout(BODY_TIME, self.collect(&mut body, most, weight)).await {
+        match timeout(BODY_TIME, self.collect(&mut body, most)).await {
             Ok(Ok(Some(whole))) => Ok(whole),
             Ok(Ok(None)) => {
                 discard(&mut body).await;
@@ -78,8 +102,8 @@ impl Memory {
 
     /// Takes memory as bytes come: what is announced and not sent takes none from others. None: there are more than `most`
     /// bytes.
-    async fn collect(&self, body: &mut Body, most: usize, weight: usize) -> Result<Option<Whole>, ApiError> {
-        let mut share = turn(self.0.clone().acquire_many_owned(0)).await?;
+    async fn collect(&self, body: &mut Body, most: usize) -> Result<Option<Whole>, ApiError> {
+        let mut share = turn(self.bodies.clone().acquire_many_owned(0)).await?;
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
@@ -87,18 +111,22 @@ impl Memory {
                 return Ok(None);
             }
             bytes.extend_from_slice(&data);
-            let needed = (bytes.len() * weight).div_ceil(GRAIN).saturating_sub(share.num_permits());
-            let needed = u32::try_from(needed).unwrap_or(u32::MAX);
+            let has = u32::try_from(share.num_permits()).unwrap_or(u32::MAX);
+            let needed = grains(bytes.len()).saturating_sub(has);
             // Only who holds nothing waits: else all could hold some and wait for each other.
-            let more = if share.num_permits() == 0 {
-                turn(self.0.clone().acquire_many_owned(needed)).await?
+            let more = if has == 0 {
+                turn(self.bodies.clone().acquire_many_owned(needed)).await?
             } else {
-                self.0.clone().try_acquire_many_owned(needed).map_err(|_| crowded())?
+                self.bodies.clone().try_acquire_many_owned(needed).map_err(|_| crowded())?
             };
             share.merge(more);
         }
-        Ok(Some(Whole { bytes: bytes.freeze(), _share: share }))
+        Ok(Some(Whole { bytes: bytes.freeze(), share }))
     }
+}
+
+fn grains(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(GRAIN)).unwrap_or(u32::MAX)
 }
 
 /// Waits a while for a place.
@@ -109,7 +137,7 @@ pub(super) async fn turn<T, E>(place: impl Future<Output = Result<T, E>>) -> Res
     }
 }
 
-fn crowded() -> ApiError {
+pub(super) fn crowded() -> ApiError {
     ApiError::unavailable("too many requests of this kind are under way").hint("come again in a second")
 }
 

@@ -44,11 +44,11 @@ pub(super) async fn list(
     Extension(token): Extension<Token>,
     Segments(name): Segments<String>,
     Parameters(page): Parameters<Page>,
-) -> Result<Answer<KvPage>, ApiError> {
+) -> Result<Response, ApiError> {
     let prefix = token.scopes.keyed(Keyed::Kv, &name, Access::Read)?.list(page.prefix.as_deref())?;
     let kv = named(&data.stores.kv, "kv store", &name)?;
     let found = kv.list_keys(Some(prefix), page.cursor.as_deref(), limit(page.limit)?).await?;
-    Ok(Answer(found.into()))
+    data.answers.json(KvPage::from(found), ()).await
 }
 
 /// The value of a key, byte for byte.
@@ -86,8 +86,8 @@ pub(super) async fn get(
         (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
     let expires = entry.expires_ms.map(|expires_ms| [(EXPIRES_MS, HeaderValue::from(expires_ms))]);
-    Ok((tag, plain, expires.map(HeaderMap::from_iter).unwrap_or_default(), entry.value.to_vec())
-        .into_response())
+    let expires = expires.map(HeaderMap::from_iter).unwrap_or_default();
+    Ok((tag, plain, expires, data.answers.bytes(&entry.value)?).into_response())
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -1,17 +1,21 @@
 //! `POST /api/kv/{store}`: many keys at once.
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::{Extension, Json as Answer};
-use serde::{Deserialize, Serialize};
+use axum::response::Response;
+use serde::{Deserialize, Deserializer, Serialize};
 use tollgate_store::Kv;
+use tollgate_store::limits::LIST_ITEMS;
 use utoipa::ToSchema;
 
 use super::Shared;
+use super::body::turn;
 use super::guard::Token;
 use super::kv::{check_ttl, store};
 use crate::api::error::ApiError;
 use crate::api::extract::Segments;
+use crate::api::list::bounded;
 use crate::api::values::{Content, KvEntry};
 use crate::plugin::Access;
 
@@ -21,10 +25,12 @@ use crate::plugin::Access;
 #[schema(as = KvMany)]
 pub(super) enum Many {
     /// Reads these keys; together at most 8 MiB.
+    #[serde(deserialize_with = "keys")]
     Get(Vec<String>),
     /// Writes these entries.
     Set(SetMany),
     /// Removes these keys.
+    #[serde(deserialize_with = "keys")]
     Delete(Vec<String>),
 }
 
@@ -33,6 +39,7 @@ pub(super) enum Many {
 #[serde(deny_unknown_fields)]
 #[schema(as = KvSetMany)]
 pub(super) struct SetMany {
+    #[serde(deserialize_with = "entries")]
     entries: Vec<NewEntry>,
     /// Milliseconds until they are gone; left out: the store's default.
     #[schema(minimum = 1, maximum = 3_153_600_000_000_i64)]
@@ -46,6 +53,14 @@ pub(super) struct SetMany {
 pub(super) struct NewEntry {
     key: String,
     value: Content,
+}
+
+fn keys<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    bounded(from, LIST_ITEMS, |number| format!("keys[{number}]"))
+}
+
+fn entries<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<NewEntry>, D::Error> {
+    bounded(from, LIST_ITEMS, |number| format!("entries[{number}]"))
 }
 
 /// What was done.
@@ -68,25 +83,30 @@ pub(super) async fn many(
     Extension(token): Extension<Token>,
     Segments(name): Segments<String>,
     body: Body,
-) -> Result<Answer<Done>, ApiError> {
+) -> Result<Response, ApiError> {
     // The scope first: who has none does not send a body for nothing.
     store(&data, &token, &name, Access::Read, &[])?;
-    let (many, _share) = data.memory.json::<Many>(body).await?;
+    let (many, share) = data.memory.json::<Many>(body).await?;
     let reach = |access, keys: &[String]| {
         let keys: Vec<_> = keys.iter().map(String::as_str).collect();
         store(&data, &token, &name, access, &keys)
     };
-    Ok(Answer(match many {
-        Many::Get(keys) => get(reach(Access::Read, &keys)?, keys).await?,
+    match many {
+        Many::Get(keys) => {
+            let kv = reach(Access::Read, &keys)?;
+            let place = turn(data.kv_reads.clone().acquire_owned()).await?;
+            data.answers.json(get(kv, keys).await?, (place, share)).await
+        }
         Many::Set(set) => {
             let keys: Vec<_> = set.entries.iter().map(|entry| entry.key.clone()).collect();
-            set_all(reach(Access::ReadWrite, &keys)?, set).await?
+            let written = set_all(reach(Access::ReadWrite, &keys)?, set).await?;
+            data.answers.json(written, share).await
         }
         Many::Delete(keys) => {
             reach(Access::ReadWrite, &keys)?.delete_many(&keys).await?;
-            Done::Deleted(keys.len())
+            data.answers.json(Done::Deleted(keys.len()), share).await
         }
-    }))
+    }
 }
 
 async fn get(kv: &Kv, keys: Vec<String>) -> Result<Done, ApiError> {

@@ -5,12 +5,33 @@ use std::time::Duration;
 /// Largest JSON body: many values of a kv store, or a batch of statements.
 pub(super) const JSON_BYTES: usize = 4 * 1024 * 1024;
 
-/// Memory that a byte of JSON may come to when it is read: `0,` becomes a value of 32 bytes.
+/// Memory that a byte of JSON may come to while it is read: `0,` becomes a parameter of 32 bytes. All other lists are
+/// bounded by their number, and what is no value is refused at its first byte.
 pub(super) const JSON_WEIGHT: usize = 16;
+
+/// Largest JSON body that is read where it comes: some tenths of a millisecond. A larger one is read off the runtime's threads.
+pub(super) const JSON_LIGHT_BYTES: usize = 64 * 1024;
 
 /// Memory for request bodies that are read whole, over all requests. Past it a request waits for its turn, and is told to
 /// come again.
 pub(super) const MEMORY_BYTES: usize = 128 * 1024 * 1024;
+
+/// Memory for JSON that is being read, over all requests: two of the largest bodies. It is held for some tens of milliseconds
+/// and never while a client is waited for.
+pub(super) const PARSING_BYTES: usize = 2 * JSON_BYTES * JSON_WEIGHT;
+
+/// What an answer is sent in, and how much of each is not counted: an answer to most requests.
+pub(super) const ANSWER_PIECE_BYTES: usize = 64 * 1024;
+
+/// Memory for answers, over all requests, until their clients have taken them: two of the largest, 8 MiB of values of which
+/// each byte is six of JSON, and some others. Whoever finds none is told to come again.
+pub(super) const ANSWERS_BYTES: usize = 128 * 1024 * 1024;
+
+/// Longest time that a client may take for a whole answer from memory: 48 MiB at 100 KiB a second.
+pub(super) const ANSWER_TIME: Duration = Duration::from_secs(8 * 60);
+
+/// Reads of many keys at once: each may hold 8 MiB of values until they are written as an answer.
+pub(super) const KV_READS: usize = 16;
 
 /// How long a request waits for its turn, for memory or for a place, before it is told to come again.
 pub(super) const TURN_WAIT: Duration = Duration::from_secs(5);
@@ -58,23 +79,33 @@ pub(super) const PARTS: u32 = 10_000;
 /// Multipart uploads of a container that are not complete; more are a client that forgets its own.
 pub(super) const MULTIPARTS: usize = 100;
 
+/// How long an upload may bring nothing before it gives way to another, where there is no room: longer than any outage that
+/// a client waits for.
+pub(super) const MULTIPART_IDLE: Duration = Duration::from_secs(6 * 60 * 60);
+
 /// How long a multipart upload may stay incomplete.
 pub(super) const MULTIPART_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// How often forgotten multipart uploads are looked for.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// Time for an SQL call, waiting included.
+/// Time for an SQL call, waiting for a reader or the writer included.
 pub(super) const SQL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Time that a call may keep a database's one writer, or a reader, to itself.
-pub(super) const SQL_TURN: Duration = Duration::from_secs(5);
+/// Time that a call may keep a database's one writer, or a reader, to itself; as for plugins.
+pub(super) const SQL_TURN: Duration = Duration::from_secs(2);
 
-/// SQL calls at once: each may hold a whole result.
+/// Calls of a database at once: half of its readers, so that looking up a client's key never waits for them.
+pub(super) const SQL_CALLS_OF_ONE: usize = 2;
+
+/// Calls of all databases at once: each may hold a whole result of 32 MiB.
 pub(super) const SQL_CALLS: usize = 16;
+
+/// Parameters of one call, 4 MiB of values: a full batch with 131 for each statement.
+pub(super) const SQL_PARAMETERS: usize = 128 * 1024;
 
 /// Statements of one batch.
 pub(super) const SQL_BATCH: usize = 1_000;
 
-/// Bytes of the values and names of columns of one answer: a result is written as JSON in memory. Larger ones are asked for in pieces.
+/// Bytes of the values and names of columns of one answer, as for many keys of kv. Larger ones are asked for in pieces.
 pub(super) const SQL_RESULT_BYTES: usize = 8 * 1024 * 1024;

@@ -2,6 +2,7 @@
 //!
 //! Independent of plugins and of the admin API: a data token opens nothing else, and nothing else opens this.
 
+mod answer;
 mod blob;
 mod body;
 mod conditions;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use axum::Router;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
-use tollgate_store::{Database, Kv, Store};
+use tollgate_store::{Clock, Database, Kv, Store};
 use utoipa::IntoParams;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -25,8 +26,9 @@ use utoipa_axum::routes;
 
 use crate::api::error::ApiError;
 use crate::tokens::Tokens;
+use answer::Answers;
 use body::Memory;
-use limits::{DOWNLOADS, PAGE, PAGE_MOST, SQL_CALLS, UPLOADS};
+use limits::{DOWNLOADS, KV_READS, PAGE, PAGE_MOST, SQL_CALLS, SQL_CALLS_OF_ONE, UPLOADS};
 
 pub use blob::{Blob, sweep};
 pub use limits::SWEEP_EVERY;
@@ -40,6 +42,8 @@ pub struct Stores {
     pub tokens: Tokens,
     /// The store, for steps over several keys.
     pub store: Store,
+    /// The store's own time.
+    pub clock: Clock,
     /// The named kv stores.
     pub kv: BTreeMap<String, Kv>,
     /// The blob containers.
@@ -52,9 +56,13 @@ pub struct Stores {
 struct Data {
     stores: Stores,
     memory: Memory,
+    answers: Answers,
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
+    kv_reads: Arc<Semaphore>,
     sql_calls: Arc<Semaphore>,
+    /// Of each database.
+    sql_calls_of: BTreeMap<String, Arc<Semaphore>>,
 }
 
 type Shared = Arc<Data>;
@@ -63,12 +71,16 @@ type Shared = Arc<Data>;
 pub fn router(stores: Stores) -> Router {
     let guard = axum::middleware::from_fn_with_state(stores.tokens.clone(), guard::require);
     let places = |most| Arc::new(Semaphore::new(most));
+    let sql_calls_of = stores.sql.keys().map(|name| (name.clone(), places(SQL_CALLS_OF_ONE))).collect();
     let data = Arc::new(Data {
         stores,
         memory: Memory::new(),
+        answers: Answers::new(),
         uploads: places(UPLOADS),
         downloads: places(DOWNLOADS),
+        kv_reads: places(KV_READS),
         sql_calls: places(SQL_CALLS),
+        sql_calls_of,
     });
     let routes = Router::from(paths().with_state(data))
         .fallback(async || ApiError::not_found("there is no such data endpoint"))
@@ -88,6 +100,7 @@ fn paths() -> OpenApiRouter<Shared> {
         .routes(routes!(kv::list, kv_many::many))
         .routes(routes!(kv::get, kv::put, kv::delete, kv::increment))
         .routes(routes!(blob::list))
+        .routes(routes!(blob::uploads))
         .routes(routes!(blob::get, blob::head, blob::put, blob::delete, blob::post))
         .routes(routes!(sql::run))
 }

@@ -1,20 +1,24 @@
 //! `POST /api/sql/{database}`: one statement, or a batch as one transaction.
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::{Extension, Json as Answer};
-use serde::{Deserialize, Serialize};
+use axum::response::Response;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Data;
+use tokio::sync::OwnedSemaphorePermit;
 use tollgate_store::{Access as SqlAccess, Database, Outcome, SqlError, Statement, Value};
 use utoipa::ToSchema;
 
 use super::body::turn;
 use super::guard::Token;
-use super::limits::{SQL_BATCH, SQL_DEADLINE, SQL_RESULT_BYTES, SQL_TURN};
-use super::{Shared, named};
+use super::limits::{JSON_BYTES, SQL_BATCH, SQL_DEADLINE, SQL_PARAMETERS, SQL_RESULT_BYTES, SQL_TURN};
+use super::{Data as Shares, Shared, named};
 use crate::api::error::ApiError;
 use crate::api::extract::Segments;
-use crate::api::values::{SqlResult, parameters};
+use crate::api::list::bounded;
+use crate::api::values::{Parameter, SqlResult, parameters, values};
+use crate::plugin::Access;
 
 /// Either `sql` with `params`, or a `batch`.
 #[derive(Deserialize, ToSchema)]
@@ -24,10 +28,20 @@ pub(super) struct Request {
     /// One statement, in SQLite's dialect.
     sql: Option<String>,
     /// The values of `?1`, `?2`, …: null, a number, a text, or `{"hex": "00ff"}` for a blob.
-    #[serde(default)]
-    params: Vec<Data>,
+    #[serde(default, deserialize_with = "parameters")]
+    #[schema(value_type = Vec<Data>)]
+    params: Vec<Parameter>,
     /// Up to 1,000 statements that count together: all of them, or on an error none.
-    batch: Option<Vec<One>>,
+    #[schema(value_type = Option<Vec<One>>)]
+    batch: Option<Batch>,
+}
+
+pub(super) struct Batch(Vec<One>);
+
+impl<'de> Deserialize<'de> for Batch {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        bounded(from, SQL_BATCH, |number| format!("batch[{number}]")).map(Batch)
+    }
 }
 
 /// A statement of a batch.
@@ -36,8 +50,9 @@ pub(super) struct Request {
 #[schema(as = SqlStatement)]
 pub(super) struct One {
     sql: String,
-    #[serde(default)]
-    params: Vec<Data>,
+    #[serde(default, deserialize_with = "parameters")]
+    #[schema(value_type = Vec<Data>)]
+    params: Vec<Parameter>,
 }
 
 /// The result of a statement, or the results of a batch.
@@ -54,55 +69,67 @@ pub(super) enum Results {
 
 /// Runs a statement, or a batch as one transaction; what it wrote is on disk when it is answered.
 ///
-/// Statements count as one call of at most 10 s. A read-only scope runs single statements that only read.
+/// Statements count as one call, which has 2 s of the database, and at most 10 s with waiting for it. A read-only scope runs
+/// single statements that only read.
 #[utoipa::path(post, path = "/sql/{database}", request_body = Request, responses((status = 200, body = Results)))]
 pub(super) async fn run(
     State(data): State<Shared>,
     Extension(token): Extension<Token>,
     Segments(name): Segments<String>,
     body: Body,
-) -> Result<Answer<Results>, ApiError> {
-    let access = token.scopes.sql(&name)?;
+) -> Result<Response, ApiError> {
+    let scope = token.scopes.sql(&name)?;
+    let (access, writes) = (scope.granted(), scope.access == Access::ReadWrite);
     let database = named(&data.stores.sql, "database", &name)?;
-    let (request, _share) = data.memory.json::<Request>(body).await?;
-    let call = turn(data.sql_calls.clone().acquire_owned()).await?;
+    let body = data.memory.whole(body, JSON_BYTES).await?;
+    // Before the body is read: so many calls have values, which take more than their text.
+    let (turn, place) = places(&data, &name).await?;
+    let (request, share) = data.memory.parse::<Request>(body).await?;
     let database = database.with_access(access.clone()).with_deadline(SQL_DEADLINE).with_turn(SQL_TURN);
-    let database = database.with_place(call);
+    let database = database.with_place(turn);
     let narrow = |error: SqlError| match error {
         SqlError::AccessDenied(what) => denied(&name, &access, &what),
         error => error.into(),
     };
-    Ok(Answer(match (request.sql, request.batch) {
+    let results = match (request.sql, request.batch) {
         (Some(sql), None) => {
-            let statement = Statement { sql, params: parameters(request.params)? };
-            let outcome = one(&database, &access, statement).await.map_err(narrow)?;
+            let statement = Statement { sql, params: values(request.params) };
+            let outcome = one(&database, writes, statement).await.map_err(narrow)?;
             Results::One(returned(vec![outcome])?.pop().ok_or_else(|| ApiError::internal("no result"))?)
         }
         (None, Some(batch)) if request.params.is_empty() => {
+            if !writes {
+                return Err(denied(&name, &SqlAccess::ReadOnly, "a batch is a transaction of the writer"));
+            }
             let outcomes = database.batch(statements(batch)?).await.map_err(narrow)?;
             Results::Batch { results: returned(outcomes)? }
         }
         _ => return Err(ApiError::invalid("give either `sql`, with `params`, or a `batch`")),
-    }))
+    };
+    data.answers.json(results, (place, share)).await
 }
 
-fn statements(batch: Vec<One>) -> Result<Vec<Statement>, ApiError> {
+/// A place of the database, which its work keeps, then one of all: who waits for the first keeps nobody from another database.
+async fn places(data: &Shares, name: &str) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), ApiError> {
+    let of_one = named(&data.sql_calls_of, "database", name)?;
+    let of_one = turn(of_one.clone().acquire_owned()).await?;
+    Ok((of_one, turn(data.sql_calls.clone().acquire_owned()).await?))
+}
+
+fn statements(Batch(batch): Batch) -> Result<Vec<Statement>, ApiError> {
     if !(1..=SQL_BATCH).contains(&batch.len()) {
         return Err(ApiError::too_large(format!("`batch` must have 1 to {SQL_BATCH} statements")));
     }
-    let read = |(number, One { sql, params }): (usize, One)| {
-        let params = parameters(params).map_err(|error| error.at(format!("batch[{number}]")))?;
-        Ok(Statement { sql, params })
-    };
-    batch.into_iter().enumerate().map(read).collect()
+    if batch.iter().map(|one| one.params.len()).sum::<usize>() > SQL_PARAMETERS {
+        return Err(ApiError::too_large(format!("a `batch` has at most {SQL_PARAMETERS} `params`")));
+    }
+    Ok(batch.into_iter().map(|One { sql, params }| Statement { sql, params: values(params) }).collect())
 }
 
-/// A reader refuses what would write, so what it refuses is shown to the writer, who knows better.
-async fn one(database: &Database, access: &SqlAccess, statement: Statement) -> Result<Outcome, SqlError> {
+/// A reader refuses what would write, so what it refuses is shown to the writer, who knows better; for a scope that writes.
+async fn one(database: &Database, writes: bool, statement: Statement) -> Result<Outcome, SqlError> {
     match database.query(statement.clone()).await {
-        Err(SqlError::Invalid(_) | SqlError::AccessDenied(_)) if *access != SqlAccess::ReadOnly => {
-            database.execute(statement).await
-        }
+        Err(SqlError::Invalid(_) | SqlError::AccessDenied(_)) if writes => database.execute(statement).await,
         result => result,
     }
 }

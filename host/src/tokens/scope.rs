@@ -78,12 +78,10 @@ impl Scopes {
         scope.ok_or_else(|| Denied(format!("the token lacks the scope `{kind} {store}:{}`", name(access))))
     }
 
-    /// The access to a database that the token has.
-    pub fn sql(&self, database: &str) -> Result<SqlAccess, Denied> {
+    /// The scope that opens a database, if the token has one.
+    pub fn sql(&self, database: &str) -> Result<&SqlScope, Denied> {
         let scope = self.sql.get(database);
-        scope
-            .map(SqlScope::granted)
-            .ok_or_else(|| Denied(format!("the token lacks the scope `sql {database}:read`")))
+        scope.ok_or_else(|| Denied(format!("the token lacks the scope `sql {database}:read`")))
     }
 
     /// Bounds what a token may name; `known` has the names of the stores there are.
@@ -158,7 +156,8 @@ impl KeyScope {
 }
 
 impl SqlScope {
-    fn granted(&self) -> SqlAccess {
+    /// What the database lets pass. A scope that only reads is to be kept from the writer besides: it is one for all.
+    pub fn granted(&self) -> SqlAccess {
         if self.tables.is_empty() {
             return match self.access {
                 Access::Read => SqlAccess::ReadOnly,

@@ -1,12 +1,17 @@
 //! Clients of the data API that mean harm.
 
 use std::io::Write as _;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
 
 use super::stream::{head, request};
 use super::{client, start, token};
-use crate::support::Setup;
+use crate::support::{Setup, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn uploads_that_stand_still_take_all_places_but_not_those_of_others() {
@@ -67,22 +72,125 @@ async fn bodies_that_are_announced_and_not_sent_keep_nobody_else_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_stand_still_keep_nobody_else_out() {
+    let server = start();
+    let token = token(&server, &["--kv", "notes:read-write"]);
+    // As values these would be 250 MiB.
+    let held: Vec<_> = (0..40)
+        .map(|_| {
+            let mut body = request(&server, &token, "POST /api/kv/notes", 4 << 20);
+            body.write_all(&[b' '; 400_000]).unwrap();
+            body
+        })
+        .collect();
+    let app = server.client(&token);
+    let large = serde_json::json!({ "get": vec!["k".repeat(500); 1000] }).to_string();
+    for _ in 0..20 {
+        assert_eq!(app.call(Method::POST, "/api/kv/notes", &[], large.clone()).await.status, StatusCode::OK);
+    }
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn json_that_is_more_in_memory_than_on_the_wire_is_bounded() {
     let server = start();
-    let app = client(&server, &["--sql", "reports:read"]);
+    let app = client(&server, &["--sql", "reports:read", "--kv", "notes:read-write"]);
     let before = server.peak_kib();
-    let params = vec!["0"; 1_990_000].join(",");
-    let body = format!("{{\"sql\": \"select 1\", \"params\": [{params}]}}");
-    let mut asking = tokio::task::JoinSet::new();
+    let times = |item: &str| vec![item; 4_190_000 / (item.len() + 1)].join(",");
+    let params = |item: &str| format!("{{\"sql\": \"select 1\", \"params\": [{}]}}", times(item));
+    let value = |item: &str| {
+        format!("{{\"set\": {{\"entries\": [{{\"key\": \"k\", \"value\": [{}]}}]}}}}", times(item))
+    };
+    for (path, body) in [
+        ("/api/sql/reports", params("0")),
+        ("/api/sql/reports", params("{\"\":0}")),
+        ("/api/sql/reports", format!("{{\"batch\": [{}]}}", times("{\"sql\":\"\",\"params\":[0]}"))),
+        ("/api/kv/notes", value("[]")),
+        ("/api/kv/notes", format!("{{\"delete\": [{}]}}", times("\"\""))),
+    ] {
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..24 {
+            let (app, body) = (app.clone(), body.clone());
+            asking.spawn(async move { app.call(Method::POST, path, &[], body).await.status });
+        }
+        for status in asking.join_all().await {
+            assert!([400, 403, 413, 503].contains(&status.as_u16()), "{status}");
+        }
+        let more = server.peak_kib() - before;
+        assert!(more < 600 * 1024, "{more} KiB after {:.60}", body);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_reads_take_no_more_memory_than_there_is_for_them() {
+    let server = start();
+    let token = token(&server, &["--kv", "notes:read-write"]);
+    let app = server.client(&token);
+    for key in 0..8 {
+        // In JSON each byte is six.
+        let put = app.call(Method::PUT, &format!("/api/kv/notes/{key}"), &[], vec![1; 1 << 20]).await;
+        assert_eq!(put.status, StatusCode::OK);
+    }
+    let before = server.peak_kib();
+    let stream = TcpStream::connect(server.url().trim_start_matches("http://")).await.unwrap();
+    // Streams on which the server may send nothing but heads.
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let get = |keys: Vec<&str>| serde_json::json!({ "get": keys }).to_string();
+    let all = vec!["0", "1", "2", "3", "4", "5", "6", "7"];
+    let mut held = Vec::new();
     for _ in 0..24 {
-        let (app, body) = (app.clone(), body.clone());
-        asking.spawn(async move { app.call(Method::POST, "/api/sql/reports", &[], body).await.status });
+        let request = http::Request::post(format!("{}/api/kv/notes", server.url()))
+            .header("authorization", format!("Bearer {token}"))
+            .body(Full::new(Bytes::from(get(all.clone()))))
+            .unwrap();
+        held.push(sender.send_request(request).await.unwrap());
     }
-    for status in asking.join_all().await {
-        assert!([400, 413, 503].contains(&status.as_u16()), "{status}");
-    }
+    let refused = held.iter().filter(|answer| answer.status() == StatusCode::SERVICE_UNAVAILABLE).count();
+    assert_eq!((held[0].status(), refused), (StatusCode::OK, 22));
     let more = server.peak_kib() - before;
-    assert!(more < 600 * 1024, "{more} KiB");
+    assert!(more < 400 * 1024, "{more} KiB");
+    // An answer that is not large needs no room.
+    assert_eq!(app.get("/api/kv/notes").await.status, StatusCode::OK);
+    drop(held);
+    connection.abort();
+    eventually("there is room again", async || {
+        let answer = app.call(Method::POST, "/api/kv/notes", &[], get(all.clone())).await;
+        (answer.status == StatusCode::OK && answer.json()["entries"].as_array().unwrap().len() == 8)
+            .then_some(())
+    })
+    .await;
+    assert_eq!(app.get("/api/kv/notes/0").await.body, vec![1; 1 << 20]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endless_statements_leave_readers_to_those_who_look_up_keys() {
+    let mut server = start();
+    let token = token(&server, &["--sql", "gateway:read:request_logs"]);
+    let keys: Vec<_> = (0..10).map(|number| server.key(&format!("key {number}"), &[])).collect();
+    // No key is remembered.
+    server.crash_and_restart();
+    let app = server.client(&token);
+    let sql = "with recursive n (x) as (select 1 union all select x + 1 from n) select count(*) from n";
+    let body = serde_json::json!({ "sql": sql }).to_string();
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let (app, body) = (app.clone(), body.clone());
+        asking.spawn(async move { app.call(Method::POST, "/api/sql/gateway", &[], body).await.error() });
+    }
+    // From the first end on others are under way.
+    let unavailable = (503, "unavailable".to_owned());
+    assert_eq!(asking.join_next().await.unwrap().unwrap(), unavailable);
+    let began = Instant::now();
+    for key in keys {
+        assert_eq!(server.client(&key).chat("gpt-test").await.status, StatusCode::OK);
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(asking.join_all().await.iter().all(|error| *error == unavailable));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,3 +113,33 @@ async fn uploads_that_nobody_completes_have_a_number_that_they_do_not_pass() {
     app.call(Method::DELETE, &format!("{KEY}?upload={first}"), &[], "").await;
     begin(&app, &[]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn open_uploads_are_listed_within_the_scope() {
+    let server = start();
+    let all = client(&server, &["--blob", "images:read-write"]);
+    let mut begun = Vec::new();
+    for key in ["a/1", "b/1", "a/2"] {
+        let answer = all.call(Method::POST, &format!("/api/blob/images/{key}"), &[], "").await;
+        begun.push((key.to_owned(), answer.json()["upload"].as_str().unwrap().to_owned()));
+    }
+    let list = async |app: &Client, query: &str| {
+        let uploads = app.get(&format!("/api/uploads/images{query}")).await.json()["uploads"].clone();
+        let uploads = uploads.as_array().unwrap().clone();
+        assert!(uploads.iter().all(|upload| upload["begun_ms"].as_u64() > Some(1_500_000_000_000)));
+        let text = |upload: &Value, field: &str| upload[field].as_str().unwrap().to_owned();
+        let mut uploads: Vec<_> = uploads.iter().map(|one| (text(one, "key"), text(one, "upload"))).collect();
+        uploads.sort();
+        uploads
+    };
+    begun.sort();
+    assert_eq!(list(&all, "").await, begun);
+    assert_eq!(list(&all, "?prefix=b%2F").await, begun[2..]);
+    let some = client(&server, &["--blob", "images:read", "--prefix", "a/"]);
+    assert_eq!(list(&some, "").await, begun[..2]);
+    assert_eq!(some.get("/api/uploads/images?prefix=b%2F").await.error(), (403, "scope_missing".to_owned()));
+    assert_eq!(some.get("/api/uploads/other").await.error(), (403, "scope_missing".to_owned()));
+    let (key, id) = &begun[0];
+    all.call(Method::DELETE, &format!("/api/blob/images/{key}?upload={id}"), &[], "").await;
+    assert_eq!(list(&all, "").await, begun[1..]);
+}

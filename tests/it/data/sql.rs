@@ -79,6 +79,9 @@ async fn a_batch_is_one_transaction() {
     assert!(text.contains("batch[1]: params, ?1"), "{text}");
     let many: Vec<_> = (0..1001).map(|_| json!({ "sql": "select 1" })).collect();
     assert_eq!(refused(&app, json!({ "batch": many })).await.0, 413);
+    let many = vec![json!({ "sql": "select 1", "params": vec![0; 150] }); 1000];
+    let (status, _, text) = refused(&app, json!({ "batch": many })).await;
+    assert!(status == 413 && text.contains("`params`"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,11 +113,18 @@ async fn a_scope_that_only_reads_only_reads_and_one_of_tables_has_only_those() {
         "pragma user_version = 1",
         "attach 'x' as y",
     ];
-    for sql in writes {
-        let (status, code, text) = refused(&reader, json!({ "sql": sql })).await;
+    let some_reads = client(&server, &["--sql", "reports:read:open"]);
+    for (app, sql) in writes.iter().flat_map(|sql| [(&reader, sql), (&some_reads, sql)]) {
+        let (status, code, text) = refused(app, json!({ "sql": sql })).await;
         assert_eq!((status, code.as_str()), (403, "scope_missing"), "{sql}: {text}");
-        let (status, _, text) = refused(&reader, json!({ "batch": [{ "sql": sql }] })).await;
+        let (status, _, text) = refused(app, json!({ "batch": [{ "sql": sql }] })).await;
         assert_eq!(status, 403, "{sql}: {text}");
+    }
+    // A batch is the writer's, whatever is in it.
+    for app in [&reader, &some_reads] {
+        let (status, code, text) = refused(app, json!({ "batch": [{ "sql": "select x from open" }] })).await;
+        assert_eq!((status, code.as_str()), (403, "scope_missing"), "{text}");
+        assert!(text.contains("reports:read-write"), "{text}");
     }
     for sql in ["vacuum", "begin immediate"] {
         let (status, _, text) = refused(&reader, json!({ "sql": sql })).await;
@@ -122,7 +132,6 @@ async fn a_scope_that_only_reads_only_reads_and_one_of_tables_has_only_those() {
     }
     let some = client(&server, &["--sql", "reports:read-write:open"]);
     run(&some, json!({ "sql": "insert into open values (2)" })).await;
-    let some_reads = client(&server, &["--sql", "reports:read:open"]);
     for app in [&some, &some_reads] {
         run(app, json!({ "sql": "select count(*) from open" })).await;
         for sql in [

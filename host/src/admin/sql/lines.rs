@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde_json::{Value as Data, json};
 use tollgate_store::{Outcome, Pages};
 
-use super::{ApiError, rows};
+use super::ApiError;
+use crate::api::values::Row;
 
 /// The content type.
 pub(super) const TYPE: &str = "application/x-ndjson";
@@ -38,7 +39,7 @@ pub(super) fn of_outcome(outcome: Outcome) -> Response {
     let mut text = String::new();
     line(&mut text, &json!({ "columns": outcome.columns }));
     let count = outcome.rows.len() as u64;
-    rows(outcome.rows).into_iter().for_each(|row| line(&mut text, &Data::Array(row)));
+    outcome.rows.iter().for_each(|row| line(&mut text, &Row(row)));
     line(&mut text, &end(count, outcome.rows_written, outcome.last_insert_rowid));
     ([(CONTENT_TYPE, TYPE)], text).into_response()
 }
@@ -53,7 +54,7 @@ async fn piece(next: Next) -> Option<(String, Next)> {
         Next::Rows(mut pages, before) => match pages.next().await {
             Ok(Some(page)) => {
                 let count = before + page.len() as u64;
-                rows(page).into_iter().for_each(|row| line(&mut text, &Data::Array(row)));
+                page.iter().for_each(|row| line(&mut text, &Row(row)));
                 Next::Rows(pages, count)
             }
             Ok(None) => {

@@ -48,7 +48,9 @@ pub(in crate::data) async fn get(
     let blob = container(&data, &token, &name, Access::Read, &key)?;
     match step {
         Step { upload: None, part: None } => {}
-        Step { upload: Some(id), part: None } => return multipart::list(blob, &id, &key).await,
+        Step { upload: Some(id), part: None } => {
+            return data.answers.json(multipart::come(blob, &id, &key).await?, ()).await;
+        }
         Step { part: Some(_), .. } => return Err(ApiError::invalid("`part` goes with PUT")),
     }
     let conditions = Conditions::of(&request)?;

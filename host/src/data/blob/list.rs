@@ -1,7 +1,8 @@
 //! Listing objects.
 
+use axum::Extension;
 use axum::extract::State;
-use axum::{Extension, Json as Answer};
+use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tollgate_store::BlobList;
 use utoipa::{IntoParams, ToSchema};
@@ -48,7 +49,7 @@ pub(in crate::data) async fn list(
     Extension(token): Extension<Token>,
     Segments(name): Segments<String>,
     Parameters(asked): Parameters<ListParameters>,
-) -> Result<Answer<Objects>, ApiError> {
+) -> Result<Response, ApiError> {
     let scope = token.scopes.keyed(Keyed::Blob, &name, Access::Read)?;
     let prefix = scope.list(asked.prefix.as_deref())?.to_owned();
     let blob = named(&data.stores.blob, "blob container", &name)?;
@@ -56,5 +57,5 @@ pub(in crate::data) async fn list(
     let list = BlobList { prefix, delimiter: asked.delimiter, cursor: asked.cursor, limit };
     let page = blob.objects.list(list).await?;
     let objects = page.objects.into_iter().map(Object::from).collect();
-    Ok(Answer(Objects { objects, prefixes: page.prefixes, cursor: page.cursor }))
+    data.answers.json(Objects { objects, prefixes: page.prefixes, cursor: page.cursor }, ()).await
 }

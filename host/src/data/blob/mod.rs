@@ -5,8 +5,12 @@ mod headers;
 mod list;
 mod multipart;
 mod put;
+mod uploads;
+
+use std::sync::Arc;
 
 use serde::Deserialize;
+use tokio::sync::Mutex;
 use tollgate_store::Container;
 use utoipa::IntoParams;
 
@@ -20,6 +24,7 @@ use crate::tokens::Keyed;
 pub(super) use get::{__path_get, __path_head, get, head};
 pub(super) use list::{__path_list, list};
 pub(super) use put::{__path_delete, __path_post, __path_put, delete, post, put};
+pub(super) use uploads::{__path_uploads, uploads};
 
 pub use multipart::sweep;
 
@@ -30,6 +35,15 @@ pub struct Blob {
     pub objects: Container,
     /// Parts that are not an object yet, in a container that nobody else can name.
     pub parts: Container,
+    /// Held while an upload in parts begins, so that they are counted exactly.
+    beginning: Arc<Mutex<()>>,
+}
+
+impl Blob {
+    /// A container with that of its parts.
+    pub fn new(objects: Container, parts: Container) -> Blob {
+        Blob { objects, parts, beginning: Arc::default() }
+    }
 }
 
 /// Which step of an upload in parts a request is; without them it is about the object itself.

@@ -6,14 +6,14 @@
 
 use std::time::Duration;
 
-use axum::Json as Answer;
-use axum::response::{IntoResponse as _, Response};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use tollgate_store::{BlobError, BlobInfo, BlobList, Container, GetOptions, Got, Precondition, PutOptions};
 use utoipa::ToSchema;
 
 use super::Blob;
+use super::uploads::{begun_ms, make_room, open};
 use crate::api::error::ApiError;
+use crate::api::list::bounded;
 use crate::data::limits::{MULTIPART_LIFE, MULTIPARTS, PAGE_MOST, PARTS};
 
 /// An upload in parts that has begun.
@@ -31,13 +31,18 @@ pub(in crate::data) struct Begun {
 #[schema(as = UploadComplete)]
 pub(in crate::data) struct Complete {
     /// The entity tags of the parts 1, 2, … as they were answered, all of them.
+    #[serde(deserialize_with = "tags")]
     #[schema(min_items = 1, max_items = 10000)]
     parts: Vec<String>,
 }
 
+fn tags<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    bounded(from, PARTS as usize, |number| format!("parts[{number}]"))
+}
+
 /// What has come of an upload.
 #[derive(Serialize)]
-struct Parts {
+pub(super) struct Parts {
     key: String,
     upload: String,
     /// In the order of their numbers.
@@ -63,14 +68,21 @@ impl Part {
 }
 
 /// Begins an upload of an object with this information.
-pub(super) async fn begin(blob: &Blob, key: String, options: PutOptions) -> Result<Begun, ApiError> {
+pub(super) async fn begin(
+    blob: &Blob,
+    key: String,
+    options: PutOptions,
+    now_ms: u64,
+) -> Result<Begun, ApiError> {
     let options = PutOptions { precondition: Precondition::default(), ..options };
     // Refused now rather than after all parts have come.
     drop(blob.objects.upload(&key, options.clone())?);
-    let open = BlobList { delimiter: Some("/".to_owned()), limit: MULTIPARTS, ..BlobList::default() };
-    if blob.parts.list(open).await?.prefixes.len() >= MULTIPARTS {
+    // One after the other: else many could count before one of them is there.
+    let _counted = blob.beginning.lock().await;
+    let open = open(&blob.parts).await?;
+    if open.len() >= MULTIPARTS && !make_room(&blob.parts, &open, now_ms).await? {
         return Err(ApiError::conflict(format!("{MULTIPARTS} uploads in parts are open in this container"))
-            .hint("complete some, or give them up with DELETE"));
+            .hint("GET /api/uploads/CONTAINER lists them; complete some, or give them up with DELETE"));
     }
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| ApiError::unavailable(format!("no random numbers: {error}")))?;
@@ -89,10 +101,10 @@ pub(super) async fn part(blob: &Blob, id: &str, key: &str, part: u32) -> Result<
 }
 
 /// What has come so far.
-pub(super) async fn list(blob: &Blob, id: &str, key: &str) -> Result<Response, ApiError> {
+pub(super) async fn come(blob: &Blob, id: &str, key: &str) -> Result<Parts, ApiError> {
     check(blob, id, key).await?;
     let parts = parts(&blob.parts, id).await?.into_iter().map(|(part, info)| Part::new(part, info)).collect();
-    Ok(Answer(Parts { key: key.to_owned(), upload: id.to_owned(), parts }).into_response())
+    Ok(Parts { key: key.to_owned(), upload: id.to_owned(), parts })
 }
 
 /// Makes the object. If the client goes meanwhile, it can be done again.
@@ -149,21 +161,13 @@ pub(super) async fn abandon(blob: &Blob, id: &str, key: &str) -> Result<(), ApiE
 ///
 /// When the store fails.
 pub async fn sweep(blob: &Blob, now_ms: u64) -> Result<(), BlobError> {
-    let mut list =
-        BlobList { delimiter: Some("/".to_owned()), limit: PAGE_MOST as usize, ..BlobList::default() };
-    loop {
-        let page = blob.parts.list(list.clone()).await?;
-        for id in page.prefixes.iter().filter_map(|prefix| prefix.strip_suffix('/')) {
-            let begun = blob.parts.head(&about(id)).await?.map_or(0, |info| info.uploaded_ms);
-            if Duration::from_millis(now_ms.saturating_sub(begun)) >= MULTIPART_LIFE {
-                remove(&blob.parts, id).await?;
-            }
-        }
-        match page.cursor {
-            Some(cursor) => list.cursor = Some(cursor),
-            None => return Ok(()),
+    for id in open(&blob.parts).await? {
+        let begun_ms = begun_ms(&blob.parts, &id).await?;
+        if Duration::from_millis(now_ms.saturating_sub(begun_ms)) >= MULTIPART_LIFE {
+            remove(&blob.parts, &id).await?;
         }
     }
+    Ok(())
 }
 
 /// An upload is there for one key only.
@@ -179,7 +183,7 @@ async fn check(blob: &Blob, id: &str, key: &str) -> Result<(), ApiError> {
 }
 
 /// The parts that are there, in order.
-async fn parts(container: &Container, id: &str) -> Result<Vec<(u32, BlobInfo)>, BlobError> {
+pub(super) async fn parts(container: &Container, id: &str) -> Result<Vec<(u32, BlobInfo)>, BlobError> {
     let prefix = format!("{id}/part/");
     let mut list = BlobList { prefix: prefix.clone(), limit: PAGE_MOST as usize, ..BlobList::default() };
     let mut parts = Vec::new();
@@ -197,7 +201,7 @@ async fn parts(container: &Container, id: &str) -> Result<Vec<(u32, BlobInfo)>, 
 }
 
 /// Removes all of an upload, what it is about last: until then it can be found.
-async fn remove(container: &Container, id: &str) -> Result<(), BlobError> {
+pub(super) async fn remove(container: &Container, id: &str) -> Result<(), BlobError> {
     let keys: Vec<_> = parts(container, id).await?.into_iter().map(|(_, info)| info.key).collect();
     for keys in keys.chunks(PAGE_MOST as usize) {
         container.delete_many(keys).await?;
@@ -205,7 +209,7 @@ async fn remove(container: &Container, id: &str) -> Result<(), BlobError> {
     container.delete(&about(id), Precondition::default()).await.map(drop)
 }
 
-fn about(id: &str) -> String {
+pub(super) fn about(id: &str) -> String {
     format!("{id}/about")
 }
 
@@ -224,31 +228,88 @@ fn mismatch() -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use tollgate_store::{BlobOptions, Options, Store};
 
     use super::*;
+    use crate::data::limits::MULTIPART_IDLE;
+
+    fn blob(store: &Store) -> Blob {
+        let open = |name: &str| store.container(name, BlobOptions::default()).unwrap();
+        Blob::new(open("images"), open("images/parts"))
+    }
+
+    async fn begun(blob: &Blob, key: &str, now_ms: u64) -> Result<String, ApiError> {
+        begin(blob, key.to_owned(), PutOptions::default(), now_ms).await.map(|begun| begun.upload)
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn uploads_that_nobody_completed_are_forgotten_in_their_time_and_no_others() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(&home.path().join("store"), Options::default()).unwrap();
-        let open = |name: &str| store.container(name, BlobOptions::default()).unwrap();
-        let blob = Blob { objects: open("images"), parts: open("images/parts") };
+        let blob = blob(&store);
         blob.objects.put("object", b"stays", PutOptions::default()).await.unwrap();
-        let id = begin(&blob, "k".to_owned(), PutOptions::default()).await.unwrap().upload;
+        let id = begun(&blob, "k", 0).await.unwrap();
         for number in [1, 2] {
             blob.parts.put(&place(&id, number), b"part", PutOptions::default()).await.unwrap();
         }
         // Left by a removal that was cut short, it would be found by nothing else.
         let lost = "f".repeat(32);
         blob.parts.put(&place(&lost, 1), b"part", PutOptions::default()).await.unwrap();
-        let begun = blob.parts.head(&about(&id)).await.unwrap().unwrap().uploaded_ms;
+        let begun_ms = blob.parts.head(&about(&id)).await.unwrap().unwrap().uploaded_ms;
         let life = u64::try_from(MULTIPART_LIFE.as_millis()).unwrap();
-        sweep(&blob, begun + life - 1).await.unwrap();
+        sweep(&blob, begun_ms + life - 1).await.unwrap();
         assert_eq!(parts(&blob.parts, &id).await.unwrap().len(), 2);
         assert_eq!(parts(&blob.parts, &lost).await.unwrap().len(), 0);
-        sweep(&blob, begun + life).await.unwrap();
+        sweep(&blob, begun_ms + life).await.unwrap();
         assert_eq!(blob.parts.list(BlobList::default()).await.unwrap().objects, []);
         assert_eq!(blob.objects.list(BlobList::default()).await.unwrap().objects.len(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn in_a_full_container_the_oldest_upload_that_is_idle_gives_way_and_no_other() {
+        let home = tempfile::tempdir().unwrap();
+        let now = Arc::new(AtomicU64::new(1_000_000));
+        let clock = now.clone();
+        let clock: tollgate_store::Clock = Arc::new(move || clock.load(Ordering::SeqCst));
+        let options = Options { clock, ..Options::default() };
+        let store = Store::open(&home.path().join("store"), options).unwrap();
+        let blob = blob(&store);
+        let pass = |time: Duration| now.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+        let now_ms = || now.load(Ordering::SeqCst);
+        let first = begun(&blob, "first", now_ms()).await.unwrap();
+        pass(Duration::from_secs(1));
+        let second = begun(&blob, "second", now_ms()).await.unwrap();
+        pass(MULTIPART_IDLE / 2);
+        for number in 2..MULTIPARTS {
+            begun(&blob, &number.to_string(), now_ms()).await.unwrap();
+        }
+        assert!(begun(&blob, "full", now_ms()).await.is_err());
+        // The first goes on, so that it is the second that has brought nothing for longest.
+        blob.parts.put(&place(&first, 1), b"part", PutOptions::default()).await.unwrap();
+        pass(MULTIPART_IDLE / 2 - Duration::from_millis(1));
+        assert!(begun(&blob, "too early", now_ms()).await.is_err());
+        pass(Duration::from_millis(1));
+        begun(&blob, "fits", now_ms()).await.unwrap();
+        assert!(check(&blob, &second, "second").await.is_err());
+        assert_eq!(parts(&blob.parts, &first).await.unwrap().len(), 1);
+        assert!(begun(&blob, "full again", now_ms()).await.is_err());
+        assert_eq!(open(&blob.parts).await.unwrap().len(), MULTIPARTS);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_many_that_begin_at_once_no_more_than_fit_do() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store"), Options::default()).unwrap();
+        let blob = blob(&store);
+        let mut beginning = tokio::task::JoinSet::new();
+        for number in 0..MULTIPARTS + 20 {
+            let blob = blob.clone();
+            beginning.spawn(async move { begun(&blob, &number.to_string(), 0).await.is_ok() });
+        }
+        let all = beginning.join_all().await;
+        assert_eq!(all.iter().filter(|begun| **begun).count(), MULTIPARTS);
     }
 }

@@ -115,12 +115,14 @@ pub(in crate::data) async fn post(
     let blob = container(&data, &token, &name, Access::ReadWrite, &key)?;
     match step {
         Step { upload: None, part: None } => {
-            let begun = multipart::begin(blob, key, options(&headers)?).await?;
+            let begun = multipart::begin(blob, key, options(&headers)?, (data.stores.clock)()).await?;
             Ok((StatusCode::CREATED, Answer(begun)).into_response())
         }
         Step { upload: Some(id), part: None } => {
             let precondition = precondition(&headers)?;
-            let (complete, _share) = data.memory.json::<Complete>(body).await?;
+            let (complete, share) = data.memory.json::<Complete>(body).await?;
+            // Some tags, bounded by their number: no share of others' for as long as the object is made.
+            drop(share);
             let _place = turn(data.uploads.clone().acquire_owned()).await?;
             Ok(described(multipart::complete(blob, &id, &key, complete, precondition).await?))
         }
