@@ -177,6 +177,10 @@ async fn glutton() {
     ] {
         assert!(matches!(&result, Err(SqlError::Unavailable(text)) if text.contains("memory")), "{result:?}");
     }
+    // A blob of zeros gets its bytes only when a function of ours asks for them.
+    let blobs = vec![format!("randomblob({}), instr(zeroblob({0}), x'01')", VALUE_BYTES - 100); 20].join(",");
+    let result = database.query(format!("SELECT {blobs}").as_str().into()).await;
+    assert!(matches!(&result, Err(SqlError::Unavailable(text)) if text.contains("memory")), "{result:?}");
     database.execute("CREATE TABLE t AS SELECT 1 AS a".into()).await.unwrap();
     assert_eq!(database.query("SELECT a FROM t".into()).await.unwrap().rows, [[Value::Integer(1)]]);
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
