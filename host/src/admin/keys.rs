@@ -6,7 +6,8 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tollgate_store::sql::Statement;
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::Shared;
 use super::audit::{Via, audit};
@@ -15,12 +16,30 @@ use super::extract::{Json, Segments};
 use crate::keys::{NewKey, OVERLAP_MS, Settings};
 
 /// A name and any of the settings.
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize)]
 pub(super) struct Create {
     name: String,
     #[serde(flatten)]
-    #[schema(value_type = Settings)]
     settings: Value,
+}
+
+/// One object: as a part of another the settings, which allow no further property, would refuse the name.
+impl PartialSchema for Create {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = Settings::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            object.description = Some("A name and any of the settings.".to_owned());
+            object.properties.insert("name".to_owned(), String::schema());
+            object.required.push("name".to_owned());
+        }
+        schema
+    }
+}
+
+impl ToSchema for Create {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Settings::schemas(schemas);
+    }
 }
 
 #[derive(Deserialize, ToSchema)]
