@@ -1,12 +1,12 @@
 //! Anthropic's dialect: paths, credentials, requests, errors and where usage stands.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use axum::{extract::Query, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, request};
 use serde::{
-    Deserialize, Serialize,
-    de::{IgnoredAny, MapAccess},
+    Deserialize, Deserializer, Serialize,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -201,32 +201,85 @@ impl TextKey for PromptKey {
         match self {
             PromptKey::Text => Ok(entries.next_value::<TextBytes<PromptKey>>()?.0),
             PromptKey::Input => Ok(entries.next_value::<&RawValue>()?.get().len() as u64),
-            PromptKey::Source => Ok(source_text(entries.next_value()?)),
+            PromptKey::Source => Ok(entries.next_value::<SourceText>()?.0),
             PromptKey::Other => entries.next_value::<IgnoredAny>().map(|_| 0),
         }
     }
 }
 
-/// Bytes of text in a source: a document may be there as text or as blocks of it.
-fn source_text(source: &RawValue) -> u64 {
-    match serde_json::from_str::<Source>(source.get()) {
-        Ok(Source { media_type: Some(kind), data: Some(data), .. }) if kind == "text/plain" => {
-            data.get().len() as u64
-        }
-        Ok(source) => source.content.0,
-        // The address of a search result.
-        Err(_) => 0,
+/// Bytes of text in a source: a document may be there as text or as blocks of it, which may have sources too; a search
+/// result has its address there. Read within the request, whose depth is bounded: a source that was parsed by itself
+/// could hold sources without end.
+struct SourceText(u64);
+
+impl<'de> Deserialize<'de> for SourceText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SourceText, D::Error> {
+        deserializer.deserialize_any(SourceVisitor).map(SourceText)
     }
 }
 
 #[derive(Deserialize)]
-struct Source<'a> {
-    #[serde(borrow)]
-    media_type: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    #[serde(default)]
-    content: TextBytes<PromptKey>,
+#[serde(field_identifier, rename_all = "snake_case")]
+enum SourceKey {
+    MediaType,
+    Data,
+    Content,
+    #[serde(other)]
+    Other,
+}
+
+struct SourceVisitor;
+
+impl<'de> Visitor<'de> for SourceVisitor {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a source")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<u64, A::Error> {
+        let (mut plain, mut data, mut content) = (false, 0, 0_u64);
+        while let Some(key) = entries.next_key()? {
+            match key {
+                SourceKey::MediaType => plain = entries.next_value::<&RawValue>()?.get() == "\"text/plain\"",
+                SourceKey::Data => data = entries.next_value::<&RawValue>()?.get().len() as u64,
+                SourceKey::Content => {
+                    content = content.saturating_add(entries.next_value::<TextBytes<PromptKey>>()?.0);
+                }
+                SourceKey::Other => drop(entries.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(content.saturating_add(if plain { data } else { 0 }))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<u64, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(0)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<u64, E> {
+        Ok(0)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<u64, E> {
+        Ok(0)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<u64, E> {
+        Ok(0)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<u64, E> {
+        Ok(0)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<u64, E> {
+        Ok(0)
+    }
+
+    fn visit_unit<E>(self) -> Result<u64, E> {
+        Ok(0)
+    }
 }
 
 fn kind(class: Class) -> &'static str {

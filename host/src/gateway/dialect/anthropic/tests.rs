@@ -107,6 +107,23 @@ fn the_estimate_is_a_third_of_the_text_and_the_answers_bound() {
     }
 }
 
+/// Parsed each by itself they once took the stack of the worker, and with it the server.
+#[test]
+fn sources_within_sources_are_read_as_deep_as_a_request_may_be() {
+    let nested = |levels| {
+        let (before, after) = (r#"{"source":{"content":"#.repeat(levels), "}}".repeat(levels));
+        format!(r#"{{"model":"m","max_tokens":0,"messages":[{before}"123456"{after}]}}"#)
+    };
+    assert_eq!(outline(nested(50).as_bytes(), None).unwrap().estimated_tokens, 2);
+    for levels in [70, 100_000] {
+        assert_eq!(outline(nested(levels).as_bytes(), None).unwrap_err().class, Class::Invalid);
+    }
+    for none in ["7", "-7", "0.5", "true", "null", "[1,[2]]", r#"{"media_type":7,"data":{}}"#] {
+        let body = format!(r#"{{"model":"m","max_tokens":0,"messages":[{{"source":{none}}}]}}"#);
+        assert_eq!(outline(body.as_bytes(), None).unwrap().estimated_tokens, 0, "{none}");
+    }
+}
+
 #[test]
 fn counting_tokens_costs_none() {
     let read =
