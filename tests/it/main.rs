@@ -32,6 +32,7 @@ mod prebuilt;
 mod proxy;
 mod quota;
 mod readme;
+mod recording;
 mod reload;
 mod sdk;
 mod sql;

@@ -74,7 +74,7 @@ fn describe() {
         "requests without a valid key; they are not logged"
     );
     metrics::describe_counter!("tollgate_retries_total", "attempts that failed before the first byte");
-    metrics::describe_counter!("tollgate_unrecorded_total", "requests that the event queue had no room for");
+    metrics::describe_counter!("tollgate_unrecorded_total", "requests that could not be recorded");
     metrics::describe_counter!("tollgate_tokens_total", "tokens used, as far as known");
     metrics::describe_histogram!("tollgate_upstream_seconds", "time to the head of an upstream's answer");
 }

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tollgate_store::sql::SqlError;
-use tollgate_store::{Clock, Database, Queue, QueueError, Store};
+use tollgate_store::{Clock, Database, Queue, Store};
 
 pub(super) use self::driver::{Sink, SinkError};
 #[cfg(test)]
@@ -104,9 +104,6 @@ pub struct EventQueue {
 /// Why an event was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The queue is at its capacity.
-    #[error("the event queue is full")]
-    Full,
     /// The store cannot take it.
     #[error("the event queue cannot take events: {0}")]
     Unavailable(String),
@@ -123,13 +120,12 @@ impl EventQueue {
         self.queue.has_room()
     }
 
-    /// Appends an event and returns its sequence; it is on disk within 50 ms. Overlong texts are cut.
+    /// Appends an event and returns its sequence; it is on disk within 50 ms. Overlong texts are cut. It is taken from
+    /// whatever request was under way when the queue filled: those are bounded, and none may be forgotten.
     pub fn record(&self, mut event: EventRecord) -> Result<u64, RecordError> {
         event.cut_texts();
-        let sequence = self.queue.append(encoding::encode(&event)).map_err(|error| match error {
-            QueueError::Full => RecordError::Full,
-            other => RecordError::Unavailable(other.to_string()),
-        })?;
+        let sequence = self.queue.append_anyway(encoding::encode(&event));
+        let sequence = sequence.map_err(|error| RecordError::Unavailable(error.to_string()))?;
         self.appended.fetch_max(sequence, Ordering::Relaxed);
         Ok(sequence)
     }

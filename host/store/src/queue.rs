@@ -22,7 +22,7 @@ use crate::{
     commit::{CommitError, ended},
     core::{Core, EPOCH_SHIFT, Open, unavailable},
     error::guarded,
-    limits::{EVENT_BYTES, EVENT_OVERHEAD},
+    limits::EVENT_BYTES,
     names::Kind,
 };
 
@@ -89,8 +89,18 @@ impl Queue {
         Ok(Self { shared, open })
     }
 
-    /// Appends an event and returns its sequence number; it is on disk within 50 ms. Never blocks.
+    /// Appends an event while there is room and returns its sequence number; it is on disk within 50 ms. Never blocks.
+    /// The last one may go past the capacity.
     pub fn append(&self, event: Vec<u8>) -> Result<u64, QueueError> {
+        self.append_up_to(self.shared.capacity, event)
+    }
+
+    /// Appends an event whatever the capacity: one of something that began while there was room.
+    pub fn append_anyway(&self, event: Vec<u8>) -> Result<u64, QueueError> {
+        self.append_up_to(u64::MAX, event)
+    }
+
+    fn append_up_to(&self, capacity: u64, event: Vec<u8>) -> Result<u64, QueueError> {
         if event.len() > EVENT_BYTES {
             return Err(QueueError::TooLarge(format!("an event has at most {EVENT_BYTES} bytes")));
         }
@@ -99,7 +109,7 @@ impl Queue {
         let sequence = {
             let mut log = self.shared.log.lock();
             core.health.check()?;
-            if log.bytes() + event.len() as u64 + EVENT_OVERHEAD > self.shared.capacity {
+            if log.bytes() >= capacity {
                 return Err(QueueError::Full);
             }
             log.append(event)
@@ -108,7 +118,7 @@ impl Queue {
         Ok(sequence)
     }
 
-    /// Whether the queue is under its capacity. An event that is larger than what is left is refused nevertheless.
+    /// Whether the queue is under its capacity.
     pub fn has_room(&self) -> bool {
         self.shared.log.lock().bytes() < self.shared.capacity
     }

@@ -65,11 +65,16 @@ async fn only_what_is_on_disk_is_read() {
 async fn a_full_queue_refuses_until_something_is_removed() {
     let place = Place::new();
     let store = place.open();
-    let queue = store.queue("q", 1000).unwrap();
+    let queue = store.queue("q", 950).unwrap();
     let mut sequences = Vec::new();
     let full = loop {
+        // Room for it is told before each one, also where they do not fill the queue exactly.
+        let room = queue.has_room();
         match queue.append(vec![0; 36]) {
-            Ok(sequence) => sequences.push(sequence),
+            Ok(sequence) => {
+                assert!(room);
+                sequences.push(sequence);
+            }
             Err(error) => break error,
         }
     };
@@ -83,9 +88,12 @@ async fn a_full_queue_refuses_until_something_is_removed() {
     assert!(matches!(big.append(vec![0; (1 << 20) + 1]), Err(QueueError::TooLarge(_))));
     store.close().await.unwrap();
     let store = place.open();
-    let queue = store.queue("q", 1000).unwrap();
+    let queue = store.queue("q", 950).unwrap();
     assert_eq!((queue.bytes(), queue.has_room()), (1000, false));
     assert_eq!(all(&queue).await.len(), 10);
+    assert!(queue.append_anyway(vec![0; 36]).is_ok());
+    store.flush().await.unwrap();
+    assert_eq!(all(&queue).await.len(), 11);
 }
 
 #[tokio::test]
