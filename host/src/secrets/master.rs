@@ -83,6 +83,14 @@ impl MasterKey {
         }
     }
 
+    /// The key beside the present one, if there is one.
+    pub(super) fn prepared(&self) -> Result<Option<Key>, MasterKeyError> {
+        match self {
+            MasterKey::Given { .. } => Ok(None),
+            MasterKey::File(path) => read(&unfinished(path)),
+        }
+    }
+
     /// Leaves `key`, one of the candidates, as the only one.
     pub(super) fn settle(&self, key: &Key) -> Result<(), MasterKeyError> {
         let MasterKey::File(path) = self else { return Ok(()) };

@@ -203,7 +203,11 @@ impl Vault {
     pub async fn change_master(&self, given: Option<Key>) -> Result<(), SecretsError> {
         let mut master = self.0.master.lock().await;
         let key = match (&master.0, given) {
-            (MasterKey::File(_), None) => new_key()?,
+            // One that is there already may be in use, if it is not known how the change before this one ended.
+            (MasterKey::File(_), None) => match blocking(&master.0, MasterKey::prepared).await? {
+                Some(key) => key,
+                None => new_key()?,
+            },
             (MasterKey::File(path), Some(_)) => {
                 let text = format!("the master key is kept in {}, where a new one is made", path.display());
                 return Err(SecretsError::NewMaster(text));
@@ -216,7 +220,8 @@ impl Vault {
                 return Err(SecretsError::NewMaster(text));
             }
         };
-        master.0.prepare(&key)?;
+        let prepared = key.clone();
+        blocking(&master.0, move |master| master.prepare(&prepared)).await?;
         let update = "UPDATE secret_keys SET sealed = ?2, master = ?3 WHERE version = ?1";
         let mut statements = Vec::new();
         for (version, data_key) in self.0.ring.load().iter() {
@@ -225,13 +230,25 @@ impl Vault {
             statements.push(Statement::new(update, params));
         }
         self.0.database.batch(statements).await?;
-        master.0.settle(&key)?;
         if let MasterKey::Given { key: own, .. } = &mut master.0 {
             *own = key.clone();
         }
-        master.1 = key;
-        Ok(())
+        // It is the key from here on, also if the file cannot be moved to its place now.
+        master.1 = key.clone();
+        Ok(blocking(&master.0, move |master| master.settle(&key)).await?)
     }
+}
+
+/// Work on the master key's file, off the runtime's workers.
+async fn blocking<T: Send + 'static>(
+    master: &MasterKey,
+    work: impl FnOnce(&MasterKey) -> Result<T, MasterKeyError> + Send + 'static,
+) -> Result<T, MasterKeyError> {
+    let (place, master) = (master.origin(), master.clone());
+    let ended = tokio::task::spawn_blocking(move || work(&master)).await;
+    ended.unwrap_or_else(|error| {
+        Err(MasterKeyError::File { path: place.into(), source: std::io::Error::other(error) })
+    })
 }
 
 /// A data key as the table has it.

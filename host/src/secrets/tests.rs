@@ -110,6 +110,31 @@ async fn a_new_master_key_takes_over_whole_wherever_it_is_cut() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), second);
 }
 
+/// Made anew, the key that the data keys are kept under could be overwritten before it ever had its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_master_key_after_one_that_failed_takes_the_key_that_was_made_then() {
+    let home = Home::new();
+    let path = home.home.path().join("master.key");
+    let vault = home.open(home.file()).await.unwrap();
+    let sealed = vault.seal("a", &Secret::new("sk-clear")).unwrap();
+
+    // Nobody knows what the store made of it.
+    let made = Key::generate().unwrap();
+    home.file().prepare(&made).unwrap();
+    vault.change_master(None).await.unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), *made.digits());
+
+    // The file cannot get its place: a folder stands there. The key is the one in use all the same.
+    let second = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert!(vault.change_master(None).await.is_err());
+    vault.add_key(2).await.unwrap();
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, second).unwrap();
+    assert!(opens(&home.open(home.file()).await.unwrap(), &sealed));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_key_that_is_given_is_changed_for_one_that_is_given() {
     let home = Home::new();
