@@ -1,8 +1,11 @@
 //! What an operator can set of a client key, and what of it can be.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -42,8 +45,10 @@ pub struct Settings {
     /// The kinds of client it may be used by; empty: all.
     pub clients: Vec<ClientKind>,
     /// Limits over all its models.
+    #[serde(deserialize_with = "from_object")]
     pub limits: LimitSet,
     /// Limits over the models that a name or pattern stands for, together.
+    #[serde(deserialize_with = "from_objects")]
     pub model_limits: BTreeMap<String, LimitSet>,
 }
 
@@ -203,6 +208,36 @@ impl Settings {
         let further = self.limits.limits(None).filter(beyond).chain(over_some).collect();
         Limits { rpm, tpm, rpd, further }
     }
+}
+
+/// Limits of an object alone: serde takes a list for the fields in order too, and an empty one for no limits at all.
+struct FromObject(LimitSet);
+
+impl<'de> Deserialize<'de> for FromObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<FromObject, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = LimitSet;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of limits")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<LimitSet, A::Error> {
+                LimitSet::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields).map(FromObject)
+    }
+}
+
+fn from_object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LimitSet, D::Error> {
+    FromObject::deserialize(deserializer).map(|FromObject(limits)| limits)
+}
+
+fn from_objects<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, LimitSet>, D::Error> {
+    let objects = BTreeMap::<String, FromObject>::deserialize(deserializer)?;
+    Ok(objects.into_iter().map(|(models, FromObject(limits))| (models, limits)).collect())
 }
 
 /// A JSON merge patch. What is not an object takes the place of what was there.

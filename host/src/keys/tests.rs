@@ -139,6 +139,10 @@ async fn what_cannot_be_set_is_refused_by_its_name() {
     for (patch, words) in [
         (json!({ "limit": {} }), "unknown field `limit`"),
         (json!({ "limits": { "rpn": 1 } }), "unknown field `rpn`"),
+        (json!({ "limits": [] }), "expected an object of limits"),
+        (json!({ "limits": [5] }), "expected an object of limits"),
+        (json!({ "limits": 5 }), "expected an object of limits"),
+        (json!({ "model_limits": { "m": [5] } }), "expected an object of limits"),
         (json!({ "limits": { "rpm": 0 } }), "`limits.rpm` must be from 1"),
         (json!({ "limits": { "cost_total": 0 } }), "`limits.cost_total` must be an amount over 0"),
         (json!({ "limits": { "cost_total": 1e300 } }), "`limits.cost_total` must be an amount"),
