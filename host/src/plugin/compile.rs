@@ -72,6 +72,8 @@ impl Apart {
             .args(["compile", &self.cpu.as_secs().to_string(), &self.bytes.to_string()])
             // Nothing of what the server knows from it.
             .env_clear()
+            // The allocator would reserve a GiB, which counts as used. In KiB.
+            .env("MIMALLOC_ARENA_RESERVE", "65536")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -104,15 +106,29 @@ pub fn compile_apart(
     mut input: impl Read,
     mut output: impl Write,
 ) -> Result<(), ComponentError> {
-    confine(cpu_seconds, bytes).map_err(|error| system(&error))?;
     let mut wasm = Vec::new();
     input.read_to_end(&mut wasm).map_err(|error| system(&error))?;
     let engine = wasmtime::Engine::new(&engine::code()).map_err(|error| system(&error))?;
+    // Starts the compiler's threads, which there might be no memory for later.
+    engine.precompile_module(ONE_FUNCTION).map_err(|error| system(&error))?;
+    confine(cpu_seconds, bytes).map_err(|error| system(&error))?;
     let code = engine::precompile(&engine, &wasm)?;
     output.write_all(&code).and_then(|()| output.flush()).map_err(|error| system(&error))
 }
 
+/// A module with one empty function.
+const ONE_FUNCTION: &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a\x04\x01\x02\0\x0b";
+
+/// A process without memory may wait for ever and use no processor time; this many times that time is then too much.
+const WAITING: u64 = 10;
+
 fn confine(cpu_seconds: u64, bytes: u64) -> std::io::Result<()> {
+    let wait = Duration::from_secs(cpu_seconds.saturating_mul(WAITING));
+    let watch = move || {
+        std::thread::sleep(wait);
+        std::process::abort()
+    };
+    std::thread::Builder::new().spawn(watch)?;
     let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
     setrlimit(Resource::Cpu, limit(cpu_seconds))?;
     setrlimit(Resource::Data, limit(bytes))?;
