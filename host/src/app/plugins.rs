@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::config::Plugin;
 use crate::plugin::Registry;
 
-/// Pushes each configured component that is not the one that serves. A refusal stops the start: an operator who
+/// Pushes each configured component that is not the one that serves, or serves with another manifest. A refusal stops the start: an operator who
 /// configures a policy must not find it missing.
 pub(super) async fn push_configured(registry: &Registry, configured: &[Plugin]) -> anyhow::Result<()> {
     let serving = registry.list().await?;
@@ -16,13 +16,15 @@ pub(super) async fn push_configured(registry: &Registry, configured: &[Plugin]) 
         let Some(file) = &plugin.file else { continue };
         let wasm = read(file).await?;
         let digest = hex::encode(Sha256::digest(&wasm));
-        if serving.iter().any(|info| info.name == plugin.name && info.digest == digest) {
-            continue;
-        }
         let manifest = match &plugin.manifest {
             Some(path) => Some(String::from_utf8(read(path).await?).context("the manifest is not UTF-8")?),
             None => None,
         };
+        let serves = serving.iter().any(|info| info.name == plugin.name && info.digest == digest);
+        let present = registry.manifest(&plugin.name);
+        if serves && manifest.as_ref().is_none_or(|manifest| present.as_ref() == Some(manifest)) {
+            continue;
+        }
         let pushed = registry.push(&plugin.name, wasm, manifest, "configuration").await;
         let pushed = pushed.with_context(|| format!("plugin `{}` from {}", plugin.name, file.display()))?;
         tracing::info!(plugin = pushed.name, generation = pushed.generation, "pushed a configured plugin");

@@ -111,6 +111,7 @@ fn differing(live: &Config, new: &Config) -> Vec<String> {
         ("kv", live.kv != new.kv),
         ("sql", live.sql != new.sql),
         ("blob", live.blob != new.blob),
+        ("vector", live.vector != new.vector),
         ("cache", live.cache != new.cache),
     ];
     let named: Vec<String> =

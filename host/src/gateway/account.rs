@@ -145,6 +145,8 @@ pub struct Account {
     pub(super) weight: u32,
     pub(super) priority: u32,
     in_flight: AtomicU32,
+    /// Held while its upstream is asked for its models.
+    pub(super) listing: tokio::sync::Mutex<()>,
     latency: Mutex<Latency>,
     seconds: Histogram,
 }
@@ -193,6 +195,7 @@ impl Account {
             weight: spec.weight.max(1),
             priority: spec.priority,
             in_flight: AtomicU32::new(0),
+            listing: tokio::sync::Mutex::default(),
             latency: Mutex::new(Latency { seconds: 0.0, at: Instant::now() }),
             seconds: upstream_seconds(&spec.name),
             spec,

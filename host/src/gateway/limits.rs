@@ -5,6 +5,10 @@ use std::time::Duration;
 /// Largest request body: a prompt of a million tokens with a few pictures in it, yet thousands of them fit into memory.
 pub const BODY_BYTES: usize = 10 * 1024 * 1024;
 
+/// Bytes of the bodies of all requests together, or four of the largest where an operator allows larger ones. A body is held
+/// until an upstream has answered. Past it requests are told to come again: 50 of the largest, or thousands of long prompts.
+pub(super) const BODIES_BYTES: usize = 512 * 1024 * 1024;
+
 /// How much of a body that is too large is read and thrown away before the answer, so that a client that only reads
 /// after it has written sees the 413 and not a reset.
 pub(super) const DISCARD_BYTES: usize = 64 * 1024 * 1024;
@@ -14,6 +18,12 @@ pub(super) const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time for a whole request body: 10 MB over 1.4 Mbit/s. A client that is slower holds memory for nothing.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often an upstream is asked over HTTP/2 whether it is still there, while something is under way.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// How long its answer to that may take; then the connection is closed, and what was under way fails.
+pub(super) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time to reach an upstream. A healthy one takes less than a second; after this the next account is worth more.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -101,11 +101,17 @@ async fn served(inner: &Inner, account: &Arc<Account>) -> Arc<[String]> {
         return account.models().into();
     }
     let key = account.number;
-    if let Some(listed) = inner.listings.known.get(&key) {
+    let known = || match inner.listings.known.get(&key) {
+        None if inner.listings.failed.contains_key(&key) => Some(Arc::default()),
+        known => known,
+    };
+    if let Some(listed) = known() {
         return listed;
     }
-    if inner.listings.failed.contains_key(&key) {
-        return Arc::default();
+    // One at a time: nobody's limits hold the number of requests that ask for lists.
+    let _turn = account.listing.lock().await;
+    if let Some(listed) = known() {
+        return listed;
     }
     let api = account.dialect.api();
     let listing = api.listing();

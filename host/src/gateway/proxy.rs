@@ -31,7 +31,7 @@ use super::{
     models::{self, Listings},
     permission,
     prices::{Price, Prices},
-    request::{Outline, model_in_path, read_body},
+    request::{Bodies, Outline, model_in_path, read_body},
     stream::AnswerBody,
     usage::UsageReader,
 };
@@ -54,6 +54,7 @@ pub(super) struct Inner {
     clock: Clock,
     pub(super) flights: Arc<Flights>,
     pub(super) listings: Listings,
+    bodies: Bodies,
     pub(super) ids: Ids,
 }
 
@@ -64,6 +65,7 @@ impl Inner {
         Ok(Arc::new(Inner {
             flights: Flights::new(events.clone(), Metrics::new(), settings.clone()),
             listings: Listings::new(),
+            bodies: Bodies::default(),
             ids: Ids::new()?,
             keys,
             accounts,
@@ -228,7 +230,8 @@ async fn run(
     }
     permission::check(&client.key, endpoint.dialect, &head.headers)?;
     let settings = inner.settings.load_full();
-    let body = read_body(&head.headers, body, settings.body_bytes, settings.body_timeout).await?;
+    let body =
+        read_body(&inner.bodies, &head.headers, body, settings.body_bytes, settings.body_timeout).await?;
     let size = body.len() as u64;
     client.flight.with(|open| open.record.request_size = size);
     let model = model.map(model_in_path).transpose()?;

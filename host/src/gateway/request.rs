@@ -1,6 +1,15 @@
 //! Reads just enough of a request: its body, bounded, and the few fields that admission needs.
 
-use std::{borrow::Cow, fmt, marker::PhantomData, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    marker::PhantomData,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
@@ -14,7 +23,10 @@ use serde::{
 
 use super::{
     error::{Class, Problem},
-    limits::{BYTES_PER_TOKEN, DISCARD_BYTES, DISCARD_TIMEOUT, ESTIMATE_MAX, MODEL_BYTES, PROBLEM_BYTES},
+    limits::{
+        BODIES_BYTES, BYTES_PER_TOKEN, DISCARD_BYTES, DISCARD_TIMEOUT, ESTIMATE_MAX, MODEL_BYTES,
+        PROBLEM_BYTES,
+    },
 };
 
 /// What admission and the log need to know of a request's body.
@@ -59,8 +71,50 @@ pub(super) fn model_in_path(encoded: &str) -> Result<Cow<'_, str>, Problem> {
     decoded.map_err(|_| Problem::of(Class::Invalid, "model", "the model's name is not UTF-8"))
 }
 
-/// Reads a whole body, of at most `limit` bytes, within `time`.
+/// The memory that the bodies of all requests take together.
+#[derive(Clone, Default)]
+pub(super) struct Bodies(Arc<AtomicUsize>);
+
+/// A body's share of it.
+struct Share {
+    bodies: Bodies,
+    bytes: usize,
+}
+
+/// A body that gives its share back with its last copy.
+struct Held {
+    bytes: Bytes,
+    _share: Share,
+}
+
+impl Share {
+    /// Takes as much more, unless all bodies would then have more than `most`.
+    fn grow(&mut self, bytes: usize, most: usize) -> Result<(), Problem> {
+        self.bytes += bytes;
+        if self.bodies.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= most {
+            return Ok(());
+        }
+        let text = "the server holds as much of requests as it can at the moment";
+        Err(Problem::new(Class::Unavailable, text).after(Some(1_000)))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.bodies.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads a whole body, of at most `limit` bytes, within `time`. It counts among all bodies as it comes, until its last copy
+/// has gone.
 pub(super) async fn read_body(
+    bodies: &Bodies,
     headers: &HeaderMap,
     mut body: Body,
     limit: usize,
@@ -71,7 +125,7 @@ pub(super) async fn read_body(
         discard(&mut body).await;
         return Err(too_large(limit));
     }
-    match tokio::time::timeout(time, collect(&mut body, limit)).await {
+    match tokio::time::timeout(time, collect(bodies, &mut body, limit)).await {
         Ok(Err(problem)) if problem.class == Class::TooLarge => {
             discard(&mut body).await;
             Err(problem)
@@ -81,7 +135,9 @@ pub(super) async fn read_body(
     }
 }
 
-async fn collect(body: &mut Body, limit: usize) -> Result<Bytes, Problem> {
+async fn collect(bodies: &Bodies, body: &mut Body, limit: usize) -> Result<Bytes, Problem> {
+    let most = BODIES_BYTES.max(limit.saturating_mul(4));
+    let mut share = Share { bodies: bodies.clone(), bytes: 0 };
     let mut single: Option<Bytes> = None;
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -90,6 +146,7 @@ async fn collect(body: &mut Body, limit: usize) -> Result<Bytes, Problem> {
         if single.as_ref().map_or(0, Bytes::len) + joined.len() + data.len() > limit {
             return Err(too_large(limit));
         }
+        share.grow(data.len(), most)?;
         match single.take() {
             None if joined.is_empty() => single = Some(data),
             first => {
@@ -98,7 +155,8 @@ async fn collect(body: &mut Body, limit: usize) -> Result<Bytes, Problem> {
             }
         }
     }
-    Ok(single.unwrap_or_else(|| joined.freeze()))
+    let bytes = single.unwrap_or_else(|| joined.freeze());
+    Ok(if bytes.is_empty() { bytes } else { Bytes::from_owner(Held { bytes, _share: share }) })
 }
 
 async fn discard(body: &mut Body) {
@@ -207,5 +265,33 @@ impl<'de, K: TextKey> Visitor<'de> for TextVisitor<K> {
             bytes = bytes.saturating_add(key.text_bytes(&mut entries)?);
         }
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_counts_among_all_bodies_until_its_last_copy_has_gone() {
+        let bodies = Bodies::default();
+        let time = Duration::from_secs(60);
+        let read = async |length: usize| {
+            let body = Body::new(Full::new(Bytes::from(vec![b'x'; length])));
+            read_body(&bodies, &HeaderMap::new(), body, length, time).await
+        };
+        let used = || bodies.0.load(Ordering::Relaxed);
+        let first = read(BODIES_BYTES - 10).await.unwrap();
+        let copy = first.clone();
+        drop(first);
+        assert_eq!((copy.len(), used()), (BODIES_BYTES - 10, BODIES_BYTES - 10));
+        assert!(read(10).await.is_ok());
+        let refused = read(11).await.unwrap_err();
+        assert_eq!((refused.class, refused.retry_after_ms), (Class::Unavailable, Some(1_000)));
+        assert_eq!(used(), BODIES_BYTES - 10);
+        drop(copy);
+        assert_eq!((used(), read(11).await.unwrap().len()), (0, 11));
     }
 }

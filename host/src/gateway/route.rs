@@ -29,7 +29,7 @@ use super::{
     dial::Dial,
     forward_proxy::ForwardProxy,
     host::Host,
-    limits::{IDLE_CONNECTION_TIMEOUT, IDLE_CONNECTIONS},
+    limits::{IDLE_CONNECTION_TIMEOUT, IDLE_CONNECTIONS, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT},
 };
 
 /// A client with its pool of connections.
@@ -155,6 +155,9 @@ fn pooled(tls: ClientConfig, dial: Dial) -> Pooled {
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
+        // A connection that was dropped in between without a word must not be used on.
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
         .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT)
         .build(https)

@@ -188,6 +188,11 @@ impl Registry {
         Ok(info(&generation, &version, watched, generations))
     }
 
+    /// The text of the manifest that a plugin serves with.
+    pub fn manifest(&self, name: &str) -> Option<String> {
+        self.inner.plugins.version(name).map(|version| version.manifest.clone())
+    }
+
     /// What a plugin said after line `after`; where there is nothing yet, once it says something or `wait` is over.
     pub async fn logs(&self, name: &str, after: u64, wait: Duration) -> Result<Lines, Refusal> {
         let plugin = self.inner.plugins.plugin(name).ok_or_else(|| Refusal::NoSuchPlugin(name.to_owned()))?;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
-use metrics::gauge;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -74,7 +73,6 @@ struct Batch {
 pub(crate) async fn run(mut queue: mpsc::Receiver<Ended>, closing: CancellationToken) {
     let mut ended = Vec::with_capacity(limits::SETTLE_BATCH);
     let mut beside = JoinSet::new();
-    let leases = gauge!("tollgate_leases");
     loop {
         let received = tokio::select! {
             received = queue.recv_many(&mut ended, limits::SETTLE_BATCH) => received,
@@ -87,7 +85,6 @@ pub(crate) async fn run(mut queue: mpsc::Receiver<Ended>, closing: CancellationT
             break;
         }
         let next = Instant::now() + limits::SETTLE_LINGER;
-        leases.set((queue.max_capacity() - queue.capacity()) as f64);
         settle(batches(ended.drain(..)), &mut beside).await;
         if received < limits::SETTLE_BATCH && !queue.is_closed() {
             sleep_until(next).await;
