@@ -1,9 +1,10 @@
 //! SQL from the command line and over the admin API: results of any size.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 
 use crate::support::server::ADMIN_TOKEN;
@@ -191,23 +192,26 @@ async fn a_database_comes_in_and_goes_out_as_a_file_while_the_server_serves() {
 #[ignore = "waits for a minute; .ci/run runs it"]
 async fn exports_that_nobody_reads_end_and_give_their_places_back() {
     let server = Setup::demo().config("[sql.reports]").start();
-    // More than sockets hold.
     server.cli_ok(&["sql", "import", "reports", &stock(&server, "from.sqlite", 300_000)]);
-    let address = server.url().trim_start_matches("http://");
-    let held: Vec<_> = (0..2)
-        .map(|_| {
-            let mut stream = std::net::TcpStream::connect(address).unwrap();
-            let head = format!(
-                "GET /admin/v1/sql/reports/file HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {ADMIN_TOKEN}\r\n\r\n"
-            );
-            stream.write_all(head.as_bytes()).unwrap();
-            stream.read_exact(&mut [0; 12]).unwrap();
-            stream
-        })
-        .collect();
+    let stream = tokio::net::TcpStream::connect(server.url().trim_start_matches("http://")).await.unwrap();
+    // Streams on which the server may send nothing but heads, so that no write to the socket is ever late.
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let request = http::Request::get(format!("{}/admin/v1/sql/reports/file", server.url()))
+            .header("authorization", format!("Bearer {ADMIN_TOKEN}"))
+            .body(String::new())
+            .unwrap();
+        held.push(sender.send_request(request).await.unwrap());
+    }
     let third = tokio::time::timeout(Duration::from_secs(180), server.get("/admin/v1/sql/reports/file"));
     assert_eq!(third.await.expect("a place is free again").status, 200);
-    drop(held);
+    assert!(held.iter().all(|answer| answer.status() == 200) && !connection.is_finished());
 }
 
 #[test]
