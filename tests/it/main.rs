@@ -18,6 +18,7 @@ mod bad_input;
 mod blob;
 mod cache;
 mod cli;
+mod configured;
 mod crash;
 mod data;
 mod dialects;
