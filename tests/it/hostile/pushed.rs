@@ -146,8 +146,10 @@ fn compiling_a_component_ends_at_its_limits() {
     };
     let late = compile(1, 1 << 30, &nested_loops(46_000)).unwrap_err().to_string();
     assert!(late.contains("more than 1 s or 1024 MiB"), "{late}");
-    let large = compile(60, 16 << 20, &crate::support::Guest::new().build()).unwrap_err().to_string();
-    assert!(large.contains("beyond the engine"), "{large}");
+    let data = "x".repeat(30 << 20);
+    let large = component(&format!("(component (core module (memory 512) (data (i32.const 0) \"{data}\")))"));
+    let large = compile(60, 64 << 20, &large).unwrap_err().to_string();
+    assert!(large.contains("more than 60 s or 64 MiB"), "{large}");
     let wrong = compile(60, 1 << 30, &component("(component (core module (func br 1000)))")).unwrap_err();
     assert!(wrong.to_string().starts_with("not a valid component: "), "{wrong}");
     assert!(compile(60, 1 << 30, &crate::support::Guest::new().build()).is_ok());
