@@ -91,22 +91,37 @@ pub(super) async fn run(
         SqlError::AccessDenied(what) => denied(&name, &access, &what),
         error => error.into(),
     };
-    let results = match (request.sql, request.batch) {
+    let (results, wrote) = match (request.sql, request.batch) {
         (Some(sql), None) => {
             let statement = Statement { sql, params: values(request.params) };
-            let outcome = one(&database, writes, statement).await.map_err(narrow)?;
-            Results::One(returned(vec![outcome])?.pop().ok_or_else(|| ApiError::internal("no result"))?)
+            let (outcome, wrote) = one(&database, writes, statement).await.map_err(narrow)?;
+            let result = returned(vec![outcome]).map_err(|error| unanswered(wrote, error))?.pop();
+            (Results::One(result.ok_or_else(|| ApiError::internal("no result"))?), wrote)
         }
         (None, Some(batch)) if request.params.is_empty() => {
             if !writes {
                 return Err(denied(&name, &SqlAccess::ReadOnly, "a batch is a transaction of the writer"));
             }
             let outcomes = database.batch(statements(batch)?).await.map_err(narrow)?;
-            Results::Batch { results: returned(outcomes)? }
+            let results = returned(outcomes).map_err(|error| unanswered(true, error))?;
+            (Results::Batch { results }, true)
         }
         _ => return Err(ApiError::invalid("give either `sql`, with `params`, or a `batch`")),
     };
-    data.answers.json(results, (place, share)).await
+    data.answers.json(results, (place, share)).await.map_err(|error| unanswered(wrote, error))
+}
+
+/// Why there is no answer. Whoever is told to come again after a write would write twice.
+fn unanswered(wrote: bool, error: ApiError) -> ApiError {
+    match wrote {
+        true => ApiError::new(
+            http::StatusCode::INTERNAL_SERVER_ERROR,
+            "answer_lost",
+            "the statements took effect, but their answer is too large to be held now",
+        )
+        .hint("do not send them again; read what they answered with a SELECT, in pieces"),
+        false => error,
+    }
 }
 
 /// A place of the database, which its work keeps, then one of all: who waits for the first keeps nobody from another database.
@@ -127,10 +142,13 @@ fn statements(Batch(batch): Batch) -> Result<Vec<Statement>, ApiError> {
 }
 
 /// A reader refuses what would write, so what it refuses is shown to the writer, who knows better; for a scope that writes.
-async fn one(database: &Database, writes: bool, statement: Statement) -> Result<Outcome, SqlError> {
+/// True: the writer ran it.
+async fn one(database: &Database, writes: bool, statement: Statement) -> Result<(Outcome, bool), SqlError> {
     match database.query(statement.clone()).await {
-        Err(SqlError::Invalid(_) | SqlError::AccessDenied(_)) if writes => database.execute(statement).await,
-        result => result,
+        Err(SqlError::Invalid(_) | SqlError::AccessDenied(_)) if writes => {
+            Ok((database.execute(statement).await?, true))
+        }
+        result => Ok((result?, false)),
     }
 }
 

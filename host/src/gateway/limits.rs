@@ -5,9 +5,12 @@ use std::time::Duration;
 /// Largest request body: a prompt of a million tokens with a few pictures in it, yet thousands of them fit into memory.
 pub const BODY_BYTES: usize = 10 * 1024 * 1024;
 
-/// Bytes of the bodies of all requests together, or four of the largest where an operator allows larger ones. A body is held
+/// Bytes of the bodies of all requests together, or sixteen of the largest where an operator allows larger ones. A body is held
 /// until an upstream has answered. Past it requests are told to come again: 50 of the largest, or thousands of long prompts.
 pub(super) const BODIES_BYTES: usize = 512 * 1024 * 1024;
+
+/// The part of that memory which one client's key may take: one that keeps its bodies waiting must not refuse everybody else.
+pub(super) const BODIES_PART_OF_KEY: usize = 4;
 
 /// How much of a body that is too large is read and thrown away before the answer, so that a client that only reads
 /// after it has written sees the 413 and not a reset.

@@ -230,8 +230,15 @@ async fn run(
     }
     permission::check(&client.key, endpoint.dialect, &head.headers)?;
     let settings = inner.settings.load_full();
-    let body =
-        read_body(&inner.bodies, &head.headers, body, settings.body_bytes, settings.body_timeout).await?;
+    let body = read_body(
+        &inner.bodies,
+        &client.key.id,
+        &head.headers,
+        body,
+        settings.body_bytes,
+        settings.body_timeout,
+    )
+    .await?;
     let size = body.len() as u64;
     client.flight.with(|open| open.record.request_size = size);
     let model = model.map(model_in_path).transpose()?;

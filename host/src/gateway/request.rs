@@ -2,12 +2,10 @@
 
 use std::{
     borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
     fmt,
     marker::PhantomData,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,6 +13,7 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body_util::BodyExt;
+use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use serde::{
     Deserialize, Deserializer,
@@ -24,8 +23,8 @@ use serde::{
 use super::{
     error::{Class, Problem},
     limits::{
-        BODIES_BYTES, BYTES_PER_TOKEN, DISCARD_BYTES, DISCARD_TIMEOUT, ESTIMATE_MAX, MODEL_BYTES,
-        PROBLEM_BYTES,
+        BODIES_BYTES, BODIES_PART_OF_KEY, BYTES_PER_TOKEN, DISCARD_BYTES, DISCARD_TIMEOUT, ESTIMATE_MAX,
+        MODEL_BYTES, PROBLEM_BYTES,
     },
 };
 
@@ -73,11 +72,19 @@ pub(super) fn model_in_path(encoded: &str) -> Result<Cow<'_, str>, Problem> {
 
 /// The memory that the bodies of all requests take together.
 #[derive(Clone, Default)]
-pub(super) struct Bodies(Arc<AtomicUsize>);
+pub(super) struct Bodies(Arc<Mutex<Used>>);
+
+#[derive(Default)]
+struct Used {
+    all: usize,
+    /// By the id of the client's key; only keys with a body.
+    by_key: HashMap<Arc<str>, usize>,
+}
 
 /// A body's share of it.
 struct Share {
     bodies: Bodies,
+    key: Arc<str>,
     bytes: usize,
 }
 
@@ -88,20 +95,38 @@ struct Held {
 }
 
 impl Share {
-    /// Takes as much more, unless all bodies would then have more than `most`.
+    /// Takes as much more, unless all bodies would then have more than `most`, or those of one key more than their part.
     fn grow(&mut self, bytes: usize, most: usize) -> Result<(), Problem> {
-        self.bytes += bytes;
-        if self.bodies.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= most {
-            return Ok(());
-        }
-        let text = "the server holds as much of requests as it can at the moment";
+        let mut used = self.bodies.0.lock();
+        let of_key = used.by_key.get(&self.key).map_or(bytes, |used| used + bytes);
+        let whose = match (of_key > most / BODIES_PART_OF_KEY, used.all + bytes > most) {
+            (true, _) => "this key's requests",
+            (_, true) => "requests",
+            _ => {
+                used.all += bytes;
+                used.by_key.insert(self.key.clone(), of_key);
+                self.bytes += bytes;
+                return Ok(());
+            }
+        };
+        let text = format!("the server holds as much of {whose} as it can at the moment");
         Err(Problem::new(Class::Unavailable, text).after(Some(1_000)))
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.bodies.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.bytes == 0 {
+            return;
+        }
+        let mut used = self.bodies.0.lock();
+        used.all -= self.bytes;
+        if let Entry::Occupied(mut of_key) = used.by_key.entry(self.key.clone()) {
+            *of_key.get_mut() -= self.bytes;
+            if *of_key.get() == 0 {
+                of_key.remove();
+            }
+        }
     }
 }
 
@@ -115,6 +140,7 @@ impl AsRef<[u8]> for Held {
 /// has gone.
 pub(super) async fn read_body(
     bodies: &Bodies,
+    key: &Arc<str>,
     headers: &HeaderMap,
     mut body: Body,
     limit: usize,
@@ -125,8 +151,8 @@ pub(super) async fn read_body(
         discard(&mut body).await;
         return Err(too_large(limit));
     }
-    match tokio::time::timeout(time, collect(bodies, &mut body, limit)).await {
-        Ok(Err(problem)) if problem.class == Class::TooLarge => {
+    match tokio::time::timeout(time, collect(bodies, key, &mut body, limit)).await {
+        Ok(Err(problem)) if matches!(problem.class, Class::TooLarge | Class::Unavailable) => {
             discard(&mut body).await;
             Err(problem)
         }
@@ -135,9 +161,9 @@ pub(super) async fn read_body(
     }
 }
 
-async fn collect(bodies: &Bodies, body: &mut Body, limit: usize) -> Result<Bytes, Problem> {
-    let most = BODIES_BYTES.max(limit.saturating_mul(4));
-    let mut share = Share { bodies: bodies.clone(), bytes: 0 };
+async fn collect(bodies: &Bodies, key: &Arc<str>, body: &mut Body, limit: usize) -> Result<Bytes, Problem> {
+    let most = BODIES_BYTES.max(limit.saturating_mul(4 * BODIES_PART_OF_KEY));
+    let mut share = Share { bodies: bodies.clone(), key: key.clone(), bytes: 0 };
     let mut single: Option<Bytes> = None;
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -275,23 +301,31 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_body_counts_among_all_bodies_until_its_last_copy_has_gone() {
+    async fn a_body_counts_among_all_and_its_keys_until_its_last_copy_has_gone() {
         let bodies = Bodies::default();
         let time = Duration::from_secs(60);
-        let read = async |length: usize| {
+        let read = async |key: &str, length: usize| {
             let body = Body::new(Full::new(Bytes::from(vec![b'x'; length])));
-            read_body(&bodies, &HeaderMap::new(), body, length, time).await
+            read_body(&bodies, &key.into(), &HeaderMap::new(), body, length, time).await
         };
-        let used = || bodies.0.load(Ordering::Relaxed);
-        let first = read(BODIES_BYTES - 10).await.unwrap();
+        let used = || {
+            let used = bodies.0.lock();
+            (used.all, used.by_key.len())
+        };
+        let part = BODIES_BYTES / BODIES_PART_OF_KEY;
+        let first = read("a", part - 10).await.unwrap();
         let copy = first.clone();
         drop(first);
-        assert_eq!((copy.len(), used()), (BODIES_BYTES - 10, BODIES_BYTES - 10));
-        assert!(read(10).await.is_ok());
-        let refused = read(11).await.unwrap_err();
+        assert_eq!((copy.len(), used()), (part - 10, (part - 10, 1)));
+        assert!(read("a", 10).await.is_ok());
+        let refused = read("a", 11).await.unwrap_err();
         assert_eq!((refused.class, refused.retry_after_ms), (Class::Unavailable, Some(1_000)));
-        assert_eq!(used(), BODIES_BYTES - 10);
-        drop(copy);
-        assert_eq!((used(), read(11).await.unwrap().len()), (0, 11));
+        let others =
+            [read("b", part).await.unwrap(), read("c", part).await.unwrap(), read("d", part).await.unwrap()];
+        assert!(read("e", 10).await.is_ok());
+        assert!(read("e", 11).await.unwrap_err().message.contains("as much of requests"));
+        assert_eq!(used(), (BODIES_BYTES - 10, 4));
+        drop((copy, others));
+        assert_eq!((used(), read("a", 11).await.unwrap().len()), ((0, 0), 11));
     }
 }

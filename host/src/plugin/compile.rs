@@ -4,6 +4,7 @@
 //! ends whatever the compiler does not bear.
 
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -63,7 +64,11 @@ impl Apart {
             Some(0) => Ok(ended.stdout),
             Some(INVALID) => Err(ComponentError::Invalid(reason())),
             Some(_) => Err(ComponentError::NotCompiled(reason())),
-            None => Err(ComponentError::Invalid(self.killed(ended.status))),
+            // Its own limits end it otherwise: by whom it was killed is not known, perhaps for the system's memory.
+            None if ended.status.signal() == Some(Signal::KILL.as_raw()) => {
+                Err(ComponentError::NotCompiled("the process that compiles was killed".to_owned()))
+            }
+            None => Err(ComponentError::Invalid(self.ended(ended.status))),
         }
     }
 
@@ -88,7 +93,7 @@ impl Apart {
         Ok(ended)
     }
 
-    fn killed(&self, status: ExitStatus) -> String {
+    fn ended(&self, status: ExitStatus) -> String {
         let (seconds, mebibytes) = (self.cpu.as_secs(), self.bytes >> 20);
         format!(
             "compiling it takes more than {seconds} s or {mebibytes} MiB, or is beyond the engine ({status})"
@@ -130,7 +135,11 @@ fn confine(cpu_seconds: u64, bytes: u64) -> std::io::Result<()> {
     };
     std::thread::Builder::new().spawn(watch)?;
     let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
-    setrlimit(Resource::Cpu, limit(cpu_seconds))?;
+    // The first one ends it by a signal that only this limit sends.
+    setrlimit(
+        Resource::Cpu,
+        Rlimit { current: Some(cpu_seconds), maximum: Some(cpu_seconds.saturating_add(1)) },
+    )?;
     setrlimit(Resource::Data, limit(bytes))?;
     setrlimit(Resource::Core, limit(0))?;
     // Without the server nobody would read the answer.

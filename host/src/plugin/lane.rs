@@ -288,6 +288,10 @@ impl<T> Future for InTurns<T> {
         let before = processor_time();
         let polled = call.as_mut().poll(context);
         self.used += processor_time().saturating_sub(before);
+        if polled.is_ready() {
+            // One that has ended is nobody's to take back: its output is on the way.
+            *place = None;
+        }
         polled.map(|output| Ended { output, in_lane: self.used })
     }
 }
@@ -315,6 +319,15 @@ mod tests {
         lane.patience = Duration::from_secs(60);
         let ended = lane.run(Start::Here(&pace), &turns, thread_of_the_call()).await.unwrap();
         assert_eq!(ended.output.as_deref(), Some("slow-guests"));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_has_ended_in_the_lane_cannot_be_taken_back() {
+        let (lane, turns) = (Lane::start().unwrap(), Turns::default());
+        let place = place(thread_of_the_call());
+        let ended = lane.enter(&turns, &place).await.unwrap();
+        assert_eq!(ended.output.as_deref(), Some("slow-guests"));
+        assert!(place.lock().unwrap().is_none());
     }
 
     #[tokio::test]

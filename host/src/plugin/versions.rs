@@ -98,7 +98,29 @@ impl Versions {
         database.batch(SCHEMA.map(|sql| Statement::new(sql, Vec::new())).to_vec()).await?;
         let options = BlobOptions { object_bytes: COMPONENT_BYTES as u64, ..BlobOptions::default() };
         let components = store.container(COMPONENTS, options)?;
-        Ok(Versions { database, components, naming: Arc::default() })
+        let versions = Versions { database, components, naming: Arc::default() };
+        versions.take_over().await?;
+        Ok(versions)
+    }
+
+    /// Moves the components that an earlier version kept in a table. Cut short, it begins again.
+    async fn take_over(&self) -> Result<(), VersionError> {
+        let known = "SELECT 1 FROM sqlite_schema WHERE name = 'plugin_components'";
+        if self.rows(known, Vec::new()).await?.is_empty() {
+            return Ok(());
+        }
+        for digest in
+            self.rows("SELECT digest FROM plugin_components", Vec::new()).await?.into_iter().flatten()
+        {
+            let wasm = "SELECT wasm FROM plugin_components WHERE digest = ?1";
+            if let Some(Value::Blob(wasm)) =
+                self.rows(wasm, vec![digest.clone()]).await?.into_iter().flatten().next()
+            {
+                self.keep_component(&into_text(digest), &wasm).await?;
+            }
+        }
+        self.database.execute(Statement::new("DROP TABLE plugin_components", Vec::new())).await?;
+        Ok(())
     }
 
     /// Keeps a component. Without a generation that names it, it goes away again after a while.
@@ -270,6 +292,25 @@ mod tests {
     use tollgate_store::Options;
 
     use super::*;
+
+    #[tokio::test]
+    async fn components_of_an_earlier_versions_table_are_taken_over() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store.redb"), Options::default()).unwrap();
+        let database = store.database("gateway").unwrap();
+        for sql in [
+            "CREATE TABLE plugin_components(
+                digest TEXT PRIMARY KEY, size INTEGER NOT NULL, added_ms INTEGER NOT NULL, wasm BLOB NOT NULL)",
+            "INSERT INTO plugin_components VALUES ('a', 1, 1, x'01'), ('b', 1, 1, x'02')",
+        ] {
+            database.execute(Statement::new(sql, Vec::new())).await.unwrap();
+        }
+        for _ in 0..2 {
+            let versions = Versions::open(&store, database.clone()).await.unwrap();
+            assert_eq!(versions.component("a").await.unwrap(), [1]);
+            assert_eq!(versions.component("b").await.unwrap(), [2]);
+        }
+    }
 
     #[tokio::test]
     async fn a_component_goes_an_hour_after_nothing_names_it_any_more() {

@@ -72,6 +72,10 @@ impl Inner {
             }
             match self.load(&version).await {
                 Ok(loaded) => self.swap(version, loaded),
+                // Nothing is wrong with the version: the next start may have it.
+                Err(error @ Refusal::Unavailable(_)) => {
+                    return Err(error).with_context(|| format!("cannot start plugin {:?}", version.name));
+                }
                 Err(error) => self.bring_older(&version, error).await?,
             }
         }

@@ -242,6 +242,9 @@ fn patch(host: &Host, context: &Context<'_>, sql: &str) -> Result<Answer> {
         );
         return Err(failure(ffi::SQLITE_ERROR, Some(text)));
     }
+    if host.guard.must_stop() {
+        return Err(failure(ffi::SQLITE_INTERRUPT, None));
+    }
     host.native.ask(sql, &values)
 }
 
