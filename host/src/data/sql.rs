@@ -95,7 +95,7 @@ pub(super) async fn run(
         (Some(sql), None) => {
             let statement = Statement { sql, params: values(request.params) };
             let (outcome, wrote) = one(&database, writes, statement).await.map_err(narrow)?;
-            let result = returned(vec![outcome]).map_err(|error| unanswered(wrote, error))?.pop();
+            let result = returned(vec![outcome])?.pop();
             (Results::One(result.ok_or_else(|| ApiError::internal("no result"))?), wrote)
         }
         (None, Some(batch)) if request.params.is_empty() => {
@@ -103,7 +103,7 @@ pub(super) async fn run(
                 return Err(denied(&name, &SqlAccess::ReadOnly, "a batch is a transaction of the writer"));
             }
             let outcomes = database.batch(statements(batch)?).await.map_err(narrow)?;
-            let results = returned(outcomes).map_err(|error| unanswered(true, error))?;
+            let results = returned(outcomes)?;
             (Results::Batch { results }, true)
         }
         _ => return Err(ApiError::invalid("give either `sql`, with `params`, or a `batch`")),
@@ -111,13 +111,13 @@ pub(super) async fn run(
     data.answers.json(results, (place, share)).await.map_err(|error| unanswered(wrote, error))
 }
 
-/// Why there is no answer. Whoever is told to come again after a write would write twice.
+/// Why there is no answer, from the lack of memory for it. Whoever is told to come again after a write would write twice.
 fn unanswered(wrote: bool, error: ApiError) -> ApiError {
     match wrote {
         true => ApiError::new(
             http::StatusCode::INTERNAL_SERVER_ERROR,
             "answer_lost",
-            "the statements took effect, but their answer is too large to be held now",
+            "the statements took effect, but there is no memory for their answer now",
         )
         .hint("do not send them again; read what they answered with a SELECT, in pieces"),
         false => error,
@@ -160,7 +160,9 @@ fn returned(outcomes: Vec<Outcome>) -> Result<Vec<SqlResult>, ApiError> {
         return Err(ApiError::too_large(format!(
             "an answer has at most {SQL_RESULT_BYTES} bytes of values and names"
         ))
-        .hint("ask for it in pieces, with LIMIT and a WHERE that goes on after the last row"));
+        .hint(
+            "what was to be written is written; ask for the rest in pieces, with LIMIT and a WHERE that goes on after the last row",
+        ));
     }
     Ok(outcomes.into_iter().map(SqlResult::from).collect())
 }
