@@ -28,13 +28,22 @@ pub struct Engine {
 impl Engine {
     /// Reserves the address space of all instances and starts the ticker.
     pub fn new() -> anyhow::Result<Engine> {
+        Engine::with_lane(Lane::start())
+    }
+
+    /// The same for a process that serves nobody: slow guests are what it is there for, also on a busy machine.
+    pub fn for_a_command() -> anyhow::Result<Engine> {
+        Engine::with_lane(Lane::with_threads(false))
+    }
+
+    fn with_lane(lane: std::io::Result<Lane>) -> anyhow::Result<Engine> {
         let wasm = wasmtime::Engine::new(&config(instances()))
             .map_err(|error| anyhow::Error::from(error).context("cannot start the engine"))?;
         let mut linker = Linker::new(&wasm);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         capability::add_to_linker(&mut linker)?;
         let ticker = Ticker::start(wasm.clone()).context("cannot start the engine's ticker")?;
-        let lane = Lane::start().context("cannot start the threads for slow guests")?;
+        let lane = lane.context("cannot start the threads for slow guests")?;
         let (linker, lane, ticker) = (Arc::new(linker), Arc::new(lane), Arc::new(ticker));
         Ok(Engine { wasm, linker, lane, logs: Arc::default(), ticker })
     }

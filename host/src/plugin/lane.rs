@@ -128,13 +128,22 @@ fn processor_time() -> Duration {
 }
 
 impl Lane {
+    /// With threads of the idle class.
     pub(crate) fn start() -> std::io::Result<Lane> {
+        Lane::with_threads(true)
+    }
+
+    /// Idle: its threads run when a processor has nothing else to do. Else they are like all others.
+    pub(crate) fn with_threads(idle: bool) -> std::io::Result<Lane> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(limits::LANE_THREADS)
             .thread_name("slow-guests")
             .enable_all()
-            .on_thread_start(|| {
+            .on_thread_start(move || {
                 WATCH.set(Watch::Lane);
+                if !idle {
+                    return;
+                }
                 // Refused it is only less kind to the others.
                 let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
                 let set = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);

@@ -79,7 +79,7 @@ pub const JOB_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A schedule call, which only lists jobs; but it is the first call of an instance, and on a busy machine an interpreter takes
 /// some hundred milliseconds for that.
-pub const SCHEDULE_DEADLINE: Duration = Duration::from_secs(1);
+pub const SCHEDULE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The longest deadline that a manifest may ask for, for any hook.
 pub const DEADLINE_MAX: Duration = Duration::from_secs(3_600);

@@ -21,7 +21,7 @@ pub(in crate::cli) async fn check(
     let Target { file, manifest, .. } = Target::of(path, manifest)?;
     let manifest = manifest.as_deref().map(read_manifest).transpose()?;
     let wasm = read(&file)?;
-    let engine = Engine::new()?;
+    let engine = Engine::for_a_command()?;
     let refused = |error: &dyn Display| Failure::Refused {
         message: format!("{}: {error}", file.display()),
         hint: None,

@@ -20,7 +20,7 @@ pub(in crate::cli) fn is_here(what: Option<&str>) -> bool {
 pub(in crate::cli) fn inspect(path: Option<&Path>, json: bool) -> Result<(), Failure> {
     let Target { file, .. } = Target::of(path, None)?;
     let wasm = read(&file)?;
-    let engine = Engine::new()?;
+    let engine = Engine::for_a_command()?;
     let refused = |error: &dyn std::fmt::Display| Failure::Refused {
         message: format!("{}: {error}", file.display()),
         hint: None,

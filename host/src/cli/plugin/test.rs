@@ -19,7 +19,7 @@ pub(in crate::cli) async fn test(test: PluginTest) -> Result<(), Failure> {
     let target = Target::of(path.as_deref(), manifest.as_deref())?;
     let folder = target.folder();
     let manifest = target.manifest.clone().unwrap_or_else(|| folder.join("plugin.toml"));
-    let engine = Engine::new()?;
+    let engine = Engine::for_a_command()?;
     let loaded = Plugin::load(&engine, &read(&target.file)?, &read_manifest(&manifest)?);
     let plugin = loaded.map_err(|error| error.context(target.file.display().to_string()))?;
     let name = plugin.manifest().name.clone();
