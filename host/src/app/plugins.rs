@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 use crate::config::Plugin;
 use crate::plugin::Registry;
 
-/// Pushes each configured component that is not the one that serves, or serves with another manifest. A refusal stops the start: an operator who
-/// configures a policy must not find it missing.
+/// Pushes each configured component that is not the one that serves, or serves with another manifest. A refusal stops the
+/// start: an operator who configures a policy must not find it missing.
 pub(super) async fn push_configured(registry: &Registry, configured: &[Plugin]) -> anyhow::Result<()> {
     let serving = registry.list().await?;
     for plugin in configured.iter().filter(|plugin| plugin.enabled) {

@@ -192,7 +192,7 @@ impl wit::HostContainer for BlobView<'_> {
         keys: Vec<String>,
     ) -> Result<u32, Error> {
         let bytes = keys.iter().map(String::len).sum();
-        self.check_items(keys.len(), || bytes)?;
+        self.check_items(keys.len(), bytes)?;
         let open = self.writing(&handle, bytes)?;
         let deleted = open.container.delete_many(&keys).await;
         let deleted = deleted.map_err(|error| convert_error(self.budget, error))?;

@@ -89,7 +89,7 @@ impl wit::HostCache for CacheView<'_> {
         keys: Vec<String>,
     ) -> Result<Vec<Option<Vec<u8>>>, Error> {
         let bytes = keys.iter().map(String::len).sum();
-        self.check_items(keys.len(), || bytes)?;
+        self.check_items(keys.len(), bytes)?;
         let (cache, budget) = self.reading(&handle, bytes)?;
         let values = cache.get_many(&keys).map_err(|error| convert_error(budget, error))?;
         values.into_iter().map(|value| self.value(value)).collect()
@@ -113,7 +113,7 @@ impl wit::HostCache for CacheView<'_> {
         options: wit::SetOptions,
     ) -> Result<(), Error> {
         let bytes = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
-        self.check_items(entries.len(), || bytes)?;
+        self.check_items(entries.len(), bytes)?;
         let (cache, budget) = self.writing(&handle, bytes)?;
         cache.set_many(entries, set_options(options)).map_err(|error| convert_error(budget, error))
     }

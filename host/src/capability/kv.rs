@@ -97,8 +97,9 @@ impl wit::HostStore for KvView<'_> {
         handle: Resource<OpenStore>,
         keys: Vec<String>,
     ) -> Result<Vec<Option<Vec<u8>>>, Error> {
-        self.check_items(keys.len(), || bytes_of(&keys))?;
-        let (kv, budget) = self.reading(&handle, bytes_of(&keys))?;
+        let bytes = bytes_of(&keys);
+        self.check_items(keys.len(), bytes)?;
+        let (kv, budget) = self.reading(&handle, bytes)?;
         let entries = kv.get_many(&keys).await.map_err(|error| convert_error(budget, error))?;
         entries.into_iter().map(|entry| self.value(entry)).collect()
     }
@@ -122,7 +123,7 @@ impl wit::HostStore for KvView<'_> {
         ttl_ms: Option<u64>,
     ) -> Result<(), Error> {
         let bytes = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
-        self.check_items(entries.len(), || bytes)?;
+        self.check_items(entries.len(), bytes)?;
         let (kv, budget) = self.writing(&handle, bytes)?;
         kv.set_many(entries, ttl_ms).await.map_err(|error| convert_error(budget, error))
     }
@@ -133,8 +134,9 @@ impl wit::HostStore for KvView<'_> {
     }
 
     async fn delete_many(&mut self, handle: Resource<OpenStore>, keys: Vec<String>) -> Result<(), Error> {
-        self.check_items(keys.len(), || bytes_of(&keys))?;
-        let (kv, budget) = self.writing(&handle, bytes_of(&keys))?;
+        let bytes = bytes_of(&keys);
+        self.check_items(keys.len(), bytes)?;
+        let (kv, budget) = self.writing(&handle, bytes)?;
         kv.delete_many(&keys).await.map_err(|error| convert_error(budget, error))
     }
 

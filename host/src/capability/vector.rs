@@ -89,7 +89,7 @@ impl wit::HostIndex for VectorView<'_> {
 
     async fn upsert(&mut self, handle: Resource<OpenIndex>, vectors: Vec<wit::Vector>) -> Result<(), Error> {
         let bytes = vectors.iter().map(bytes_of).sum();
-        self.check_items(vectors.len(), || bytes)?;
+        self.check_items(vectors.len(), bytes)?;
         let index = self.writing(&handle, bytes)?;
         let written = index.upsert(vectors.into_iter().map(from_guest).collect()).await;
         self.done(written)
@@ -97,7 +97,7 @@ impl wit::HostIndex for VectorView<'_> {
 
     async fn insert(&mut self, handle: Resource<OpenIndex>, vectors: Vec<wit::Vector>) -> Result<(), Error> {
         let bytes = vectors.iter().map(bytes_of).sum();
-        self.check_items(vectors.len(), || bytes)?;
+        self.check_items(vectors.len(), bytes)?;
         let index = self.writing(&handle, bytes)?;
         let written = index.insert(vectors.into_iter().map(from_guest).collect()).await;
         self.done(written)
@@ -109,7 +109,7 @@ impl wit::HostIndex for VectorView<'_> {
         ids: Vec<String>,
     ) -> Result<Vec<wit::Vector>, Error> {
         let bytes = ids.iter().map(String::len).sum();
-        self.check_items(ids.len(), || bytes)?;
+        self.check_items(ids.len(), bytes)?;
         let open = self.reading(&handle, bytes)?;
         let found = open.index.get_by_ids(&ids).await;
         let found: Vec<_> = self.done(found)?.into_iter().map(to_guest).collect();
@@ -119,7 +119,7 @@ impl wit::HostIndex for VectorView<'_> {
 
     async fn delete_by_ids(&mut self, handle: Resource<OpenIndex>, ids: Vec<String>) -> Result<u32, Error> {
         let bytes = ids.iter().map(String::len).sum();
-        self.check_items(ids.len(), || bytes)?;
+        self.check_items(ids.len(), bytes)?;
         let index = self.writing(&handle, bytes)?;
         let deleted = index.delete_by_ids(&ids).await;
         Ok(u32::try_from(self.done(deleted)?).unwrap_or(u32::MAX))

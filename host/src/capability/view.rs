@@ -86,11 +86,11 @@ impl<O: Clone + Send + 'static> View<'_, O> {
     }
 
     /// Refuses lists that are too long; it counts as a call that brings so many bytes.
-    pub(super) fn check_items(&mut self, items: usize, bytes: impl FnOnce() -> usize) -> Result<(), Error> {
+    pub(super) fn check_items(&mut self, items: usize, bytes: usize) -> Result<(), Error> {
         if items <= LIST_ITEMS {
             return Ok(());
         }
-        self.call(bytes())?;
+        self.call(bytes)?;
         self.budget.hit(Limit::Size);
         Err(Error::TooLarge(format!("a list may have {LIST_ITEMS} items")))
     }

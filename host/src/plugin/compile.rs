@@ -19,7 +19,7 @@ use super::{ComponentError, component};
 /// Where components are compiled.
 #[derive(Clone, Debug)]
 pub enum Compiler {
-    /// In this process, without limits: for a component of one's own.
+    /// In this process, without limits: for components of one's own, in a program that is no `tollgate`.
     Here,
     /// In a process of its own.
     Apart(Apart),

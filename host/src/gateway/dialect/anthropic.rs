@@ -241,7 +241,11 @@ impl<'de> Visitor<'de> for SourceVisitor {
         let (mut plain, mut data, mut content) = (false, 0, 0_u64);
         while let Some(key) = entries.next_key()? {
             match key {
-                SourceKey::MediaType => plain = entries.next_value::<&RawValue>()?.get() == "\"text/plain\"",
+                SourceKey::MediaType => {
+                    // Decoded, since it can be written with escapes.
+                    let kind = serde_json::from_str::<Cow<'_, str>>(entries.next_value::<&RawValue>()?.get());
+                    plain = kind.is_ok_and(|kind| kind == "text/plain");
+                }
                 SourceKey::Data => data = entries.next_value::<&RawValue>()?.get().len() as u64,
                 SourceKey::Content => {
                     content = content.saturating_add(entries.next_value::<TextBytes<PromptKey>>()?.0);

@@ -118,6 +118,9 @@ fn sources_within_sources_are_read_as_deep_as_a_request_may_be() {
     for levels in [70, 100_000] {
         assert_eq!(outline(nested(levels).as_bytes(), None).unwrap_err().class, Class::Invalid);
     }
+    let plain =
+        r#"{"model":"m","max_tokens":0,"messages":[{"source":{"data":"1234","media_type":"text\/plain"}}]}"#;
+    assert_eq!(outline(plain.as_bytes(), None).unwrap().estimated_tokens, 2);
     for none in ["7", "-7", "0.5", "true", "null", "[1,[2]]", r#"{"media_type":7,"data":{}}"#] {
         let body = format!(r#"{{"model":"m","max_tokens":0,"messages":[{{"source":{none}}}]}}"#);
         assert_eq!(outline(body.as_bytes(), None).unwrap().estimated_tokens, 0, "{none}");
