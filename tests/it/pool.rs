@@ -1,6 +1,10 @@
-//! An account in trouble is passed over, and comes back when its time is up.
+//! An account in trouble is passed over, and comes back when its time is up; one that is full is waited for.
 
-use crate::support::{Behaviour, Server, Setup, Upstream, eventually};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{Behaviour, Server, Setup, Upstream, eventually, server::ADMIN_TOKEN};
 
 const FINE: Behaviour = Behaviour::Answer { input: 5, output: 2 };
 
@@ -68,4 +72,76 @@ async fn when_every_account_fails_the_client_gets_the_last_error_and_is_not_char
     .await;
     // A limit of one would refuse now if the failed request had been charged; blacklisted accounts answer otherwise.
     assert_ne!(client.chat("gpt-test").await.json()["error"]["code"], "rate_limit_exceeded");
+}
+
+fn slow(pause_ms: u64, output: u64) -> Behaviour {
+    Behaviour::Slow { input: 5, output, pause: Duration::from_millis(pause_ms) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_account_has_more_requests_at_once_than_it_may_and_all_are_answered() {
+    let upstream = Upstream::start(slow(5, 2)).await;
+    let server = Setup::default()
+        .account("first", &upstream, "priority = 1\nconcurrency = 2")
+        .account("second", &upstream, "priority = 2\nconcurrency = 3")
+        .start();
+    let client = server.client(&server.key("user", &[]));
+    let tasks = (0..20).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                let answer = client.chat("m").await;
+                assert_eq!(answer.status, 200, "{}", answer.text());
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    assert_eq!(upstream.seen(), 200);
+    assert_eq!((upstream.most_at_once_from("first"), upstream.most_at_once_from("second")), (2, 3));
+    assert_eq!(server.metric("tollgate_queue_requests").await, 0.0);
+    assert!(server.metric_with("tollgate_queue_seconds_count", &["end=\"place\""]).await > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_many_requests_an_account_takes_at_once_can_be_changed_while_it_runs() {
+    let upstream = Upstream::start(slow(20, 2_000)).await;
+    let mut server = Setup::demo().config("[gateway]\nqueue_timeout_ms = 1").start();
+    let body = json!({ "name": "main", "base_url": upstream.url(), "api_key": "k", "concurrency": 1 });
+    assert_eq!(server.client(ADMIN_TOKEN).post("/admin/v1/accounts", &body).await.status, 201);
+    let client = server.client(&server.key("user", &[]));
+    let _running = client.chat_stream("m").await;
+    let full = client.chat("m").await;
+    assert_eq!((full.error(), full.header("retry-after")), ((503, "service_unavailable".to_owned()), "1"));
+    server.cli_ok(&["account", "update", "main", "--concurrency", "2"]);
+    assert_eq!(client.chat("m").await.status, 200);
+    server.cli_ok(&["account", "update", "main", "--concurrency", "1"]);
+    assert_eq!(client.chat("m").await.status, 503, "the stream that runs still counts");
+    server.crash_and_restart();
+    let shown = server.get("/admin/v1/accounts/main").await.json();
+    assert_eq!(shown["concurrency"], 1);
+    server.cli_ok(&["account", "update", "main", "--clear", "concurrency"]);
+    assert_eq!(server.get("/admin/v1/accounts/main").await.json()["concurrency"], json!(null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_an_account_counts_among_the_requests_of_its_key() {
+    let upstream = Upstream::start(slow(20, 2_000)).await;
+    let server = Setup::default().account("main", &upstream, "concurrency = 1").start();
+    let client = server.client(&server.key("user", &["--concurrency", "2"]));
+    let running = client.chat_stream("m").await;
+    let waits = {
+        let client = client.clone();
+        tokio::spawn(async move { client.chat("m").await })
+    };
+    eventually("the second waits", || async {
+        (server.metric("tollgate_queue_requests").await == 1.0).then_some(())
+    })
+    .await;
+    let refused = client.chat("m").await;
+    assert_eq!(refused.error(), (429, "rate_limit_exceeded".to_owned()));
+    assert!(refused.text().contains("concurrency"), "{}", refused.text());
+    drop(running);
+    assert_eq!(waits.await.unwrap().status, 200);
 }

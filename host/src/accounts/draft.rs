@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::{
         check_name,
-        limits::{CA_MOST_BYTES, RATE_MOST, WEIGHT_MOST},
+        limits::{CA_MOST_BYTES, CONCURRENCY_MOST, RATE_MOST, WEIGHT_MOST},
     },
     gateway::{
         AccountSpec, Dialect, ForwardProxy, check_base_url, check_credential, check_proxy_credential,
@@ -66,6 +66,8 @@ pub struct Draft {
     pub tpm: Option<u64>,
     /// Requests a day.
     pub rpd: Option<u64>,
+    /// Requests at once.
+    pub concurrency: Option<u32>,
     /// Whether it serves.
     #[serde(default = "yes")]
     pub active: bool,
@@ -148,6 +150,7 @@ impl Draft {
             rpm: self.rpm,
             tpm: self.tpm,
             rpd: self.rpd,
+            concurrency: self.concurrency,
             expires_ms: self.expires_ms,
             ca: self.ca.as_deref().map(Into::into),
             proxy,
@@ -213,6 +216,7 @@ impl Draft {
         within("rpm", self.rpm, 1..=RATE_MOST)?;
         within("tpm", self.tpm, 1..=RATE_MOST)?;
         within("rpd", self.rpd, 1..=RATE_MOST)?;
+        within("concurrency", self.concurrency.map(u64::from), 1..=CONCURRENCY_MOST)?;
         within("expires_ms", self.expires_ms, 1..=RATE_MOST)
     }
 }
@@ -236,6 +240,7 @@ impl From<&AccountSpec> for Draft {
             rpm: spec.rpm,
             tpm: spec.tpm,
             rpd: spec.rpd,
+            concurrency: spec.concurrency,
             active: true,
             expires_ms: spec.expires_ms,
             ca: spec.ca.as_deref().map(str::to_owned),

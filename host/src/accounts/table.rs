@@ -32,7 +32,10 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS accounts (
     api_key BLOB
 ) WITHOUT ROWID";
 
-const COLUMNS: [&str; 21] = [
+/// Columns that the table has not had from the beginning.
+const ADDED: [(&str, &str); 1] = [("concurrency", "INTEGER")];
+
+const COLUMNS: [&str; 22] = [
     "id",
     "name",
     "dialect",
@@ -54,6 +57,7 @@ const COLUMNS: [&str; 21] = [
     "proxy_user",
     "proxy_password",
     "api_key",
+    "concurrency",
 ];
 
 /// An account of the store.
@@ -101,8 +105,18 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// Makes the table, or brings that of an earlier version up to date.
     pub(super) async fn open(database: Database, vault: Vault) -> Result<Table, SqlError> {
         database.execute(Statement::from(SCHEMA)).await?;
+        let present = database.query("SELECT name FROM pragma_table_info('accounts')".into()).await?;
+        let has = |column: &str| present.rows.iter().flatten().any(|name| *name == column.into());
+        let missing = ADDED.iter().filter(|(column, _)| !has(column));
+        let missing =
+            missing.map(|(column, kind)| format!("ALTER TABLE accounts ADD COLUMN {column} {kind}"));
+        let missing: Vec<Statement> = missing.map(|sql| Statement::from(sql.as_str())).collect();
+        if !missing.is_empty() {
+            database.batch(missing).await?;
+        }
         Ok(Table { database, vault })
     }
 
@@ -218,6 +232,7 @@ fn write(stored: &Stored) -> Result<Statement, RosterError> {
         draft.proxy_user.clone().into(),
         stored.sealed.proxy_password.clone().into(),
         stored.sealed.api_key.clone().into(),
+        draft.concurrency.map(|number| integer(number.into())).into(),
     ];
     Ok(Statement::new(sql, params.into()))
 }
@@ -241,6 +256,7 @@ fn stored(row: Vec<Value>) -> Option<Stored> {
             rpm: number(&next()?),
             tpm: number(&next()?),
             rpd: number(&next()?),
+            concurrency: None,
             active: number(&next()?)? == 1,
             expires_ms: None,
             ca: None,
@@ -260,6 +276,8 @@ fn stored(row: Vec<Value>) -> Option<Stored> {
     stored.draft.proxy_user = text(next()?);
     stored.sealed.proxy_password = blob(next()?);
     stored.sealed.api_key = blob(next()?);
+    // What is beyond the largest number allows as many as that.
+    stored.draft.concurrency = number(&next()?).map(|number| number.try_into().unwrap_or(u32::MAX));
     Some(stored)
 }
 

@@ -70,7 +70,7 @@ async fn an_account_serves_when_it_is_made_and_after_a_restart_with_every_field(
     assert_eq!(world.serving(), ["demo"; 3]);
     let full = draft(json!({
         "dialect": "anthropic", "description": "d", "email": "a@b.c", "models": ["m1", "m2"], "weight": 7,
-        "priority": 3, "proxy": "socks5://h:1080", "proxy_user": "u", "proxy_password": "pw-clear", "rpm": 1, "tpm": 2, "rpd": 3, "expires_ms": 5_000,
+        "priority": 3, "proxy": "socks5://h:1080", "proxy_user": "u", "proxy_password": "pw-clear", "rpm": 1, "tpm": 2, "rpd": 3, "concurrency": 4, "expires_ms": 5_000,
     }));
     world.roster.create(full.clone()).await.unwrap();
     assert_eq!(world.serving(), ["main"], "the demo is gone");
@@ -118,6 +118,7 @@ async fn what_is_wrong_is_refused_and_changes_nothing() {
         (json!({ "name": "x", "api_key": "k".repeat(limits::CREDENTIAL_BYTES + 1) }), "`api_key`"),
         (json!({ "name": "x", "weight": 0 }), "`weight`"),
         (json!({ "name": "x", "rpm": 0 }), "`rpm`"),
+        (json!({ "name": "x", "concurrency": 0 }), "`concurrency`"),
         (json!({ "name": "x", "models": [""] }), "`models`"),
         (json!({ "name": "x", "models": vec!["m"; limits::MODELS + 1] }), "`models`"),
         (json!({ "name": "x", "email": "a\nb" }), "`email`"),
@@ -158,7 +159,7 @@ async fn there_are_no_more_accounts_than_a_request_can_look_at() {
     let world = World::start(Vec::new()).await;
     let fill = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1)
         INSERT INTO accounts SELECT 'acc_' || n, 'a' || n, 'openai', 'http://h:1', '', '', '[]', 1, 0, NULL, NULL, NULL,
-        1, 1, 1, NULL, NULL, NULL, NULL, NULL, NULL FROM numbers";
+        1, 1, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM numbers";
     let most = i64::try_from(limits::ACCOUNTS).unwrap();
     world.database.execute(tollgate_store::Statement::new(fill, vec![most.into()])).await.unwrap();
     let world = world.restart(Vec::new()).await.unwrap();
@@ -166,6 +167,19 @@ async fn there_are_no_more_accounts_than_a_request_can_look_at() {
     assert!(matches!(world.roster.create(draft(json!({}))).await, Err(RosterError::TooMany)));
     world.roster.delete("a1").await.unwrap();
     world.roster.create(draft(json!({}))).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_an_earlier_version_gets_the_columns_that_it_lacks() {
+    let world = World::start(Vec::new()).await;
+    world.roster.create(draft(json!({ "rpm": 5 }))).await.unwrap();
+    world.database.execute("ALTER TABLE accounts DROP COLUMN concurrency".into()).await.unwrap();
+    let world = world.restart(Vec::new()).await.unwrap();
+    let view = world.roster.get("main").await.unwrap();
+    assert_eq!((view.status, view.rpm, view.concurrency), (Status::Serving, Some(5), None));
+    world.patch("main", json!({ "concurrency": 7 })).await.unwrap();
+    let world = world.restart(Vec::new()).await.unwrap();
+    assert_eq!(world.roster.get("main").await.unwrap().concurrency, Some(7));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,6 +62,8 @@ pub struct AccountView {
     pub tpm: Option<u64>,
     /// Requests a day.
     pub rpd: Option<u64>,
+    /// Requests at once.
+    pub concurrency: Option<u32>,
     /// The proxy on the way to its upstream.
     pub proxy: Option<String>,
     /// Who this gateway is for the proxy.
@@ -136,6 +138,7 @@ impl AccountView {
             rpm: draft.rpm,
             tpm: draft.tpm,
             rpd: draft.rpd,
+            concurrency: draft.concurrency,
             proxy: draft.proxy,
             proxy_user: draft.proxy_user,
             ca: draft.ca,

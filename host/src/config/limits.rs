@@ -51,6 +51,9 @@ pub const TTL_MOST_MS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 /// Limits beyond what any upstream grants; they must also fit SQLite's signed integers.
 pub const RATE_MOST: u64 = 1 << 53;
 
+/// Requests at once on one account: more than a server has connections for.
+pub const CONCURRENCY_MOST: u64 = 1_000_000;
+
 /// Shares of one priority stay comparable.
 pub const WEIGHT_MOST: u64 = 1_000_000;
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::gateway::{
     AccountSpec, Dialect, ForwardProxy, Price, Settings, check_base_url, check_credential,
-    check_proxy_credential, check_proxy_url,
+    check_proxy_credential, check_proxy_url, limits::QUEUE_REQUESTS_MOST,
 };
 use crate::secret::Secret;
 use crate::secrets::Key;
@@ -115,6 +115,10 @@ fn gateway(section: Section<'_>) -> Settings {
         idle_timeout: timeout("idle_timeout_ms", defaults.idle_timeout),
         stall_timeout: timeout("stall_timeout_ms", defaults.stall_timeout),
         total_timeout: timeout("total_timeout_ms", defaults.total_timeout),
+        queue_requests: section
+            .number("queue_requests", 0..=QUEUE_REQUESTS_MOST as u64)
+            .map_or(defaults.queue_requests, |number| number as usize),
+        queue_timeout: timeout("queue_timeout_ms", defaults.queue_timeout),
     };
     section.finish();
     settings
@@ -165,6 +169,7 @@ fn account(section: &Section<'_>, directory: &Path, environment: Environment<'_>
     let (models, weight) = (section.texts("models"), small("weight", 1..=limits::WEIGHT_MOST));
     let priority = small("priority", 0..=u64::from(u32::MAX));
     let (rpm, tpm, rpd) = (rate("rpm"), rate("tpm"), rate("rpd"));
+    let concurrency = small("concurrency", 1..=limits::CONCURRENCY_MOST);
     let (ca, proxy) = (ca(section, directory), proxy(section, environment));
     Some(AccountSpec {
         name: name?.to_owned(),
@@ -177,6 +182,7 @@ fn account(section: &Section<'_>, directory: &Path, environment: Environment<'_>
         rpm,
         tpm,
         rpd,
+        concurrency,
         expires_ms: None,
         ca,
         proxy,

@@ -54,6 +54,8 @@ fn every_key_arrives() {
         idle_timeout_ms = 5
         stall_timeout_ms = 6
         total_timeout_ms = 0x10
+        queue_requests = 0
+        queue_timeout_ms = 17
         [storage]
         page_cache_bytes = 1
         kv_cache_bytes = 0
@@ -87,6 +89,7 @@ fn every_key_arrives() {
         rpm = 10
         tpm = 20
         rpd = 30
+        concurrency = 4
         [[account]]
         name = "second"
         base_url = "http://127.0.0.1:11434/v1"
@@ -145,6 +148,8 @@ fn every_key_arrives() {
             idle_timeout: Duration::from_millis(5),
             stall_timeout: Duration::from_millis(6),
             total_timeout: Duration::from_millis(16),
+            queue_requests: 0,
+            queue_timeout: Duration::from_millis(17),
         },
         secrets: MasterKeySource::File("/run/keys/master".into()),
         audit_keep: Duration::from_secs(2 * 24 * 60 * 60),
@@ -157,6 +162,7 @@ fn every_key_arrives() {
                 rpm: Some(10),
                 tpm: Some(20),
                 rpd: Some(30),
+                concurrency: Some(4),
                 proxy: Some(ForwardProxy {
                     url: "socks5://10.0.0.1:1080".to_owned(),
                     credentials: Some(("u".to_owned(), Secret::new("sk-from-environment"))),
@@ -317,6 +323,7 @@ fn numbers_keep_to_their_bounds() {
         ("rpm = 0", "`rpm` in [[account]] must be at least 1; leave it out for the default"),
         ("tpm = 0", "`tpm` in [[account]] must be at least 1; leave it out for the default"),
         ("rpd = 0", "`rpd` in [[account]] must be at least 1; leave it out for the default"),
+        ("concurrency = 0", "`concurrency` in [[account]] must be at least 1; leave it out for the default"),
         ("rpm = -1", "`rpm` in [[account]] must be from 1 to 9007199254740992"),
         ("weight = 0", "`weight` in [[account]] must be at least 1; leave it out for the default"),
         ("weight = 1000001", "`weight` in [[account]] must be from 1 to 1000000"),
@@ -330,6 +337,7 @@ fn numbers_keep_to_their_bounds() {
         "[gateway]\nidle_timeout_ms = 86400001",
         &["2: `idle_timeout_ms` in [gateway] must be from 1 to 86400000"],
     );
+    check("[gateway]\nqueue_requests = 1001", &["2: `queue_requests` in [gateway] must be from 0 to 1000"]);
     check(
         "[gateway]\nbody_limit_bytes = 0",
         &["2: `body_limit_bytes` in [gateway] must be at least 1; leave it out for the default"],

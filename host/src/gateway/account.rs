@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering as Atomic},
+        atomic::{AtomicU64, Ordering as Atomic},
     },
     time::{Duration, Instant},
 };
@@ -19,6 +19,7 @@ use super::{
     forward_proxy::ForwardProxy,
     limits::{FAILURE_LATENCY, LATENCY_DECAY},
     metrics::upstream_seconds,
+    place::Places,
     route::{Route, Routes, Way},
 };
 use crate::{
@@ -49,6 +50,8 @@ pub struct AccountSpec {
     pub tpm: Option<u64>,
     /// Requests a day.
     pub rpd: Option<u64>,
+    /// Requests at once, at least 1.
+    pub concurrency: Option<u32>,
     /// Milliseconds since 1970, UTC, from which on it is not asked any more.
     pub expires_ms: Option<u64>,
     /// The certificates, as PEM, that its upstream's is trusted by; none: the system's.
@@ -70,6 +73,7 @@ impl Default for AccountSpec {
             rpm: None,
             tpm: None,
             rpd: None,
+            concurrency: None,
             expires_ms: None,
             ca: None,
             proxy: None,
@@ -144,7 +148,7 @@ pub struct Account {
     models: Vec<String>,
     pub(super) weight: u32,
     pub(super) priority: u32,
-    in_flight: AtomicU32,
+    pub(super) places: Arc<Places>,
     /// Held while its upstream is asked for its models.
     pub(super) listing: tokio::sync::Mutex<()>,
     latency: Mutex<Latency>,
@@ -153,7 +157,11 @@ pub struct Account {
 
 impl Account {
     /// An account at work, over connections that it shares with others of the same way.
-    pub(super) fn new(spec: AccountSpec, routes: &mut Routes) -> Result<Account, AccountError> {
+    pub(super) fn new(
+        spec: AccountSpec,
+        routes: &mut Routes,
+        places: Arc<Places>,
+    ) -> Result<Account, AccountError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let base = parse_base(&spec.base_url, spec.dialect.api().versions())
             .map_err(|reason| AccountError::BaseUrl { name: spec.name.clone(), reason })?;
@@ -194,7 +202,7 @@ impl Account {
             models,
             weight: spec.weight.max(1),
             priority: spec.priority,
-            in_flight: AtomicU32::new(0),
+            places,
             listing: tokio::sync::Mutex::default(),
             latency: Mutex::new(Latency { seconds: 0.0, at: Instant::now() }),
             seconds: upstream_seconds(&spec.name),
@@ -228,12 +236,6 @@ impl Account {
         join(&self.base, path, query)
     }
 
-    /// Counts a request as in flight until the guard is dropped.
-    pub(super) fn begin(self: &Arc<Account>) -> InFlight {
-        self.in_flight.fetch_add(1, Atomic::Relaxed);
-        InFlight(self.clone())
-    }
-
     /// Takes note of the time to an answer's head.
     pub(super) fn answered(&self, after: Duration) {
         self.latency.lock().observe(after, Instant::now());
@@ -248,7 +250,7 @@ impl Account {
     pub(super) fn cost(&self, now: Instant) -> f64 {
         // A millisecond at least, so that load decides between accounts nothing is known of yet.
         let latency = self.latency.lock().at(now).max(0.001);
-        latency * (f64::from(self.in_flight.load(Atomic::Relaxed)) + 1.0)
+        latency * (f64::from(self.places.taken()) + 1.0)
     }
 }
 
@@ -312,15 +314,6 @@ fn join(base: &Uri, path: &str, query: Option<&str>) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// A request in flight on an account.
-pub(super) struct InFlight(Arc<Account>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Atomic::Relaxed);
-    }
-}
-
 /// A moving average that rises at once and falls slowly, so that trouble shows before requests pile up.
 struct Latency {
     seconds: f64,
@@ -346,9 +339,10 @@ impl Latency {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::queue::Queue;
 
     fn account(spec: AccountSpec) -> Account {
-        Account::new(spec, &mut Routes::default()).unwrap()
+        Account::new(spec, &mut Routes::default(), Places::new(Queue::new())).unwrap()
     }
 
     #[test]

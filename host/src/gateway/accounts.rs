@@ -20,6 +20,8 @@ use super::{
     account::{Account, AccountError, AccountSpec},
     dialect::Dialect,
     limits::CANDIDATES,
+    place::{Place, Places},
+    queue::Queue,
     route::{Routes, Shared},
 };
 
@@ -30,6 +32,7 @@ pub struct Accounts(Arc<Inner>);
 struct Inner {
     list: ArcSwap<Vec<Arc<Account>>>,
     shared: Shared,
+    queue: Arc<Queue>,
 }
 
 /// Accounts made and not serving yet.
@@ -38,7 +41,11 @@ pub struct Prepared(Vec<Arc<Account>>);
 impl Accounts {
     /// A list without accounts. `connect_timeout` is the time to reach an upstream, its proxy included.
     pub fn new(connect_timeout: Duration) -> Accounts {
-        Accounts(Arc::new(Inner { list: ArcSwap::default(), shared: Shared::new(connect_timeout) }))
+        Accounts(Arc::new(Inner {
+            list: ArcSwap::default(),
+            shared: Shared::new(connect_timeout),
+            queue: Queue::new(),
+        }))
     }
 
     /// Makes accounts of their descriptions; nothing changes yet. What serves under the same description stays the same
@@ -54,10 +61,14 @@ impl Accounts {
         let mut routes = Routes::new(&self.0.shared, &present, &specs).await;
         let mut list = Vec::with_capacity(specs.len());
         for spec in specs {
-            let same = known.get(&(spec.name.as_str(), spec.dialect)).filter(|account| account.spec == spec);
-            list.push(match same {
-                Some(account) => Arc::clone(account),
-                None => Arc::new(Account::new(spec, &mut routes)?),
+            let before = known.get(&(spec.name.as_str(), spec.dialect));
+            list.push(match before {
+                Some(account) if account.spec == spec => Arc::clone(account),
+                before => {
+                    let places = before.map(|account| account.places.clone());
+                    let places = places.unwrap_or_else(|| Places::new(self.0.queue.clone()));
+                    Arc::new(Account::new(spec, &mut routes, places)?)
+                }
             });
         }
         Ok(Prepared(list))
@@ -65,7 +76,11 @@ impl Accounts {
 
     /// From now on these serve.
     pub fn serve(&self, prepared: Prepared) {
+        for account in &prepared.0 {
+            account.places.limit(account.spec.concurrency);
+        }
         self.0.list.store(Arc::new(prepared.0));
+        self.0.queue.look_again();
     }
 
     /// Changes the time to reach an upstream.
@@ -79,11 +94,26 @@ impl Accounts {
     }
 
     /// The accounts that serve a model now, best first: drawn lazily, since the first one usually does.
-    pub(super) fn candidates(&self, dialect: Dialect, model: &str, now_ms: u64) -> Candidates {
+    pub(super) fn candidates<'a>(&self, dialect: Dialect, model: &'a str, now_ms: u64) -> Candidates<'a> {
         let serves = |account: &&Arc<Account>| {
             account.dialect == dialect && account.serves(model) && !account.is_expired(now_ms)
         };
-        Candidates { left: self.0.list.load().iter().filter(serves).cloned().collect(), drawn: 0 }
+        let left = self.0.list.load().iter().filter(serves).cloned().collect();
+        Candidates { dialect, model, now_ms, left, full: Vec::new(), drawn: 0 }
+    }
+
+    /// Finds candidates anew where none has been tried yet; else those that were full may have more places now.
+    pub(super) fn look_again(&self, candidates: &mut Candidates<'_>) {
+        let Candidates { dialect, model, now_ms, drawn, .. } = *candidates;
+        if drawn == 0 {
+            *candidates = self.candidates(dialect, model, now_ms);
+        } else {
+            candidates.left.append(&mut candidates.full);
+        }
+    }
+
+    pub(super) fn queue(&self) -> &Queue {
+        &self.0.queue
     }
 }
 
@@ -94,20 +124,52 @@ impl fmt::Debug for Accounts {
 }
 
 /// Accounts still to be tried for one request.
-pub(super) struct Candidates {
+pub(super) struct Candidates<'a> {
+    dialect: Dialect,
+    model: &'a str,
+    now_ms: u64,
     left: Vec<Arc<Account>>,
+    /// Those that had no place.
+    full: Vec<Arc<Account>>,
     drawn: usize,
 }
 
-impl Iterator for Candidates {
-    type Item = Arc<Account>;
+impl Iterator for Candidates<'_> {
+    type Item = Place;
+
+    /// A place on the best account that has one: when all of a priority are full, those of the next one are asked.
+    fn next(&mut self) -> Option<Place> {
+        while self.drawn < CANDIDATES {
+            let account = self.best()?;
+            if let Some(place) = Place::take(&account) {
+                self.drawn += 1;
+                return Some(place);
+            }
+            self.full.push(account);
+        }
+        None
+    }
+}
+
+impl Candidates<'_> {
+    /// Whether no account serves the model.
+    pub(super) fn are_none(&self) -> bool {
+        self.left.is_empty() && self.full.is_empty() && self.drawn == 0
+    }
+
+    /// Those that had no place and may be waited for.
+    pub(super) fn full(&self) -> &[Arc<Account>] {
+        if self.drawn < CANDIDATES { &self.full } else { &[] }
+    }
+
+    /// Takes note of a place on an account that was full.
+    pub(super) fn found(&mut self, place: &Place) {
+        self.drawn += 1;
+        self.full.retain(|account| !Arc::ptr_eq(account, place.account()));
+    }
 
     /// Of two accounts drawn by weight among the best priority left, the one with less latency and load.
-    fn next(&mut self) -> Option<Arc<Account>> {
-        if self.drawn == CANDIDATES {
-            return None;
-        }
-        self.drawn += 1;
+    fn best(&mut self) -> Option<Arc<Account>> {
         if self.left.len() <= 1 {
             return self.left.pop();
         }
@@ -119,9 +181,7 @@ impl Iterator for Candidates {
         };
         Some(self.left.swap_remove(best))
     }
-}
 
-impl Candidates {
     fn draw(&self, priority: u32, except: Option<usize>) -> Option<usize> {
         let eligible = || {
             let all = self.left.iter().enumerate();
@@ -175,7 +235,8 @@ mod tests {
     }
 
     fn order(accounts: &Accounts, model: &str) -> Vec<String> {
-        accounts.candidates(Dialect::OpenAi, model, 1_000).map(|account| account.name.to_string()).collect()
+        let candidates = accounts.candidates(Dialect::OpenAi, model, 1_000);
+        candidates.map(|place| place.account().name.to_string()).collect()
     }
 
     #[tokio::test]
@@ -210,7 +271,7 @@ mod tests {
         slow.answered(Duration::from_millis(900));
         fast.answered(Duration::from_millis(10));
         assert_eq!(order(&accounts, "any"), ["fast", "slow"]);
-        let _load: Vec<_> = (0..200).map(|_| fast.begin()).collect();
+        let _load: Vec<_> = (0..200).map(|_| Place::take(fast).unwrap()).collect();
         assert_eq!(order(&accounts, "any"), ["slow", "fast"]);
     }
 
@@ -238,7 +299,7 @@ mod tests {
     async fn what_stays_in_the_list_stays_the_same_and_what_left_goes_with_its_last_request() {
         let accounts = accounts(vec![spec("stays"), spec("changes"), spec("leaves")]).await;
         let before = accounts.list();
-        let running = before[2].begin();
+        let running = Place::take(&before[2]).unwrap();
         let changed = AccountSpec { weight: 2, ..spec("changes") };
         accounts.serve(accounts.prepare(vec![changed, spec("stays"), spec("comes")]).await.unwrap());
         let after = accounts.list();

@@ -18,11 +18,11 @@ use parking_lot::Mutex;
 
 use super::{
     Settings,
-    account::{Account, InFlight},
     begun::Begun,
     dialect::Dialect,
     limits::{LOGGED_BYTES, RENEW_EVERY, SWEEP_EVERY},
     metrics::Metrics,
+    place::Place,
     prices::Price,
     request::Outline,
     usage::{Tokens, UsageReader},
@@ -148,7 +148,7 @@ pub(super) struct Open {
     renewed: Instant,
     client: Option<Lease>,
     account: Option<Lease>,
-    place: Option<InFlight>,
+    place: Option<Place>,
     prompt_tokens: u64,
     /// What the model costs, if that is known.
     price: Option<Price>,
@@ -211,11 +211,11 @@ impl Flight {
         self.with(|open| open.client = Some(lease));
     }
 
-    /// Takes the lease of the account that the request is being sent to.
-    pub(super) fn hold_account(&self, account: &Arc<Account>, lease: Lease) {
+    /// Takes the place and the lease of the account that the request is being sent to.
+    pub(super) fn hold_account(&self, place: Place, lease: Lease) {
         self.with(|open| {
             open.account = Some(lease);
-            open.place = Some(account.begin());
+            let account = &open.place.insert(place).account();
             account.key_hash.as_ref().clone_into(&mut open.record.api_key_hash);
             account.name.as_ref().clone_into(&mut open.record.account_name);
         });

@@ -61,6 +61,20 @@ pub(super) const ATTEMPTS: usize = 3;
 /// Accounts that one request may ask admission for; past it, everything is busy.
 pub(super) const CANDIDATES: usize = 16;
 
+/// Requests that may wait for a place on an account: enough for a moment's rush, and few enough that all of them have their
+/// answers before their clients give up.
+pub const QUEUE_REQUESTS: usize = 64;
+
+/// Most that can be set: whoever frees a place looks through them for the first who can use it.
+pub const QUEUE_REQUESTS_MOST: usize = 1_000;
+
+/// How long a request waits for a place: an answer takes seconds, and a client that hears nothing for longer is better told.
+pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The part of the queue that the requests of one client's key may take: one that sends more than there is room for must not
+/// keep everybody else out.
+pub(super) const QUEUE_PART_OF_KEY: usize = 2;
+
 /// Longest model name; longer ones are nobody's model, and the name ends up in counters and rows.
 pub(super) const MODEL_BYTES: usize = 256;
 

@@ -1,6 +1,6 @@
 //! What the gateway counts. Labels come from the configuration or from fixed lists, never from a request.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use http::StatusCode;
 use metrics::{Counter, Gauge, Histogram};
@@ -48,6 +48,52 @@ impl Metrics {
         }
         self.input_tokens.increment(tokens.input);
         self.output_tokens.increment(tokens.output);
+    }
+}
+
+/// What is counted of requests that wait for a place on an account.
+pub(super) struct QueueMetrics {
+    pub(super) waiting: Gauge,
+    pub(super) refused: Counter,
+    seconds: [(Waited, Histogram); 3],
+}
+
+/// How a wait for a place ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waited {
+    /// There was a place.
+    ForPlace,
+    /// There was none in time.
+    InVain,
+    /// The client went away.
+    Left,
+}
+
+impl QueueMetrics {
+    pub(super) fn new() -> QueueMetrics {
+        metrics::describe_gauge!("tollgate_queue_requests", "requests that wait for a place on an account");
+        metrics::describe_counter!(
+            "tollgate_queue_refused_total",
+            "requests for which the queue had no room"
+        );
+        metrics::describe_histogram!("tollgate_queue_seconds", "time that requests waited for a place");
+        let seconds = |waited, name: &'static str| {
+            (waited, metrics::histogram!("tollgate_queue_seconds", "end" => name))
+        };
+        QueueMetrics {
+            waiting: metrics::gauge!("tollgate_queue_requests"),
+            refused: metrics::counter!("tollgate_queue_refused_total"),
+            seconds: [
+                seconds(Waited::ForPlace, "place"),
+                seconds(Waited::InVain, "timeout"),
+                seconds(Waited::Left, "client_left"),
+            ],
+        }
+    }
+
+    /// Counts a wait that ended.
+    pub(super) fn waited(&self, waited: Waited, time: Duration) {
+        self.seconds.iter().filter(|(end, _)| *end == waited).for_each(|(_, seconds)| seconds.record(time));
     }
 }
 

@@ -24,8 +24,11 @@ mod lines;
 mod metrics;
 mod models;
 mod permission;
+mod place;
 mod prices;
 mod proxy;
+mod queue;
+mod refusal;
 mod request;
 mod route;
 mod routes;
@@ -90,6 +93,10 @@ pub struct Settings {
     pub stall_timeout: Duration,
     /// Longest time from arrival to the last byte.
     pub total_timeout: Duration,
+    /// Requests that may wait for a place on an account, when all are full.
+    pub queue_requests: usize,
+    /// How long they wait.
+    pub queue_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -103,6 +110,8 @@ impl Default for Settings {
             idle_timeout: limits::IDLE_TIMEOUT,
             stall_timeout: limits::STALL_TIMEOUT,
             total_timeout: limits::TOTAL_TIMEOUT,
+            queue_requests: limits::QUEUE_REQUESTS,
+            queue_timeout: limits::QUEUE_TIMEOUT,
         }
     }
 }

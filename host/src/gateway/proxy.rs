@@ -30,7 +30,10 @@ use super::{
     metrics::Metrics,
     models::{self, Listings},
     permission,
+    place::Place,
     prices::{Price, Prices},
+    queue::{self, Patience},
+    refusal::{Refusals, busy, denied, failed},
     request::{Bodies, Outline, model_in_path, read_body},
     stream::AnswerBody,
     usage::UsageReader,
@@ -39,7 +42,7 @@ use crate::{
     keys::{ClientKey, Keys},
     plugin::{
         Admissions, EventRecord, Lease, Verdict,
-        admission::{self, Denial, Ending, Usage},
+        admission::{self, Ending, Usage},
     },
 };
 
@@ -245,18 +248,33 @@ async fn run(
     let read = (endpoint.outline)(&body, model.map(Cow::into_owned))?;
     let price = inner.prices.load().of(&read.model);
     client.flight.outlined(&read, price);
-    let unknown = || Problem::of(Class::Model, "model", models::unknown(&read.model));
+    let unknown = |model: &str| Problem::of(Class::Model, "model", models::unknown(model));
     if !client.key.may_use(&read.model) {
-        return Err(unknown().into());
+        return Err(unknown(&read.model).into());
     }
-    let mut candidates = inner.accounts.candidates(endpoint.dialect, &read.model, client.now_ms);
-    let first = candidates.next().ok_or_else(unknown)?;
     let timeout = if read.streaming { settings.first_byte_timeout } else { settings.answer_timeout };
     let deadline = client.arrived + settings.total_timeout;
     let outgoing = Outgoing { endpoint, uri: &head.uri, headers: &head.headers, body, timeout, deadline };
     let request = asked(endpoint, client, read, price);
-    let verdict = admit_both(inner, client, &request, &first).await?;
-    let answer = attempt(inner, client, &request, &outgoing, (first, verdict), candidates).await?;
+    let mut candidates = inner.accounts.candidates(endpoint.dialect, &request.model, client.now_ms);
+    if candidates.are_none() {
+        return Err(unknown(&request.model).into());
+    }
+    // Whoever must wait for a place is admitted before: the queue is no way around a client's limits.
+    let first = candidates.next();
+    let account = first.as_ref().map(|place| &**place.account());
+    let verdict = admit(inner, client, &request, account).await?;
+    let mut search = Search {
+        candidates,
+        patience: Patience {
+            key: client.key.id.clone(),
+            most: settings.queue_requests,
+            until: deadline.min(Instant::now() + settings.queue_timeout),
+            number: None,
+        },
+        asked: first.zip(verdict),
+    };
+    let answer = attempt(inner, client, &request, &outgoing, &mut search).await?;
     Ok(answered(endpoint, client, answer))
 }
 
@@ -279,17 +297,17 @@ fn asked(
     })
 }
 
-/// Asks for the client and the first account in one call; returns the account's verdict.
-async fn admit_both(
+/// Asks for the client, and in the same call for the first account if there is one; returns the account's verdict.
+async fn admit(
     inner: &Inner,
     client: &Admitted,
     request: &Arc<admission::Request>,
-    account: &Account,
-) -> Result<Verdict, Stop> {
-    let subjects =
-        vec![client.key.subject.for_model(&request.model), account.subject.for_model(&request.model)];
+    account: Option<&Account>,
+) -> Result<Option<Verdict>, Stop> {
+    let subjects = [Some(&client.key.subject), account.map(|account| &account.subject)];
+    let subjects = subjects.into_iter().flatten().map(|subject| subject.for_model(&request.model)).collect();
     let mut verdicts = inner.admissions.admit(request.clone(), subjects).await.into_iter();
-    let (of_client, of_account) = (verdicts.next(), verdicts.next().unwrap_or(Verdict::Busy));
+    let (of_client, of_account) = (verdicts.next(), verdicts.next());
     let problem = match of_client {
         Some(Verdict::Allowed(lease)) => {
             client.flight.hold_client(lease);
@@ -299,7 +317,7 @@ async fn admit_both(
         Some(Verdict::Failed { plugin, reason }) => failed(&plugin, &reason),
         Some(Verdict::Busy) | None => busy(),
     };
-    if let Verdict::Allowed(lease) = of_account {
+    if let Some(Verdict::Allowed(lease)) = of_account {
         never_sent(lease, client);
     }
     Err(problem.into())
@@ -317,21 +335,54 @@ fn never_sent(lease: Lease, client: &Admitted) {
     });
 }
 
+/// Where a request may go.
+struct Search<'a> {
+    candidates: Candidates<'a>,
+    patience: Patience,
+    /// The first account, if policies have been asked about it.
+    asked: Option<(Place, Verdict)>,
+}
+
+impl Search<'_> {
+    /// A place on the next account, and what policies say about it; none: no account is left.
+    async fn next(
+        &mut self,
+        inner: &Inner,
+        request: &Arc<admission::Request>,
+    ) -> Result<Option<(Place, Verdict)>, Problem> {
+        if let Some(asked) = self.asked.take() {
+            return Ok(Some(asked));
+        }
+        let place = queue::next_place(&inner.accounts, &mut self.candidates, &mut self.patience).await?;
+        let Some(place) = place else { return Ok(None) };
+        let subjects = vec![place.account().subject.for_model(&request.model)];
+        let verdict = inner.admissions.admit(request.clone(), subjects).await.pop().unwrap_or(Verdict::Busy);
+        Ok(Some((place, verdict)))
+    }
+}
+
 /// Sends to one account after the other until one answers.
 async fn attempt(
     inner: &Inner,
     client: &Admitted,
     request: &Arc<admission::Request>,
     outgoing: &Outgoing<'_>,
-    (mut account, mut verdict): (Arc<Account>, Verdict),
-    mut candidates: Candidates,
+    search: &mut Search<'_>,
 ) -> Result<http::Response<Begun>, Stop> {
     let (mut attempts, mut last, mut refusals) = (0, None, Refusals::default());
     loop {
+        let may_try = attempts < ATTEMPTS && Instant::now() < outgoing.deadline;
+        let next = if may_try { search.next(inner, request).await } else { Ok(None) };
+        let (place, verdict) = match next {
+            Ok(Some(next)) => next,
+            Ok(None) => return Err(last.map_or_else(|| refusals.problem().into(), Stop::from)),
+            Err(no_place) => return Err(last.map_or_else(|| no_place.into(), Stop::from)),
+        };
         match verdict {
             Verdict::Allowed(lease) => {
-                client.flight.hold_account(&account, lease);
-                let failure = match forward::send(&account, outgoing).await {
+                let account = place.account().clone();
+                client.flight.hold_account(place, lease);
+                let failure: Failure = match forward::send(&account, outgoing).await {
                     Ok(answer) => return Ok(answer),
                     Err(failure) => failure,
                 };
@@ -343,14 +394,6 @@ async fn attempt(
             }
             refused => refusals.note(refused),
         }
-        let may_try = attempts < ATTEMPTS && Instant::now() < outgoing.deadline;
-        let next = if may_try { candidates.next() } else { None };
-        let Some(next) = next else {
-            return Err(last.map_or_else(|| refusals.problem().into(), Stop::from));
-        };
-        account = next;
-        let subjects = vec![account.subject.for_model(&request.model)];
-        verdict = inner.admissions.admit(request.clone(), subjects).await.pop().unwrap_or(Verdict::Busy);
     }
 }
 
@@ -372,70 +415,4 @@ fn answered(endpoint: &Endpoint, client: &Admitted, answer: http::Response<Begun
     *response.status_mut() = parts.status;
     *response.headers_mut() = answer_headers(dialect, parts.headers);
     response
-}
-
-/// Why accounts could not be asked.
-#[derive(Default)]
-struct Refusals {
-    limit: Option<Denial>,
-    retry_after_ms: Option<u64>,
-}
-
-impl Refusals {
-    fn note(&mut self, verdict: Verdict) {
-        match verdict {
-            Verdict::Denied { denial, .. } => {
-                self.retry_after_ms =
-                    [self.retry_after_ms, denial.retry_after_ms].into_iter().flatten().min();
-                if denial.limit.is_some() {
-                    self.limit = Some(denial);
-                }
-            }
-            Verdict::Failed { plugin, reason } => drop(failed(&plugin, &reason)),
-            Verdict::Busy | Verdict::Allowed(_) => {}
-        }
-    }
-
-    /// What the client is told: a limit if one stands in the way, for that goes away by itself. Nothing is said about
-    /// single accounts.
-    fn problem(self) -> Problem {
-        let problem = match &self.limit {
-            Some(denial) => {
-                Problem::new(limit_class(denial), "every upstream account for this model is at its limit")
-            }
-            None => Problem::new(Class::Unavailable, "no upstream account for this model is available"),
-        };
-        problem.after(self.retry_after_ms)
-    }
-}
-
-fn denied(denial: &Denial) -> Problem {
-    let class = match (denial.limit, denial.retry_after_ms) {
-        (None, None) => Class::Forbidden,
-        _ => limit_class(denial),
-    };
-    let message = match (denial.current, denial.limit) {
-        (Some(current), Some(limit)) => {
-            format!("{} ({}: {current} of {limit})", denial.reason, denial.limit_name)
-        }
-        _ => denial.reason.clone(),
-    };
-    Problem::new(class, message).after(denial.retry_after_ms)
-}
-
-fn limit_class(denial: &Denial) -> Class {
-    match denial.limit_name.as_str() {
-        "tpm" => Class::TokenLimit,
-        name if name.starts_with("tokens-") || name.starts_with("cost-") => Class::Budget,
-        _ => Class::RequestLimit,
-    }
-}
-
-fn failed(plugin: &str, reason: &str) -> Problem {
-    tracing::warn!(plugin, reason, "admission failed");
-    Problem::new(Class::Unavailable, "a policy of this gateway is failing").after(Some(1_000))
-}
-
-fn busy() -> Problem {
-    Problem::new(Class::Unavailable, "too many requests are under way").after(Some(1_000))
 }

@@ -40,6 +40,14 @@ struct Shared {
     by_key: Mutex<HashMap<String, Behaviour>>,
     seen: AtomicU64,
     seen_by_key: Mutex<HashMap<String, u64>>,
+    at_once: Mutex<HashMap<String, AtOnce>>,
+}
+
+/// Requests of one key that are being answered, and the most there have been.
+#[derive(Default)]
+struct AtOnce {
+    now: u64,
+    most: u64,
 }
 
 impl Upstream {
@@ -50,6 +58,7 @@ impl Upstream {
             by_key: Mutex::default(),
             seen: AtomicU64::new(0),
             seen_by_key: Mutex::default(),
+            at_once: Mutex::default(),
         });
         let router = axum::Router::new()
             .route("/v1/chat/completions", axum::routing::post(chat))
@@ -91,6 +100,12 @@ impl Upstream {
         let seen = self.shared.seen_by_key.lock().unwrap();
         seen.get(&format!("Bearer upstream-{account}")).copied().unwrap_or(0)
     }
+
+    /// The most chat requests with one account's key whose answers were being made at once.
+    pub fn most_at_once_from(&self, account: &str) -> u64 {
+        let at_once = self.shared.at_once.lock().unwrap();
+        at_once.get(&format!("Bearer upstream-{account}")).map_or(0, |at_once| at_once.most)
+    }
 }
 
 async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -98,6 +113,7 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
         headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     shared.seen.fetch_add(1, Ordering::SeqCst);
     *shared.seen_by_key.lock().unwrap().entry(key.clone()).or_default() += 1;
+    let _running = Running::begin(shared.clone(), key.clone());
     let behaviour = shared.by_key.lock().unwrap().get(&key).cloned();
     let behaviour = behaviour.unwrap_or_else(|| shared.behaviour.lock().unwrap().clone());
     let Ok(request) = serde_json::from_slice::<Value>(&body) else {
@@ -108,6 +124,29 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
         Behaviour::Slow { input, output, pause } => answer(&request, input, output, pause).await,
         Behaviour::Refuse { status, retry_after } => refuse(status, retry_after),
         Behaviour::Break => broken(),
+    }
+}
+
+/// A request whose answer is being made.
+struct Running {
+    shared: Arc<Shared>,
+    key: String,
+}
+
+impl Running {
+    fn begin(shared: Arc<Shared>, key: String) -> Running {
+        let mut at_once = shared.at_once.lock().unwrap();
+        let of_key = at_once.entry(key.clone()).or_default();
+        of_key.now += 1;
+        of_key.most = of_key.most.max(of_key.now);
+        drop(at_once);
+        Running { shared, key }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.at_once.lock().unwrap().get_mut(&self.key).unwrap().now -= 1;
     }
 }
 

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::{cli::args::rate, config::limits::WEIGHT_MOST};
+use crate::{
+    cli::args::rate,
+    config::limits::{CONCURRENCY_MOST, WEIGHT_MOST},
+};
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum AccountCommand {
@@ -125,6 +128,9 @@ pub(in crate::cli) struct Fields {
     /// Requests in any 24 h.
     #[arg(long, value_name = "N", value_parser = rate())]
     pub(super) rpd: Option<u64>,
+    /// Requests at once; further ones go to other accounts, or wait.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=CONCURRENCY_MOST))]
+    pub(super) concurrency: Option<u64>,
     /// The proxy on the way to its upstream: http://HOST:PORT or socks5://HOST:PORT, which resolves names itself.
     #[arg(long, value_name = "URL")]
     pub(super) proxy: Option<String>,

@@ -18,9 +18,10 @@ use args::{Create, Fields, Update};
 const COLUMNS: [&str; 8] = ["name", "dialect", "base_url", "models", "priority", "weight", "status", "from"];
 
 /// What can be cleared, and the field of the API that it is.
-const CLEARED: [(&str, &str); 15] = [
+const CLEARED: [(&str, &str); 16] = [
     ("api-key", "api_key"),
     ("ca", "ca"),
+    ("concurrency", "concurrency"),
     ("description", "description"),
     ("email", "email"),
     ("expires", "expires_ms"),
@@ -132,6 +133,7 @@ fn body(fields: Fields) -> Result<Map<String, Value>, Failure> {
     let given = [
         ("api_key", key.map(|key| key.expose().into())),
         ("ca", ca.map(Into::into)),
+        ("concurrency", fields.concurrency.map(Into::into)),
         ("description", fields.description.map(Into::into)),
         ("dialect", fields.dialect.map(Into::into)),
         ("email", fields.email.map(Into::into)),

@@ -8,6 +8,7 @@ mod forwarded;
 mod gemini;
 mod kept;
 mod permitted;
+mod queued;
 mod retried;
 mod streams;
 mod support;

@@ -1,0 +1,83 @@
+//! The places of an account: how many requests may be on it at once, and who has them.
+//!
+//! Taking one and giving it back is one step on an atomic number, unless somebody waits for it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use super::{account::Account, queue::Queue};
+
+/// The places of an account. They stay while the account changes, so that what runs on it goes on counting.
+pub(super) struct Places {
+    most: AtomicU32,
+    /// More than there may be while a limit that was lowered is still exceeded.
+    taken: AtomicU32,
+    queue: Arc<Queue>,
+}
+
+/// As many as come.
+const UNLIMITED: u32 = u32::MAX;
+
+// Whoever frees a place and whoever begins to wait for one each write and then read what the other one writes: one order
+// over all of these steps, so that one of them sees the other.
+const ORDER: Ordering = Ordering::SeqCst;
+
+impl Places {
+    /// As many places as come, for which requests wait in `queue` once there are fewer.
+    pub(super) fn new(queue: Arc<Queue>) -> Arc<Places> {
+        Arc::new(Places { most: AtomicU32::new(UNLIMITED), taken: AtomicU32::new(0), queue })
+    }
+
+    /// Sets how many there are; none: as many as come.
+    pub(super) fn limit(&self, most: Option<u32>) {
+        self.most.store(most.unwrap_or(UNLIMITED), ORDER);
+    }
+
+    /// Requests that have one.
+    pub(super) fn taken(&self) -> u32 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Takes one, unless all are taken.
+    pub(super) fn take(&self) -> bool {
+        let most = self.most.load(ORDER);
+        self.taken.fetch_update(ORDER, ORDER, |taken| (taken < most).then(|| taken + 1)).is_ok()
+    }
+
+    fn free(self: &Arc<Places>) {
+        // Passed on without being free in between, so that nobody comes before who has waited.
+        if self.taken.load(ORDER) <= self.most.load(ORDER) && self.queue.pass_on(self) {
+            return;
+        }
+        self.taken.fetch_sub(1, ORDER);
+        self.queue.offer(self);
+    }
+}
+
+/// A request's place on an account, until it is dropped.
+pub(super) struct Place(Arc<Account>);
+
+impl Place {
+    /// Takes a place, unless the account is full.
+    pub(super) fn take(account: &Arc<Account>) -> Option<Place> {
+        account.places.take().then(|| Place(account.clone()))
+    }
+
+    /// The place that has been taken on an account for somebody who waited.
+    pub(super) fn taken(account: Arc<Account>) -> Place {
+        Place(account)
+    }
+
+    /// Where it is.
+    pub(super) fn account(&self) -> &Arc<Account> {
+        &self.0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.places.free();
+    }
+}
