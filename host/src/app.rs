@@ -133,6 +133,7 @@ impl App {
             keys: keys.clone(),
             accounts,
             admissions: admissions.clone(),
+            mounts: registry.mounts(),
             events: registry.events(),
             prices: Prices::new(config.prices.clone()),
             settings: config.gateway.clone(),

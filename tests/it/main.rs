@@ -24,6 +24,7 @@ mod data;
 mod dialects;
 mod drain;
 mod hostile;
+mod http;
 mod keys;
 mod languages;
 mod migration;

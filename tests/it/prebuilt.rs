@@ -1,4 +1,4 @@
-//! The components under `plugins/prebuilt/` are made of the sources beside them.
+//! The components under `plugins/prebuilt/` and `tests/components/prebuilt/` are made of the sources beside them.
 
 use std::path::Path;
 
@@ -10,12 +10,14 @@ fn plugins() -> &'static Path {
 
 #[test]
 fn prebuilt_plugins_are_made_of_their_sources() {
-    let stale = build::check(plugins()).unwrap();
+    let components = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/components"));
+    let stale = [plugins(), components].map(|folder| build::check(folder).unwrap());
     let report: Vec<String> = stale
         .iter()
+        .flatten()
         .map(|stale| format!("{}: {}; run `{}`", stale.name, stale.reason, stale.command))
         .collect();
-    assert!(stale.is_empty(), "{}", report.join("\n"));
+    assert!(report.is_empty(), "{}", report.join("\n"));
 }
 
 /// Needs a WebAssembly toolchain and two minutes, so it runs only when asked.

@@ -249,6 +249,7 @@ impl From<Refusal> for ApiError {
             | Refusal::Manifest(_)
             | Refusal::Component(_)
             | Refusal::Ingesting { .. }
+            | Refusal::Route { .. }
             | Refusal::Start(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", message),
             Refusal::NoSuchPlugin(_) | Refusal::NoSuchVersion(_) => Self::not_found(message)
                 .hint("`tollgate plugin list --json` shows plugins and their versions"),

@@ -1,4 +1,6 @@
-//! `tollgate:storage/kv`: key-value stores.
+//! `tollgate:storage/kv`: key-value stores. [`keyvalue`] has them as `wasi:keyvalue`.
+
+pub mod keyvalue;
 
 use std::collections::BTreeMap;
 
@@ -22,12 +24,15 @@ pub struct OpenStore {
 /// The host's side of one call.
 type KvView<'a> = View<'a, OpenStore>;
 
-/// Links the interface.
+/// Links the interfaces.
 pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    wit::add_to_linker::<T, HasView<OpenStore>>(linker, |state| {
-        let (granted, table, budget) = state.parts();
-        View { openable: &granted.kv, table, budget }
-    })
+    wit::add_to_linker::<T, HasView<OpenStore>>(linker, view)?;
+    keyvalue::add_to_linker(linker)
+}
+
+fn view<T: Host>(state: &mut T) -> KvView<'_> {
+    let (granted, table, budget) = state.parts();
+    View { openable: &granted.kv, table, budget }
 }
 
 fn convert_error(budget: &Budget, error: KvError) -> Error {

@@ -6,7 +6,9 @@
 pub mod blob;
 mod budget;
 pub mod cache;
+mod config;
 pub mod kv;
+mod logging;
 pub mod sql;
 pub mod vector;
 mod view;
@@ -19,7 +21,7 @@ use wasmtime::component::{Linker, ResourceTable};
 
 pub(crate) use budget::{Allowance, Budget};
 
-use crate::plugin::{ComponentError, Grants};
+use crate::plugin::{ComponentError, Manifest, PluginLog};
 use view::Openable;
 
 /// The stores that plugins can be granted, by name. A clone is the same set.
@@ -54,7 +56,8 @@ impl Stores {
     }
 
     /// What one plugin may open. A grant of a store that there is not is refused.
-    pub(crate) fn granted(&self, grants: &Grants) -> Result<Granted, ComponentError> {
+    pub(crate) fn granted(&self, manifest: &Manifest) -> Result<Granted, ComponentError> {
+        let grants = &manifest.grants;
         let cache = cache::granted(&self.cache, &grants.cache)
             .map_err(|name| ComponentError::NoSuchStore { kind: "cache", name })?;
         let kv = kv::granted(&self.kv, &grants.kv)
@@ -65,23 +68,27 @@ impl Stores {
             .map_err(|name| ComponentError::NoSuchStore { kind: "blob container", name })?;
         let vector = vector::granted(&self.vector, &grants.vector)
             .map_err(|name| ComponentError::NoSuchStore { kind: "vector index", name })?;
-        Ok(Granted { cache, kv, sql, blob, vector })
+        Ok(Granted { cache, kv, sql, blob, vector, config: manifest.config.clone() })
     }
 }
 
-/// What one plugin may open, of every capability.
+/// What one plugin may open, of every capability, and its settings.
 pub(crate) struct Granted {
     pub(crate) cache: Openable<cache::OpenCache>,
     pub(crate) kv: Openable<kv::OpenStore>,
     pub(crate) sql: Openable<sql::OpenDatabase>,
     pub(crate) blob: Openable<blob::OpenContainer>,
     pub(crate) vector: Openable<vector::OpenIndex>,
+    config: BTreeMap<String, String>,
 }
 
 /// What the state of an instance must have for capabilities to work.
 pub(crate) trait Host: Send + 'static {
     /// What was granted, the open handles, and what is left of the running call's budget.
     fn parts(&mut self) -> (&Granted, &mut ResourceTable, &mut Budget);
+
+    /// Where the plugin's log goes, and what is left of the running call's budget.
+    fn log(&mut self) -> (&PluginLog, &mut Budget);
 }
 
 /// Links all capabilities.
@@ -90,5 +97,7 @@ pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result
     kv::add_to_linker(linker)?;
     sql::add_to_linker(linker)?;
     blob::add_to_linker(linker)?;
-    vector::add_to_linker(linker)
+    vector::add_to_linker(linker)?;
+    config::add_to_linker(linker)?;
+    logging::add_to_linker(linker)
 }

@@ -23,6 +23,7 @@ pub mod limits;
 mod lines;
 mod metrics;
 mod models;
+mod mounted;
 mod permission;
 mod place;
 mod prices;
@@ -53,7 +54,7 @@ pub use serve::{Peer, serve};
 
 use crate::{
     keys::Keys,
-    plugin::{Admissions, EventQueue},
+    plugin::{Admissions, EventQueue, Mounts},
 };
 
 /// What a gateway is made of.
@@ -64,6 +65,8 @@ pub struct Parts {
     pub accounts: Accounts,
     /// The policies.
     pub admissions: Admissions,
+    /// The plugins that answer requests themselves.
+    pub mounts: Mounts,
     /// Where each request is recorded.
     pub events: EventQueue,
     /// What models cost.

@@ -41,16 +41,17 @@ use super::{
 use crate::{
     keys::{ClientKey, Keys},
     plugin::{
-        Admissions, EventRecord, Lease, Verdict,
+        Admissions, EventRecord, Lease, Mounts, Verdict,
         admission::{self, Ending, Usage},
     },
 };
 
 /// What every request needs.
 pub(super) struct Inner {
-    keys: Keys,
+    pub(super) keys: Keys,
     pub(super) accounts: Accounts,
     admissions: Admissions,
+    pub(super) mounts: Mounts,
     events: crate::plugin::EventQueue,
     pub(super) prices: ArcSwap<Prices>,
     pub(super) settings: Arc<ArcSwap<Settings>>,
@@ -63,7 +64,7 @@ pub(super) struct Inner {
 
 impl Inner {
     pub(super) fn new(parts: Parts) -> io::Result<Arc<Inner>> {
-        let Parts { keys, accounts, admissions, events, prices, settings, clock } = parts;
+        let Parts { keys, accounts, admissions, mounts, events, prices, settings, clock } = parts;
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         Ok(Arc::new(Inner {
             flights: Flights::new(events.clone(), Metrics::new(), settings.clone()),
@@ -73,6 +74,7 @@ impl Inner {
             keys,
             accounts,
             admissions,
+            mounts,
             events,
             prices: ArcSwap::from_pointee(prices),
             settings,

@@ -9,7 +9,7 @@ use super::{
     dialect::{Dialect, Target},
     error::{Class, Problem},
     flight::bounded,
-    models,
+    models, mounted,
     proxy::{Inner, forwarded},
 };
 
@@ -20,9 +20,12 @@ pub(super) fn router(inner: Arc<Inner>) -> Router {
 
 async fn answer(inner: &Inner, request: Request<Body>) -> Response {
     let (head, body) = request.into_parts();
-    let (dialect, target) = Dialect::of(&head);
     let id = inner.ids.next();
-    let mut response = match (target, &head.method) {
+    if let Some(mount) = inner.mounts.of(head.uri.path()) {
+        return identified(mounted::answer(inner, &mount, head, body, &id).await, &id, None);
+    }
+    let (dialect, target) = Dialect::of(&head);
+    let response = match (target, &head.method) {
         (Some(Target::Forward(endpoint, model)), &Method::POST) => {
             forwarded(inner, endpoint, model, &head, body, &id).await
         }
@@ -44,8 +47,13 @@ async fn answer(inner: &Inner, request: Request<Body>) -> Response {
             response
         }
     };
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        if let Some(name) = dialect.api().id_header() {
+    identified(response, &id, dialect.api().id_header())
+}
+
+/// Has an answer tell the request's id, also in a header of the dialect's own.
+fn identified(mut response: Response, id: &str, also_in: Option<HeaderName>) -> Response {
+    if let Ok(id) = HeaderValue::from_str(id) {
+        if let Some(name) = also_in {
             response.headers_mut().insert(name, id.clone());
         }
         response.headers_mut().insert(HeaderName::from_static("x-request-id"), id);

@@ -35,6 +35,28 @@ pub mod imports {
     });
 }
 
+/// What WASI calls the same things, for components written for other hosts.
+pub mod standards {
+    wasmtime::component::bindgen!({
+        path: ["../wit/wasi-keyvalue", "../wit/wasi-config", "../wit/wasi-logging"],
+        inline: "
+            package tollgate:standards;
+            world standards {
+                import wasi:keyvalue/store@0.2.0-draft2;
+                import wasi:keyvalue/atomics@0.2.0-draft2;
+                import wasi:keyvalue/batch@0.2.0-draft2;
+                import wasi:config/store@0.2.0-rc.1;
+                import wasi:logging/logging@0.1.0-draft;
+            }
+        ",
+        imports: { default: async },
+        with: {
+            "wasi:keyvalue/store.bucket": crate::capability::kv::OpenStore,
+            "wasi:keyvalue/atomics.cas": crate::capability::kv::keyvalue::Cas,
+        },
+    });
+}
+
 /// The admission hook.
 pub mod admission {
     wasmtime::component::bindgen!({

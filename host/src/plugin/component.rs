@@ -9,7 +9,7 @@ use wasmparser::{BinaryReader, ComponentType, ComponentTypeDeclaration, Payload}
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
 
-use super::manifest::Grants;
+use super::manifest::{Grants, Manifest};
 use super::needs::short;
 use super::{Engine, limits};
 
@@ -24,6 +24,12 @@ pub enum ComponentError {
         /// Bytes allowed.
         most: usize,
     },
+    /// It answers requests, and the manifest does not say where.
+    #[error("exports {HANDLER}; say in the manifest where: [http] route = \"/NAME/\"")]
+    NoRoute,
+    /// The manifest has a route, and the component does not answer requests.
+    #[error("the manifest has [http], but the component does not export {HANDLER}")]
+    NoHandler,
     /// Not a component, or not a valid one.
     #[error("not a valid component: {0}")]
     Invalid(String),
@@ -44,6 +50,14 @@ pub enum ComponentError {
     /// An import that this manifest does not grant.
     #[error("imports {0}, which the manifest does not grant")]
     NotGranted(String),
+    /// An interface of which this host has another version.
+    #[error("imports {import}, of which this host has another version: {served}")]
+    OtherVersion {
+        /// What it imports.
+        import: String,
+        /// What there is.
+        served: &'static str,
+    },
     /// The manifest grants a store that the host does not have.
     #[error("the manifest grants {kind} {name:?}, which the host does not have")]
     NoSuchStore {
@@ -68,6 +82,8 @@ pub struct Hooks {
     pub jobs: bool,
     /// `init`.
     pub lifecycle: bool,
+    /// `handle` of `wasi:http/incoming-handler`.
+    pub http: bool,
 }
 
 impl Hooks {
@@ -82,7 +98,7 @@ impl Hooks {
     }
 
     fn there(self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let all = [self.admission, self.ingestion, self.jobs, self.lifecycle];
+        let all = [self.admission, self.ingestion, self.jobs, self.lifecycle, self.http];
         HOOKS.into_iter().zip(all).filter(|(_, there)| *there).map(|(hook, _)| hook)
     }
 }
@@ -116,12 +132,16 @@ impl fmt::Display for Import {
 /// The interface of the admission hook.
 pub(crate) const ADMISSION: &str = "tollgate:policy/admission@0.1.0";
 
+/// The interface of the standard's hook, of which every 0.2 will do.
+const HANDLER: &str = "wasi:http/incoming-handler@0.2";
+
 /// Name and interface of each hook, in the order of [`Hooks`].
-const HOOKS: [(&str, &str); 4] = [
+const HOOKS: [(&str, &str); 5] = [
     ("admission", ADMISSION),
     ("ingestion", "tollgate:policy/ingestion@0.1.0"),
     ("jobs", "tollgate:policy/jobs@0.1.0"),
     ("lifecycle", "tollgate:policy/lifecycle@0.1.0"),
+    ("http", HANDLER),
 ];
 
 const STORAGE_TYPES: &str = "tollgate:storage/types@0.1.0";
@@ -130,6 +150,16 @@ pub(super) const STORAGE_KV: &str = "tollgate:storage/kv@0.1.0";
 pub(super) const STORAGE_SQL: &str = "tollgate:storage/sql@0.1.0";
 pub(super) const STORAGE_BLOB: &str = "tollgate:storage/blob@0.1.0";
 pub(super) const STORAGE_VECTOR: &str = "tollgate:storage/vector@0.1.0";
+
+pub(super) const KEYVALUE_STORE: &str = "wasi:keyvalue/store@0.2.0-draft2";
+pub(super) const KEYVALUE_ATOMICS: &str = "wasi:keyvalue/atomics@0.2.0-draft2";
+pub(super) const KEYVALUE_BATCH: &str = "wasi:keyvalue/batch@0.2.0-draft2";
+const HTTP_TYPES: &str = "wasi:http/types@0.2";
+const CONFIG: &str = "wasi:config/store@0.2.0-rc.1";
+const LOGGING: &str = "wasi:logging/logging@0.1.0-draft";
+
+/// Interfaces whose versions are drafts, each of which differs from the others.
+const DRAFTS: [&str; 5] = [KEYVALUE_STORE, KEYVALUE_ATOMICS, KEYVALUE_BATCH, CONFIG, LOGGING];
 
 /// What Rust's and other languages' runtimes import; always there, and inert.
 const INERT: [&str; 5] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/"];
@@ -237,13 +267,13 @@ impl Inspection {
         let kind = component.component_type();
         let mut found = [false; HOOKS.len()];
         for (export, item) in kind.exports(engine.wasm()) {
-            let hook = HOOKS.iter().zip(&mut found).find(|((_, interface), _)| *interface == export);
+            let hook = HOOKS.iter().zip(&mut found).find(|((_, interface), _)| is_of(export, interface));
             if let (Some((_, found)), ComponentItem::ComponentInstance(_)) = (hook, item.ty) {
                 *found = true;
             }
         }
-        let [admission, ingestion, jobs, lifecycle] = found;
-        let hooks = Hooks { admission, ingestion, jobs, lifecycle };
+        let [admission, ingestion, jobs, lifecycle, http] = found;
+        let hooks = Hooks { admission, ingestion, jobs, lifecycle, http };
         if hooks == Hooks::default() {
             return Err(ComponentError::NoHook);
         }
@@ -255,24 +285,46 @@ impl Inspection {
         Ok(Inspection { hooks, imports })
     }
 
-    /// Whether the grants cover every import.
-    pub fn check_grants(&self, grants: &Grants) -> Result<(), ComponentError> {
-        self.imports.iter().try_for_each(|import| check_import(&import.interface, grants))
+    /// Whether the manifest grants every import, and has a route where one is needed.
+    pub fn check_manifest(&self, manifest: &Manifest) -> Result<(), ComponentError> {
+        match (self.hooks.http, &manifest.http) {
+            (true, None) => return Err(ComponentError::NoRoute),
+            (false, Some(_)) => return Err(ComponentError::NoHandler),
+            (true, Some(_)) | (false, None) => {}
+        }
+        let imports = self.imports.iter().map(|import| import.interface.as_str());
+        // Its types are of no use to anybody else, and nothing can be sent by them.
+        let mut imports = imports.filter(|import| !(self.hooks.http && is_of(import, HTTP_TYPES)));
+        imports.try_for_each(|import| check_import(import, &manifest.grants))
     }
+}
+
+/// Whether an interface is the one asked for, or of a later patch of the version asked for.
+fn is_of(interface: &str, asked: &str) -> bool {
+    interface.strip_prefix(asked).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 fn check_import(import: &str, grants: &Grants) -> Result<(), ComponentError> {
     let granted = match import {
         STORAGE_TYPES => true,
         STORAGE_CACHE => !grants.cache.is_empty(),
-        STORAGE_KV => !grants.kv.is_empty(),
+        STORAGE_KV | KEYVALUE_STORE | KEYVALUE_ATOMICS | KEYVALUE_BATCH => !grants.kv.is_empty(),
+        CONFIG | LOGGING => true,
         STORAGE_SQL => !grants.sql.is_empty(),
         STORAGE_BLOB => !grants.blob.is_empty(),
         STORAGE_VECTOR => !grants.vector.is_empty(),
         _ if INERT.iter().any(|prefix| import.starts_with(prefix)) => true,
         _ => false,
     };
-    if granted { Ok(()) } else { Err(ComponentError::NotGranted(import.to_owned())) }
+    if granted {
+        return Ok(());
+    }
+    let name = |interface: &str| interface.split('@').next().map(str::to_owned);
+    let other = DRAFTS.into_iter().find(|draft| *draft != import && name(draft) == name(import));
+    Err(match other {
+        Some(served) => ComponentError::OtherVersion { import: import.to_owned(), served },
+        None => ComponentError::NotGranted(import.to_owned()),
+    })
 }
 
 fn functions(engine: &Engine, item: &ComponentItem) -> Vec<String> {

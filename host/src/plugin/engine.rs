@@ -41,6 +41,7 @@ impl Engine {
             .map_err(|error| anyhow::Error::from(error).context("cannot start the engine"))?;
         let mut linker = Linker::new(&wasm);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         capability::add_to_linker(&mut linker)?;
         let ticker = Ticker::start(wasm.clone()).context("cannot start the engine's ticker")?;
         let lane = lane.context("cannot start the threads for slow guests")?;

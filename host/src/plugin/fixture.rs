@@ -129,14 +129,34 @@ const ALLOCATOR: &str = r#"
             (i32.and (i32.add (i32.add (local.get $at) (local.get 3)) (i32.const 7)) (i32.const -8)))
         (local.get $at))"#;
 
+/// As much of WASI as guests of tests need.
+const WASI: &str = r#"
+    package wasi:io@0.2.0 {
+        interface poll { resource pollable { block: func(); } }
+    }
+    package wasi:clocks@0.2.0 {
+        interface monotonic-clock {
+            use wasi:io/poll@0.2.0.{pollable};
+            subscribe-duration: func(when: u64) -> pollable;
+        }
+    }
+    package wasi:http@0.2.0 {
+        interface types { resource incoming-request; resource response-outparam; }
+        interface incoming-handler {
+            use types.{incoming-request, response-outparam};
+            handle: func(request: incoming-request, response-out: response-outparam);
+        }
+    }
+"#;
+
 /// Makes a component of a core module in text, for a world with these lines.
 pub(crate) fn encode(module: &str, world: &str) -> Vec<u8> {
     let mut module = wat::parse_str(module).unwrap();
     let mut resolve = Resolve::default();
-    for package in ["storage", "policy"] {
+    for package in ["storage", "policy", "wasi-keyvalue", "wasi-config", "wasi-logging"] {
         resolve.push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit").join(package)).unwrap();
     }
-    let source = format!("package test:guest;\nworld guest {{\n{world}\n}}\n");
+    let source = format!("package test:guest;\nworld guest {{\n{world}\n}}\n{WASI}");
     let package = resolve.push_str("guest.wit", &source).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();

@@ -10,6 +10,7 @@ use wasmtime::component::Component;
 
 use super::admission::{Decision, Request, Subject};
 use super::component::{ComponentError, Hooks, Inspection};
+use super::http::{Answering, Asked};
 use super::ingestion::{Event, Receipt};
 use super::instance::{Blueprint, CallTime, Instance, Overrun, no_hook};
 use super::job::{Budget, Job, Report};
@@ -45,6 +46,8 @@ pub enum Hook {
     Run,
     /// `lifecycle.init`
     Init,
+    /// `handle` of `wasi:http/incoming-handler`
+    Handle,
 }
 
 /// Why a call of a guest brought no answer.
@@ -67,6 +70,13 @@ pub enum CallError {
     NoHook(Hook),
 }
 
+impl CallError {
+    /// Whether it took too long.
+    pub fn is_overrun(&self) -> bool {
+        matches!(self, CallError::Deadline(_))
+    }
+}
+
 /// One loaded version of a plugin. Dropping the last reference ends it: calls in flight hold one.
 pub struct Generation {
     name: Arc<str>,
@@ -86,6 +96,7 @@ pub struct Generation {
 struct Paces {
     admit: Pace,
     settle: Pace,
+    handle: Pace,
 }
 
 /// What came of a call: a trap, the guest's own error, or an answer.
@@ -101,8 +112,8 @@ impl Generation {
         stores: &Stores,
     ) -> Result<Generation, ComponentError> {
         let inspection = Inspection::of(engine, component)?;
-        inspection.check_grants(&manifest.grants)?;
-        let granted = stores.granted(&manifest.grants)?;
+        inspection.check_manifest(&manifest)?;
+        let granted = stores.granted(&manifest)?;
         let name: Arc<str> = Arc::from(manifest.name.as_str());
         let tally = Arc::new(Tally::new(&name));
         let blueprint = Blueprint::new(engine, component, inspection.hooks, granted, tally, &manifest)?;
@@ -191,6 +202,15 @@ impl Generation {
         self.call(Hook::Ingest, self.manifest.limits.ingest_deadline, call).await
     }
 
+    /// Answers a request under the plugin's route. Returns when the guest has ended, long after the head of its answer perhaps.
+    pub(crate) async fn handle(&self, request: Asked, answering: Answering) -> Result<(), CallError> {
+        let call = |mut instance: Instance| async move {
+            let answer = instance.handle(request, answering).await;
+            (instance, answer.map(Ok))
+        };
+        self.call(Hook::Handle, self.manifest.limits.http_deadline, call).await
+    }
+
     /// The jobs there are.
     pub async fn schedule(&self) -> Result<Vec<Job>, CallError> {
         let call = |mut instance: Instance| async move {
@@ -243,13 +263,14 @@ impl Generation {
         if !hook.is_among(self.hooks) {
             return Err(CallError::NoHook(hook));
         }
-        let time = CallTime::starting_now(limit, hook.allowance());
+        let time = CallTime::starting_now(limit, hook.waiting(), hook.allowance());
         // Half of the time is left for the call itself.
         let slot = self.pool.slot(time.began + (limit + limits::WAITING) / 2).await;
         let _slot = slot.ok_or_else(|| self.failed_with(hook, CallError::Busy))?;
         self.meter.started(hook);
         self.blueprint.engine().ticker().called();
-        let (warm, blueprint) = (self.pool.take(), self.blueprint.clone());
+        let warm = if hook.keeps_instances() { self.pool.take() } else { None };
+        let blueprint = self.blueprint.clone();
         let call = async move {
             let mut instance = match warm {
                 Some(instance) => instance,
@@ -258,10 +279,11 @@ impl Generation {
             instance.begin(time);
             Ok(call(instance).await)
         };
-        let (admit, settle) = (&self.paces.admit, &self.paces.settle);
+        let Paces { admit, settle, handle } = &self.paces;
         let (start, pace) = match hook {
             Hook::Admit => (Start::Here(admit), Some(admit)),
             Hook::Settle => (Start::Here(settle), Some(settle)),
+            Hook::Handle => (Start::Here(handle), Some(handle)),
             Hook::Ingest => (Start::Stay, None),
             Hook::Schedule | Hook::Run | Hook::Init => (Start::Lane, None),
         };
@@ -295,7 +317,9 @@ impl Generation {
         instance.end();
         let answer =
             answer.map_err(|error| self.failed_with(hook, self.trap(&error, Some(&instance), time)))?;
-        self.pool.put(instance);
+        if hook.keeps_instances() {
+            self.pool.put(instance);
+        }
         answer.map_err(|text| self.failed_with(hook, CallError::Guest(cut(text, limits::TEXT_BYTES))))
     }
 
@@ -326,9 +350,14 @@ impl Generation {
         CallError::Trap(cut(text, limits::TEXT_BYTES))
     }
 
+    /// What its instances use and run into.
+    pub(crate) fn tally(&self) -> &Arc<Tally> {
+        &self.blueprint.tally
+    }
+
     /// Takes note of a limit that the plugin has run into.
     pub(crate) fn hit(&self, limit: Limit) {
-        self.blueprint.tally.hit(limit);
+        self.tally().hit(limit);
     }
 
     fn failed_with(&self, hook: Hook, error: CallError) -> CallError {
@@ -354,8 +383,8 @@ impl Generation {
 
 impl Hook {
     /// All of them, in the order of their declaration.
-    pub(crate) const ALL: [Hook; 6] =
-        [Hook::Admit, Hook::Settle, Hook::Ingest, Hook::Schedule, Hook::Run, Hook::Init];
+    pub(crate) const ALL: [Hook; 7] =
+        [Hook::Admit, Hook::Settle, Hook::Ingest, Hook::Schedule, Hook::Run, Hook::Init, Hook::Handle];
 
     /// The function's name.
     pub(crate) fn name(self) -> &'static str {
@@ -366,15 +395,31 @@ impl Hook {
             Hook::Schedule => "schedule",
             Hook::Run => "run",
             Hook::Init => "init",
+            Hook::Handle => "handle",
         }
     }
 
     fn allowance(self) -> Allowance {
         match self {
             Hook::Admit | Hook::Settle | Hook::Schedule => Allowance::POLICY,
-            Hook::Ingest | Hook::Run => Allowance::WORK,
+            // An answer may carry a whole object out of a store.
+            Hook::Ingest | Hook::Run | Hook::Handle => Allowance::WORK,
             Hook::Init => Allowance::INIT,
         }
+    }
+
+    /// What a call may take beyond its running time, by the clock on the wall.
+    fn waiting(self) -> Duration {
+        match self {
+            // By then its client has been told, or has gone: no client makes a guest overrun.
+            Hook::Handle => limits::HTTP_TOTAL + limits::WAITING,
+            _ => limits::WAITING,
+        }
+    }
+
+    /// Whether an instance serves one call after another. Components for other hosts count on one for each request.
+    fn keeps_instances(self) -> bool {
+        self != Hook::Handle
     }
 
     fn is_among(self, hooks: Hooks) -> bool {
@@ -383,6 +428,7 @@ impl Hook {
             Hook::Ingest => hooks.ingestion,
             Hook::Schedule | Hook::Run => hooks.jobs,
             Hook::Init => true,
+            Hook::Handle => hooks.http,
         }
     }
 }

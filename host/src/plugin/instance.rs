@@ -7,10 +7,14 @@ use thiserror::Error;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, ResourceTable, TypedFunc};
 use wasmtime::{ResourceLimiter, Store, StoreContextMut, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler as http_hook;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::admission::{Decision, Request, Subject};
 use super::bindings::{ingestion, jobs, lifecycle};
 use super::component::{ADMISSION, ComponentError, Hooks};
+use super::http::{Answering, Asked, Exchange};
 use super::lane::Seen;
 use super::log::{PluginLog, Stream};
 use super::manifest::Manifest;
@@ -49,9 +53,9 @@ pub(crate) struct CallTime {
 }
 
 impl CallTime {
-    pub(crate) fn starting_now(limit: Duration, allowance: Allowance) -> CallTime {
+    pub(crate) fn starting_now(limit: Duration, waiting: Duration, allowance: Allowance) -> CallTime {
         let began = Instant::now();
-        CallTime { began, limit, until: began + limit + limits::WAITING, allowance }
+        CallTime { began, limit, until: began + limit + waiting, allowance }
     }
 
     /// Bytes that the guest may pass to the host at once.
@@ -69,6 +73,7 @@ impl CallTime {
 /// What host functions see of the instance that calls them.
 pub(crate) struct HostState {
     granted: Arc<Granted>,
+    log: Arc<PluginLog>,
     table: ResourceTable,
     budget: Budget,
     /// `TICK`s that the running call's guest may still run.
@@ -77,6 +82,7 @@ pub(crate) struct HostState {
     ticked: bool,
     pulse: Arc<Pulse>,
     wasi: WasiCtx,
+    http: Exchange,
     memory: MemoryLimit,
 }
 
@@ -84,11 +90,21 @@ impl Host for HostState {
     fn parts(&mut self) -> (&Granted, &mut ResourceTable, &mut Budget) {
         (&self.granted, &mut self.table, &mut self.budget)
     }
+
+    fn log(&mut self) -> (&PluginLog, &mut Budget) {
+        (&self.log, &mut self.budget)
+    }
 }
 
 impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for HostState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.http.view(&mut self.table)
     }
 }
 
@@ -110,6 +126,7 @@ struct Exports {
     ingestion: Option<ingest_hook::GuestIndices>,
     jobs: Option<jobs_hook::GuestIndices>,
     lifecycle: Option<lifecycle_hook::GuestIndices>,
+    http: Option<http_hook::GuestIndices>,
 }
 
 /// One instance, for one call at a time.
@@ -119,6 +136,7 @@ pub(crate) struct Instance {
     pub(crate) ingestion: Option<ingest_hook::Guest>,
     pub(crate) jobs: Option<jobs_hook::Guest>,
     pub(crate) lifecycle: Option<lifecycle_hook::Guest>,
+    http: Option<http_hook::Guest>,
     /// Calls it has begun.
     pub(crate) calls: u32,
 }
@@ -161,7 +179,7 @@ impl Blueprint {
         store.epoch_deadline_callback(end_or_yield);
         store.set_epoch_deadline(1);
         let instance = self.instances.instantiate_async(&mut store).await?;
-        let Exports { admission, ingestion, jobs, lifecycle } = &self.exports;
+        let Exports { admission, ingestion, jobs, lifecycle, http } = &self.exports;
         let admission = match admission {
             Some((admit, settle)) => Some((
                 instance.get_typed_func(&mut store, admit)?,
@@ -172,7 +190,8 @@ impl Blueprint {
         let ingestion = ingestion.as_ref().map(|hook| hook.load(&mut store, &instance)).transpose()?;
         let jobs = jobs.as_ref().map(|hook| hook.load(&mut store, &instance)).transpose()?;
         let lifecycle = lifecycle.as_ref().map(|hook| hook.load(&mut store, &instance)).transpose()?;
-        Ok(Instance { store, admission, ingestion, jobs, lifecycle, calls: 0 })
+        let http = http.as_ref().map(|hook| hook.load(&mut store, &instance)).transpose()?;
+        Ok(Instance { store, admission, ingestion, jobs, lifecycle, http, calls: 0 })
     }
 
     fn state(&self, time: CallTime) -> HostState {
@@ -185,12 +204,14 @@ impl Blueprint {
             .build();
         HostState {
             granted: self.granted.clone(),
+            log: self.log.clone(),
             table,
             budget: Budget::new(self.tally.clone(), time.allowance, time.until),
             ticks: time.ticks(),
             ticked: false,
             pulse: self.engine.ticker().pulse().clone(),
             wasi,
+            http: Exchange::new(),
             memory: MemoryLimit {
                 tally: self.tally.clone(),
                 used: 0,
@@ -213,6 +234,7 @@ impl Exports {
             ingestion: hooks.ingestion.then(|| ingest_hook::GuestIndices::new(instances)).transpose()?,
             jobs: hooks.jobs.then(|| jobs_hook::GuestIndices::new(instances)).transpose()?,
             lifecycle: hooks.lifecycle.then(|| lifecycle_hook::GuestIndices::new(instances)).transpose()?,
+            http: hooks.http.then(|| http_hook::GuestIndices::new(instances)).transpose()?,
         })
     }
 }
@@ -253,6 +275,15 @@ impl Instance {
     ) -> wasmtime::Result<Result<(), String>> {
         let Some((_, settle)) = self.admission else { return Err(no_hook()) };
         Ok(settle.call_async(&mut self.store, (settlements,)).await?.0)
+    }
+
+    /// Answers a request; the answer's head goes out by `answering`, at any time before the end.
+    pub(crate) async fn handle(&mut self, request: Asked, answering: Answering) -> wasmtime::Result<()> {
+        let Some(hook) = self.http.clone() else { return Err(no_hook()) };
+        let mut http = self.store.data_mut().http();
+        let request = http.new_incoming_request(Scheme::Http, request)?;
+        let answering = http.new_response_outparam(answering)?;
+        hook.call_handle(&mut self.store, request, answering).await
     }
 
     /// Bytes that the host has moved for the call.

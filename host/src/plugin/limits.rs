@@ -77,6 +77,10 @@ pub const INIT_DEADLINE: Duration = Duration::from_secs(10);
 /// One run of a job unless the manifest says otherwise.
 pub const JOB_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Running time of the answer to one request under a plugin's route, unless the manifest says otherwise: a slow page in an
+/// interpreted language.
+pub const HTTP_DEADLINE: Duration = Duration::from_secs(5);
+
 /// A schedule call, which only lists jobs; but it is the first call of an instance, and on a busy machine an interpreter takes
 /// some hundred milliseconds for that.
 pub const SCHEDULE_DEADLINE: Duration = Duration::from_secs(2);
@@ -166,6 +170,38 @@ pub const BATCH_STATEMENTS: usize = 10_000;
 
 /// Handles (stores, streams, pollables) that an instance may hold open.
 pub const HANDLES: usize = 256;
+
+/// Bytes of a plugin's route.
+pub const ROUTE_BYTES: usize = 128;
+
+/// Requests that all plugins together answer under their routes at once: a quarter of the engine's instances, which those of
+/// slow clients may hold for minutes, so that policies always find theirs.
+pub const HTTP_CALLS: usize = ENGINE_INSTANCES as usize / 4;
+
+/// Time to the head of an answer.
+pub const HTTP_HEAD: Duration = Duration::from_secs(60);
+
+/// Time from a request's arrival to the last byte of its answer: a client that reads slowly holds an instance as long.
+pub const HTTP_TOTAL: Duration = Duration::from_secs(300);
+
+/// Milliseconds after which a client may try again for whom there was no room.
+pub const HTTP_RETRY_AFTER: u64 = 1_000;
+
+/// How long a guest may wait for the next bytes of a request's body.
+pub const HTTP_SILENCE: Duration = Duration::from_secs(30);
+
+/// Bytes of a request's body. It streams, so that no memory holds them: a large upload is just cut off that never ends.
+pub const HTTP_BODY_BYTES: usize = 100 << 20;
+
+/// Bytes of an answer's body, for the same reason.
+pub const HTTP_ANSWER_BYTES: u64 = 1 << 30;
+
+/// Bytes that a guest may write to an answer at once. Two of these may wait for a slow client, for each of the answers that
+/// an instance has handles for.
+pub const HTTP_CHUNK_BYTES: usize = 16 << 10;
+
+/// Memory of one set of headers, of which an instance may have as many as it has handles: some hundred headers.
+pub const HTTP_FIELDS_BYTES: usize = 32 << 10;
 
 /// Random bytes in one call.
 pub const RANDOM_BYTES: u64 = 64 << 10;

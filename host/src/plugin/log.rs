@@ -1,4 +1,4 @@
-//! A plugin's stdout and stderr, as lines of the log.
+//! What a plugin says, as lines of the log: its stdout, its stderr, its calls of `wasi:logging`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,7 +61,8 @@ impl PluginLog {
         admitted
     }
 
-    fn line(&self, stream: &'static str, line: &[u8]) {
+    /// Keeps a line from the guest, unless it has said too much in this second. Its length is the caller's to bound.
+    pub(crate) fn line(&self, stream: &'static str, line: &[u8]) {
         if self.admits() {
             let plugin = &*self.plugin;
             let line = String::from_utf8_lossy(line);

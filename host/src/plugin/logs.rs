@@ -30,7 +30,7 @@ pub struct Line {
     pub sequence: u64,
     /// Milliseconds since 1970, UTC.
     pub time_ms: u64,
-    /// `stdout` or `stderr`; `host` for what the host says of the plugin.
+    /// `stdout`, `stderr`, or a level of `wasi:logging` such as `warn`; `host` for what the host says of the plugin.
     pub source: &'static str,
     /// The line, without its end. Control characters and those that turn the order of text around are escaped.
     pub text: String,

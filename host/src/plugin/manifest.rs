@@ -1,5 +1,7 @@
 //! `plugin.toml`: what a plugin is called, what it may touch, and how much of it.
 
+mod http;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use super::limits;
+pub use http::Http;
 
 /// A validated manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,10 @@ pub struct Manifest {
     pub grants: Grants,
     /// What it may use.
     pub limits: Limits,
+    /// Where it answers requests.
+    pub http: Option<Http>,
+    /// Settings that it reads through `wasi:config`. No place for secrets: they are kept as they stand in the manifest.
+    pub config: BTreeMap<String, String>,
 }
 
 /// What a failing admit call means.
@@ -91,6 +98,8 @@ pub struct Limits {
     pub init_deadline: Duration,
     /// Running time of one run of a job.
     pub job_deadline: Duration,
+    /// Running time of one answer to a request under its route.
+    pub http_deadline: Duration,
 }
 
 /// How instances are kept.
@@ -168,6 +177,9 @@ struct Raw {
     grants: RawGrants,
     #[serde(default)]
     limits: RawLimits,
+    http: Option<Http>,
+    #[serde(default)]
+    config: BTreeMap<String, String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -196,6 +208,7 @@ struct RawLimits {
     ingest_deadline_ms: Option<u64>,
     init_deadline_ms: Option<u64>,
     job_deadline_ms: Option<u64>,
+    http_deadline_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -234,6 +247,8 @@ impl Raw {
             on_error: self.on_error,
             grants: self.grants.validate()?,
             limits: self.limits.validate()?,
+            http: self.http.map(Http::check).transpose()?,
+            config: self.config,
         })
     }
 }
@@ -293,6 +308,7 @@ impl RawLimits {
             )?,
             init_deadline: deadline("limits.init-deadline-ms", self.init_deadline_ms, limits::INIT_DEADLINE)?,
             job_deadline: deadline("limits.job-deadline-ms", self.job_deadline_ms, limits::JOB_DEADLINE)?,
+            http_deadline: deadline("limits.http-deadline-ms", self.http_deadline_ms, limits::HTTP_DEADLINE)?,
         })
     }
 }
@@ -345,6 +361,8 @@ mod tests {
         memory-bytes = 16777216
         instances = 64
         admit-deadline-ms = 20
+        [config]
+        greeting = "hello"
     "#;
 
     fn refusal(text: &str) -> String {
@@ -366,6 +384,7 @@ mod tests {
         ];
         assert_eq!(manifest.grants.lines(), lines);
         assert_eq!(manifest.limits.instances, Instances::Warm(64));
+        assert_eq!(manifest.config["greeting"], "hello");
         assert_eq!(manifest.limits.ingest_deadline, limits::INGEST_DEADLINE);
     }
 
@@ -389,6 +408,7 @@ mod tests {
         assert!(refusal("name = \"a\"\n[limits]\ninstances = \"many\"").contains("per-call"));
         assert!(refusal("name = \"a\"\n[limits]\nadmit-deadline-ms = 0").contains("admit-deadline-ms"));
         assert!(refusal("name = \"a\"\n[grants.kv]\nquota = \"write\"").contains("read-write"));
+        assert!(refusal("name = \"a\"\n[config]\ndepth = 3").contains("depth = 3"));
         assert!(refusal("name = \"a\"\n[grants.sql.gateway]").contains("grants.sql.gateway"));
     }
 }

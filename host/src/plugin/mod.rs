@@ -12,6 +12,7 @@ mod compiled;
 pub mod component;
 pub mod engine;
 pub mod generation;
+pub mod http;
 pub mod ingest;
 mod instance;
 pub mod jobs;
@@ -38,10 +39,12 @@ pub use compile::Compiler;
 pub use component::{ComponentError, Hooks, Import, Inspection};
 pub use engine::Engine;
 pub use generation::{CallError, Generation, Hook, Identity};
+pub use http::{Mount, Mounts, Unanswered};
 pub use ingest::{EventQueue, EventRecord};
 pub use jobs::{JobError, Report as JobReport};
+pub(crate) use log::PluginLog;
 pub use logs::{Line, Lines};
-pub use manifest::{Access, Grants, Instances, Manifest, ManifestError, OnError, SqlGrant};
+pub use manifest::{Access, Grants, Http, Instances, Manifest, ManifestError, OnError, SqlGrant};
 pub use meter::Counters;
 pub(crate) use meter::{Limit, Tally};
 pub use needs::{Need, made_by};
@@ -66,7 +69,7 @@ pub mod job {
 }
 
 /// At most so many bytes of a text that a guest gave.
-fn cut(mut text: String, bytes: usize) -> String {
+pub(crate) fn cut(mut text: String, bytes: usize) -> String {
     text.truncate(text.floor_char_boundary(bytes));
     text
 }

@@ -4,13 +4,19 @@ use std::collections::BTreeSet;
 
 use wasmparser::{KnownCustom, Payload};
 
-use super::component::{Inspection, STORAGE_BLOB, STORAGE_CACHE, STORAGE_KV, STORAGE_SQL, STORAGE_VECTOR};
+use super::component::{
+    Inspection, KEYVALUE_ATOMICS, KEYVALUE_BATCH, KEYVALUE_STORE, STORAGE_BLOB, STORAGE_CACHE, STORAGE_KV,
+    STORAGE_SQL, STORAGE_VECTOR,
+};
 use super::manifest::Access;
 
-/// A table of the manifest's grants, the interface it opens, and the functions of that which only read.
-const KINDS: [(&str, &str, &[&str]); 5] = [
+/// Tables of the manifest's grants, interfaces that they open, and the functions of those which only read.
+const KINDS: [(&str, &str, &[&str]); 8] = [
     ("grants.cache", STORAGE_CACHE, &["open", "get", "get-many", "stats"]),
     ("grants.kv", STORAGE_KV, &["open", "get", "get-many", "exists", "list-keys", "read"]),
+    ("grants.kv", KEYVALUE_STORE, &["open", "get", "exists", "list-keys"]),
+    ("grants.kv", KEYVALUE_ATOMICS, &["new", "current"]),
+    ("grants.kv", KEYVALUE_BATCH, &["get-many"]),
     ("grants.sql", STORAGE_SQL, &["open", "query"]),
     ("grants.blob", STORAGE_BLOB, &["open", "get", "head", "list-objects", "read", "info", "range"]),
     ("grants.vector", STORAGE_VECTOR, &["open", "query", "get-by-ids", "describe"]),
@@ -28,12 +34,20 @@ pub struct Need {
 impl Inspection {
     /// The grants that it cannot do without.
     pub fn needs(&self) -> Vec<Need> {
-        let needs = KINDS.iter().filter_map(|(table, interface, reading)| {
-            let import = self.imports.iter().find(|import| import.interface == *interface)?;
+        let mut needs: Vec<Need> = Vec::new();
+        for (table, interface, reading) in KINDS {
+            let Some(import) = self.imports.iter().find(|import| import.interface == interface) else {
+                continue;
+            };
             let reads = import.functions.iter().all(|name| reading.contains(&short(name)));
-            Some(Need { table, access: if reads { Access::Read } else { Access::ReadWrite } })
-        });
-        needs.collect()
+            let access = if reads { Access::Read } else { Access::ReadWrite };
+            match needs.iter_mut().find(|need| need.table == table) {
+                Some(_) if reads => {}
+                Some(need) => need.access = access,
+                None => needs.push(Need { table, access }),
+            }
+        }
+        needs
     }
 
     /// The packages of interfaces, with their versions, that it exports hooks of or imports.
@@ -111,6 +125,10 @@ mod tests {
         assert_eq!(inspection.needs()[1], Need { table: "grants.blob", access: Access::ReadWrite });
         inspection.imports.pop();
         inspection.imports[0].functions.push("[method]store.swap".to_owned());
+        assert_eq!(inspection.needs(), [Need { table: "grants.kv", access: Access::ReadWrite }]);
+        inspection.imports[0].functions.pop();
+        let functions = ["[static]cas.new", "swap"].map(str::to_owned).to_vec();
+        inspection.imports.push(Import { interface: KEYVALUE_ATOMICS.to_owned(), functions });
         assert_eq!(inspection.needs(), [Need { table: "grants.kv", access: Access::ReadWrite }]);
         let functions = vec!["[method]index.query".to_owned()];
         inspection.imports = vec![Import { interface: STORAGE_VECTOR.to_owned(), functions }];

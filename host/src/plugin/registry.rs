@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio_util::task::AbortOnDropHandle;
 use tollgate_store::{Clock, Store};
 
-use self::serving::{Plugins, Serving};
+use self::serving::{Plugins, Serving, info};
 use super::background::Background;
 use super::ingest::{EventQueue, Ingestion};
 use super::jobs::{JobError, Jobs, Report};
@@ -26,7 +26,7 @@ use super::limits::{
 pub use super::rollout::Refusal;
 use super::rollout::{self, Loaded, Loader};
 use super::versions::{Replaced, State, Version, Versions};
-use super::{ActivePlugin, Admissions, Compiler, Counters, Generation, Lines, watch};
+use super::{ActivePlugin, Admissions, Compiler, Counters, Generation, Lines, Mounts, watch};
 use crate::capability::Stores;
 
 /// What a registry stands on.
@@ -70,6 +70,7 @@ struct Inner {
     disabled: Vec<String>,
     last_generation: AtomicU64,
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    mounts: Mounts,
 }
 
 /// A version that serves now.
@@ -127,6 +128,11 @@ impl Registry {
     /// The admission chain over these plugins; it follows every push.
     pub fn admissions(&self) -> Admissions {
         self.inner.admissions.clone()
+    }
+
+    /// The routes under which these plugins answer; they follow every push.
+    pub fn mounts(&self) -> Mounts {
+        self.inner.mounts.clone()
     }
 
     /// Where the gateway records requests for the ingestion hook.
@@ -326,6 +332,7 @@ impl Inner {
         loaded: Loaded,
         entrance: Entrance<'_>,
     ) -> Result<Pushed, Refusal> {
+        self.plugins.check_route(&loaded.generation)?;
         if entrance.init {
             rollout::init(&loaded.generation).await?;
         }
@@ -368,9 +375,10 @@ impl Inner {
         self.install();
     }
 
-    /// Tells the admission chain what there is now.
+    /// Tells the admission chain and the routes what there is now.
     fn install(&self) {
         let plugins = self.plugins.by_name.read();
+        self.mounts.install(plugins.values().map(|serving| &serving.plugin));
         self.admissions.install(plugins.values().map(|serving| serving.plugin.clone()).collect());
     }
 
@@ -462,26 +470,6 @@ fn older<'a>(history: &'a [Version], present: &Version) -> impl Iterator<Item = 
             && version.state == State::Superseded
             && (&version.digest, &version.manifest) != (&present.digest, &present.manifest)
     })
-}
-
-fn info(generation: &Generation, version: &Version, watched: bool, generations: Vec<Version>) -> PluginInfo {
-    let counters = generation.counters();
-    PluginInfo {
-        name: version.name.clone(),
-        version: generation.manifest().version.clone(),
-        digest: version.digest.clone(),
-        generation: version.generation,
-        hooks: generation.hooks().names().into_iter().map(str::to_owned).collect(),
-        state: if watched { "watched" } else { "serving" },
-        calls: counters.calls,
-        traps: counters.traps,
-        errors: counters.errors,
-        order: generation.manifest().order.into(),
-        grants: generation.manifest().grants.lines(),
-        pushed_ms: version.pushed_ms,
-        pushed_by: version.pushed_by.clone(),
-        generations,
-    }
 }
 
 fn log(what: &str, name: &str, result: &Result<Pushed, Refusal>) {

@@ -43,6 +43,14 @@ pub enum Refusal {
         /// The plugin that does.
         by: String,
     },
+    /// Another plugin has the route.
+    #[error("{by:?} answers under {route} already")]
+    Route {
+        /// The route.
+        route: String,
+        /// The plugin that has it.
+        by: String,
+    },
     /// There is no plugin of this name.
     #[error("there is no plugin {0:?}")]
     NoSuchPlugin(String),

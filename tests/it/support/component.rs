@@ -23,6 +23,13 @@ const WASI: &str = r#"
             get-stdout: func() -> output-stream;
         }
     }
+    package wasi:http@0.2.0 {
+        interface types { resource incoming-request; resource response-outparam; }
+        interface incoming-handler {
+            use types.{incoming-request, response-outparam};
+            handle: func(request: incoming-request, response-out: response-outparam);
+        }
+    }
 "#;
 
 /// A component each of whose functions traps. Its world has these lines, such as
@@ -46,7 +53,7 @@ pub fn shipped(name: &str) -> PathBuf {
 /// The packages of `wit/`.
 pub fn contracts() -> Resolve {
     let mut resolve = Resolve::default();
-    for package in ["storage", "policy"] {
+    for package in ["storage", "policy", "wasi-keyvalue", "wasi-config", "wasi-logging"] {
         resolve.push_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit").join(package)).unwrap();
     }
     resolve

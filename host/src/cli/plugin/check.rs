@@ -36,7 +36,7 @@ pub(in crate::cli) async fn check(
     }
     let Some(text) = manifest else { return Ok(()) };
     let plugin = Plugin::load(&engine, &wasm, &text).map_err(|error| refused(&error))?;
-    inspection.check_grants(&plugin.manifest().grants).map_err(|error| refused(&error))?;
+    inspection.check_manifest(plugin.manifest()).map_err(|error| refused(&error))?;
     let line = format!("manifest: {} {}\n", plugin.manifest().name, plugin.manifest().version);
     output::print(line.as_bytes())?;
     let seed = seed.unwrap_or_else(|| fastrand::u64(..1_000_000));

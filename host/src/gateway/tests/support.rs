@@ -177,6 +177,7 @@ impl World {
             keys: keys.clone(),
             accounts,
             admissions: Admissions::new(clock.clone()),
+            mounts: crate::plugin::Mounts::default(),
             events: EventQueue::new(queue.clone()),
             settings,
             clock,

@@ -7,10 +7,11 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::PluginInfo;
 use crate::plugin::ingest::{Sink, SinkError};
 use crate::plugin::ingestion::{Event, Receipt};
 use crate::plugin::versions::Version;
-use crate::plugin::{ActivePlugin, CallError, Generation};
+use crate::plugin::{ActivePlugin, CallError, Generation, Refusal};
 
 /// What serves.
 #[derive(Default)]
@@ -44,12 +45,51 @@ impl Plugins {
             .collect()
     }
 
+    /// Refuses a generation whose route is another plugin's.
+    pub(super) fn check_route(&self, generation: &Generation) -> Result<(), Refusal> {
+        let Some(http) = &generation.manifest().http else { return Ok(()) };
+        let has_it = |other: &Arc<Generation>| {
+            let route = other.manifest().http.as_ref().map(|http| &http.route);
+            other.name() != generation.name() && route == Some(&http.route)
+        };
+        match self.all().into_iter().map(|(other, _, _)| other).find(has_it) {
+            Some(other) => Err(Refusal::Route { route: http.route.clone(), by: other.name().to_string() }),
+            None => Ok(()),
+        }
+    }
+
     /// The plugin that takes events. There are two only if one that was switched off came back at a start; then it is the
     /// first by name.
     pub(super) fn ingesting(&self) -> Option<Arc<Generation>> {
         let plugins = self.by_name.read();
         let mut current = plugins.values().map(|serving| serving.plugin.current());
         current.find(|generation| generation.hooks().ingestion)
+    }
+}
+
+/// A plugin as a list shows it.
+pub(super) fn info(
+    generation: &Generation,
+    version: &Version,
+    watched: bool,
+    generations: Vec<Version>,
+) -> PluginInfo {
+    let counters = generation.counters();
+    PluginInfo {
+        name: version.name.clone(),
+        version: generation.manifest().version.clone(),
+        digest: version.digest.clone(),
+        generation: version.generation,
+        hooks: generation.hooks().names().into_iter().map(str::to_owned).collect(),
+        state: if watched { "watched" } else { "serving" },
+        calls: counters.calls,
+        traps: counters.traps,
+        errors: counters.errors,
+        order: generation.manifest().order.into(),
+        grants: generation.manifest().grants.lines(),
+        pushed_ms: version.pushed_ms,
+        pushed_by: version.pushed_by.clone(),
+        generations,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::plugin::limits::KEPT_GENERATIONS;
 use crate::plugin::rollout::{Loader, Refusal};
 use crate::plugin::shipped::{PUSHED_BY, SHIPPED, Shipped};
 use crate::plugin::versions::{Replaced, State, Version, Versions};
-use crate::plugin::{Engine, Manifest};
+use crate::plugin::{Engine, Manifest, Mounts};
 
 impl Registry {
     /// Loads what served last, and what this binary ships and no operator has replaced.
@@ -53,6 +53,7 @@ impl Registry {
             background,
             disabled: setup.disabled,
             turns: Mutex::default(),
+            mounts: Mounts::default(),
             clock,
         });
         inner.bring_back().await?;

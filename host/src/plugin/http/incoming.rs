@@ -1,0 +1,139 @@
+//! A request on its way into a guest.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use http_body_util::combinators::UnsyncBoxBody;
+use tokio::sync::oneshot;
+use tokio::time::{Sleep, sleep};
+use wasmtime_wasi_http::Error;
+use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use crate::plugin::limits::HTTP_BODY_BYTES;
+
+/// A request as the guest gets it.
+pub(crate) type Asked = http::Request<UnsyncBoxBody<Bytes, Error>>;
+
+/// Where the guest brings its answer, or the reason why there is none.
+pub(crate) type Answering = oneshot::Sender<Result<http::Response<HyperOutgoingBody>, ErrorCode>>;
+
+/// What is wrong with a client's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It is too large.
+    TooLarge,
+    /// Nothing came of it for too long.
+    Slow,
+}
+
+/// A client's body within its limits. Beyond them it says so to the host, and to the guest nothing any more: whatever a client
+/// sends must not look like a fault of the plugin's.
+pub(super) struct Incoming<B> {
+    body: B,
+    /// Bytes that may still come.
+    left: usize,
+    /// Runs while the guest waits.
+    silence: Option<Pin<Box<Sleep>>>,
+    /// None: there was a fault.
+    fault: Option<oneshot::Sender<Fault>>,
+    patience: Duration,
+}
+
+impl<B> Incoming<B> {
+    /// `patience` is how long the guest may wait for the next bytes.
+    pub(super) fn new(body: B, patience: Duration, fault: oneshot::Sender<Fault>) -> Incoming<B> {
+        Incoming { body, left: HTTP_BODY_BYTES, silence: None, fault: Some(fault), patience }
+    }
+
+    fn fail<T>(&mut self, fault: Fault) -> Poll<T> {
+        if let Some(sender) = self.fault.take() {
+            // Nobody waits for it when the request is over anyway.
+            let _ = sender.send(fault);
+        }
+        Poll::Pending
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Incoming<B> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if self.fault.is_none() {
+            return Poll::Pending;
+        }
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let Poll::Ready(frame) = polled else {
+            let patience = self.patience;
+            let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(patience)));
+            ready!(silence.as_mut().poll(context));
+            return self.fail(Fault::Slow);
+        };
+        self.silence = None;
+        let Some(Ok(frame)) = frame else {
+            return Poll::Ready(frame.map(|_| Err(Error::ConnectionTerminated)));
+        };
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        match self.left.checked_sub(bytes) {
+            Some(left) => {
+                self.left = left;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            None => self.fail(Fault::TooLarge),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http_body_util::{BodyExt, StreamBody};
+
+    use super::*;
+
+    type Piece = Result<Frame<Bytes>, std::convert::Infallible>;
+
+    /// What the guest gets of a body before it hears nothing any more, and what the host hears.
+    async fn read(
+        pieces: impl futures_util::Stream<Item = Piece> + Send + 'static,
+    ) -> (usize, Result<Fault, oneshot::error::RecvError>) {
+        let (sender, fault) = oneshot::channel();
+        let body = StreamBody::new(Box::pin(pieces));
+        let mut body = Incoming::new(body, Duration::from_millis(20), sender);
+        let mut bytes = 0;
+        let reading = async {
+            while let Some(frame) = body.frame().await {
+                bytes += frame.unwrap().data_ref().unwrap().len();
+            }
+            drop(body);
+            std::future::pending::<()>().await;
+        };
+        let fault = tokio::select! {
+            () = reading => unreachable!(),
+            fault = fault => fault,
+        };
+        (bytes, fault)
+    }
+
+    #[tokio::test]
+    async fn a_body_without_end_stops_at_its_limit() {
+        let piece = Bytes::from(vec![0; 1 << 20]);
+        let endless = stream::repeat_with(move || Ok(Frame::data(piece.clone())));
+        assert_eq!(read(endless).await, (HTTP_BODY_BYTES, Ok(Fault::TooLarge)));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_stops_sending_is_noticed_and_one_that_ends_is_not_at_fault() {
+        let once = || stream::once(async { Ok(Frame::data(Bytes::from_static(b"some"))) });
+        use futures_util::StreamExt as _;
+        assert_eq!(read(once().chain(stream::pending())).await, (4, Ok(Fault::Slow)));
+        assert!(matches!(read(once()).await, (4, Err(_))));
+    }
+}
