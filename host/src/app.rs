@@ -183,6 +183,7 @@ impl App {
         });
         let router = gateway
             .router()
+            vector: named.vector.clone(),
             .merge(status::router(status))
             .merge(openapi::router())
             .merge(data_router)

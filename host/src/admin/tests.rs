@@ -33,6 +33,7 @@ fn known(kv: &BTreeMap<String, Kv>, sql: &BTreeMap<String, Database>) -> Known {
         kv: kv.keys().cloned().collect(),
         blob: Vec::new(),
         sql: sql.keys().cloned().collect(),
+        vector: Vec::new(),
         rules: "gateway".to_owned(),
     }
 }

@@ -121,6 +121,7 @@ impl Named {
             kv: self.kv.keys().cloned().collect(),
             blob: self.blob.keys().cloned().collect(),
             sql: self.sql.keys().cloned().collect(),
+            vector: self.vector.keys().cloned().collect(),
             rules: GATEWAY.to_owned(),
         }
     }

@@ -48,7 +48,7 @@ fn every_documented_line_is_understood() {
         "tollgate account delete N",
         "tollgate secrets rotate --keep-master-key",
         "tollgate secrets rotate --new-master-key-env V",
-        "tollgate token create --name N --kv a:read --kv b:read-write --blob c:read --sql d:read:e,f --prefix p --expires 30d",
+        "tollgate token create --name N --kv a:read --kv b:read-write --blob c:read --sql d:read:e,f --vector g:read --prefix p --expires 30d",
         "tollgate token list --json",
         "tollgate token revoke NAME",
         "tollgate openapi",

@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::keys::print_list;
 use super::output;
 
-const COLUMNS: [&str; 5] = ["name", "kv", "blob", "sql", "expires_ms"];
+const COLUMNS: [&str; 6] = ["name", "kv", "blob", "sql", "vector", "expires_ms"];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
@@ -23,6 +23,7 @@ several times.
 Examples:
   tollgate token create --name site --blob images:read
   tollgate token create --name app --kv notes:read-write --prefix user/7/ --expires 30d
+  tollgate token create --name search --vector captions:read
   TOKEN=$(tollgate token create --name report --sql gateway:read:request_logs,api_key_metrics)")]
     Create(TokenCreate),
     /// List the data tokens and what they open, never the tokens themselves.
@@ -54,6 +55,9 @@ pub(super) struct TokenCreate {
     /// A database that it opens, or some of its tables.
     #[arg(long, value_name = "STORE:ACCESS[:TABLE,…]", value_parser = scope)]
     sql: Vec<Scope>,
+    /// A vector index that it opens.
+    #[arg(long, value_name = "INDEX:ACCESS", value_parser = scope)]
+    vector: Vec<Scope>,
     /// Only keys that start with this, in all its kv stores and blob containers.
     #[arg(long, value_name = "PREFIX")]
     prefix: Option<String>,
@@ -103,7 +107,7 @@ fn time(text: &str) -> Result<Duration, String> {
 const MOST_S: u64 = crate::config::limits::TTL_MOST_MS / 1_000;
 
 pub(super) async fn create(client: &Client, token: TokenCreate) -> Result<(), Failure> {
-    if token.kv.iter().chain(&token.blob).any(|scope| !scope.tables.is_empty()) {
+    if token.kv.iter().chain(&token.blob).chain(&token.vector).any(|scope| !scope.tables.is_empty()) {
         return Err(Failure::Usage(
             "only --sql names tables; --prefix narrows kv stores and containers".into(),
         ));
@@ -111,12 +115,14 @@ pub(super) async fn create(client: &Client, token: TokenCreate) -> Result<(), Fa
     let prefix = token.prefix.unwrap_or_default();
     let keyed = |scope: &Scope| json!({ "access": scope.access, "prefix": prefix });
     let tables = |scope: &Scope| json!({ "access": scope.access, "tables": scope.tables });
+    let whole = |scope: &Scope| json!({ "access": scope.access });
     let expires_ms = token.expires.map(expires_ms);
     let body = json!({
         "name": token.name,
         "kv": by_store("--kv", &token.kv, keyed)?,
         "blob": by_store("--blob", &token.blob, keyed)?,
         "sql": by_store("--sql", &token.sql, tables)?,
+        "vector": by_store("--vector", &token.vector, whole)?,
         "expires_ms": expires_ms,
     });
     let answer = client.json(Method::POST, "/tokens", &body).await?;

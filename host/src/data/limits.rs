@@ -109,3 +109,7 @@ pub(super) const SQL_BATCH: usize = 1_000;
 
 /// Bytes of the values and names of columns of one answer, as for many keys of kv. Larger ones are asked for in pieces.
 pub(super) const SQL_RESULT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Calls of all vector indexes at once: each may hold the vectors of a body, 8 MiB as numbers, or a hundred of an answer.
+/// Searches beyond the machine's cores wait within the store.
+pub(super) const VECTOR_CALLS: usize = 16;

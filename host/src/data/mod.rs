@@ -1,4 +1,5 @@
-//! The data API under `/api`: kv stores, blob containers and SQL databases over HTTP, each with a token's scopes.
+//! The data API under `/api`: kv stores, blob containers, SQL databases and vector indexes over HTTP, each with a
+//! token's scopes.
 //!
 //! Independent of plugins and of the admin API: a data token opens nothing else, and nothing else opens this.
 
@@ -11,6 +12,7 @@ mod kv;
 mod kv_many;
 mod limits;
 mod sql;
+mod vector;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 use axum::Router;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
-use tollgate_store::{Clock, Database, Kv, Store};
+use tollgate_store::{Clock, Database, Index, Kv, Store};
 use utoipa::IntoParams;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -28,7 +30,7 @@ use crate::api::error::ApiError;
 use crate::tokens::Tokens;
 use answer::Answers;
 use body::Memory;
-use limits::{DOWNLOADS, KV_READS, PAGE, PAGE_MOST, SQL_CALLS, SQL_CALLS_OF_ONE, UPLOADS};
+use limits::{DOWNLOADS, KV_READS, PAGE, PAGE_MOST, SQL_CALLS, SQL_CALLS_OF_ONE, UPLOADS, VECTOR_CALLS};
 
 pub use blob::{Blob, sweep};
 pub use limits::SWEEP_EVERY;
@@ -50,6 +52,8 @@ pub struct Stores {
     pub blob: BTreeMap<String, Blob>,
     /// The databases.
     pub sql: BTreeMap<String, Database>,
+    /// The vector indexes.
+    pub vector: BTreeMap<String, Index>,
 }
 
 /// The stores, and the places that requests share.
@@ -63,6 +67,7 @@ struct Data {
     sql_calls: Arc<Semaphore>,
     /// Of each database.
     sql_calls_of: BTreeMap<String, Arc<Semaphore>>,
+    vector_calls: Arc<Semaphore>,
 }
 
 type Shared = Arc<Data>;
@@ -81,6 +86,7 @@ pub fn router(stores: Stores) -> Router {
         kv_reads: places(KV_READS),
         sql_calls: places(SQL_CALLS),
         sql_calls_of,
+        vector_calls: places(VECTOR_CALLS),
     });
     let routes = Router::from(paths().with_state(data))
         .fallback(async || ApiError::not_found("there is no such data endpoint"))
@@ -103,6 +109,7 @@ fn paths() -> OpenApiRouter<Shared> {
         .routes(routes!(blob::uploads))
         .routes(routes!(blob::get, blob::head, blob::put, blob::delete, blob::post))
         .routes(routes!(sql::run))
+        .routes(routes!(vector::describe, vector::call))
 }
 
 /// The store of a name; a token can outlive it.

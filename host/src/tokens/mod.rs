@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use crate::mint::Mint;
 use limits::{NAME_BYTES, READY_TOKENS, RECORD_BYTES, TOKENS};
 
-pub use scope::{Denied, KeyScope, Keyed, Known, Scopes, SqlScope};
+pub use scope::{Denied, IndexScope, KeyScope, Keyed, Known, Scopes, SqlScope};
 
 /// What every token starts with, so that people and scanners recognise one.
 const PREFIX: &str = "tgd-";
@@ -42,6 +42,9 @@ pub struct NewToken {
     /// The SQL databases that it opens.
     #[serde(default)]
     pub sql: BTreeMap<String, SqlScope>,
+    /// The vector indexes that it opens.
+    #[serde(default)]
+    pub vector: BTreeMap<String, IndexScope>,
     /// Milliseconds since 1970, UTC, from which on it is refused; none: it stays.
     #[serde(default)]
     pub expires_ms: Option<u64>,
@@ -107,8 +110,8 @@ impl Tokens {
 
     /// Makes a token and returns it: the only time that anybody sees it. It is on disk when this returns.
     pub async fn create(&self, new: NewToken) -> Result<String, TokenError> {
-        let NewToken { name, kv, blob, sql, expires_ms } = new;
-        let scopes = Scopes { kv, blob, sql };
+        let NewToken { name, kv, blob, sql, vector, expires_ms } = new;
+        let scopes = Scopes { kv, blob, sql, vector };
         if name.trim().is_empty() || name.len() > NAME_BYTES || name.chars().any(char::is_control) {
             let text = format!("`name` must have 1 to {NAME_BYTES} bytes and no control characters");
             return Err(TokenError::Invalid(text));

@@ -20,6 +20,9 @@ pub struct Scopes {
     pub blob: BTreeMap<String, KeyScope>,
     /// SQL databases.
     pub sql: BTreeMap<String, SqlScope>,
+    /// Vector indexes; tokens of earlier versions have none.
+    #[serde(default)]
+    pub vector: BTreeMap<String, IndexScope>,
 }
 
 /// A scope of a kv store or blob container.
@@ -42,6 +45,14 @@ pub struct SqlScope {
     /// Only these tables; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<String>,
+}
+
+/// A scope of a vector index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IndexScope {
+    /// How far it goes.
+    pub access: Access,
 }
 
 /// The kinds of stores whose entries have keys.
@@ -84,12 +95,20 @@ impl Scopes {
         scope.ok_or_else(|| Denied(format!("the token lacks the scope `sql {database}:read`")))
     }
 
+    /// Lets an index be used for this, if the token has a scope for it.
+    pub fn vector(&self, index: &str, access: Access) -> Result<(), Denied> {
+        match self.vector.get(index) {
+            Some(scope) if covers(scope.access, access) => Ok(()),
+            _ => Err(Denied(format!("the token lacks the scope `vector {index}:{}`", name(access)))),
+        }
+    }
+
     /// Bounds what a token may name; `known` has the names of the stores there are.
     pub(super) fn check(&self, known: &Known) -> Result<(), TokenError> {
         let invalid = |text: String| Err(TokenError::Invalid(text));
-        let count = self.kv.len() + self.blob.len() + self.sql.len();
+        let count = self.kv.len() + self.blob.len() + self.sql.len() + self.vector.len();
         if !(1..=SCOPES).contains(&count) {
-            return invalid(format!("a token has 1 to {SCOPES} scopes in `kv`, `blob` and `sql`"));
+            return invalid(format!("a token has 1 to {SCOPES} scopes in `kv`, `blob`, `sql` and `vector`"));
         }
         for (kind, scopes, stores) in [("kv", &self.kv, &known.kv), ("blob", &self.blob, &known.blob)] {
             for (store, scope) in scopes {
@@ -99,6 +118,7 @@ impl Scopes {
                 }
             }
         }
+        self.vector.keys().try_for_each(|index| exists("vector", index, &known.vector))?;
         for (database, scope) in &self.sql {
             exists("sql", database, &known.sql)?;
             let fits = |table: &String| (1..=TABLE_BYTES).contains(&table.len());
@@ -126,6 +146,8 @@ pub struct Known {
     pub blob: Vec<String>,
     /// SQL databases.
     pub sql: Vec<String>,
+    /// Vector indexes.
+    pub vector: Vec<String>,
     /// The database that holds the host's own tables.
     pub rules: String,
 }

@@ -34,6 +34,7 @@ fn known() -> Known {
         kv: names(&["notes"]),
         blob: names(&["images"]),
         sql: names(&["gateway", "reports"]),
+        vector: names(&["captions"]),
         rules: "gateway".to_owned(),
     }
 }
@@ -119,8 +120,9 @@ fn a_scope_opens_its_own_store_and_no_further_than_it_goes() {
         "kv": { "notes": { "access": "read-write", "prefix": "a/" } },
         "blob": { "images": { "access": "read" } },
         "sql": { "reports": { "access": "read" }, "gateway": { "access": "read-write", "tables": ["t"] } },
+        "vector": { "captions": { "access": "read" } },
     }));
-    let scopes = Scopes { kv: new.kv, blob: new.blob, sql: new.sql };
+    let scopes = Scopes { kv: new.kv, blob: new.blob, sql: new.sql, vector: new.vector };
     let lacks = |denied: Denied| denied.to_string();
     let notes = scopes.keyed(Keyed::Kv, "notes", Access::ReadWrite).unwrap();
     assert!(notes.key("a/b").is_ok() && notes.key("b").is_err() && notes.key("A/b").is_err());
@@ -133,6 +135,10 @@ fn a_scope_opens_its_own_store_and_no_further_than_it_goes() {
     // The name of a store of one kind opens none of another.
     assert!(scopes.keyed(Keyed::Blob, "notes", Access::Read).is_err());
     assert!(scopes.sql("notes").is_err());
+    assert_eq!(scopes.vector("captions", Access::Read), Ok(()));
+    let denied = scopes.vector("captions", Access::ReadWrite).map_err(lacks);
+    assert_eq!(denied, Err("the token lacks the scope `vector captions:read-write`".to_owned()));
+    assert!(scopes.vector("reports", Access::Read).is_err());
     assert_eq!(scopes.sql("reports").map(SqlScope::granted), Ok(tollgate_store::Access::ReadOnly));
     let rules = vec![tollgate_store::TableGrant::read_write("t")];
     assert_eq!(scopes.sql("gateway").map(SqlScope::granted), Ok(tollgate_store::Access::Tables { rules }));

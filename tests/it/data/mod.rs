@@ -8,6 +8,7 @@ mod openapi;
 mod sql;
 mod stream;
 mod tokens;
+mod vector;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -15,7 +16,7 @@ use crate::support::{Client, Server, Setup};
 
 /// The stores that the tests use.
 const STORES: &str =
-    "[kv.notes]\n[kv.other]\n[sql.reports]\n[blob.other]\n[blob.images]\nobject_limit_bytes = 4000000
+    "[kv.notes]\n[kv.other]\n[sql.reports]\n[vector.captions]\ndimensions = 3\nindexed = [\"kind\"]\n[blob.other]\n[blob.images]\nobject_limit_bytes = 4000000
 cache_control = \"public, max-age=31536000, immutable\"";
 
 fn start() -> Server {

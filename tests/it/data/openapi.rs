@@ -44,7 +44,16 @@ async fn every_documented_operation_is_served_and_every_other_method_is_not() {
     let server = start();
     let data = client(
         &server,
-        &["--kv", "notes:read-write", "--blob", "images:read-write", "--sql", "reports:read"],
+        &[
+            "--kv",
+            "notes:read-write",
+            "--blob",
+            "images:read-write",
+            "--sql",
+            "reports:read",
+            "--vector",
+            "captions:read-write",
+        ],
     );
     let admin = server.client(ADMIN_TOKEN);
     let document = server.client("").get("/openapi.json").await.json();
@@ -53,7 +62,8 @@ async fn every_documented_operation_is_served_and_every_other_method_is_not() {
     for path in &paths {
         let caller = if path.starts_with("/api/") { &data } else { &admin };
         let real = path.replace("{container}", "images").replace("{database}", "nowhere");
-        let real = real.replace("{store}", "notes").replace("{kind}", "client");
+        let real =
+            real.replace("{store}", "notes").replace("{kind}", "client").replace("{index}", "captions");
         let real: String = real
             .split('/')
             .map(|part| {
@@ -81,7 +91,7 @@ async fn every_documented_operation_is_served_and_every_other_method_is_not() {
 #[test]
 fn every_route_of_both_apis_is_in_the_document() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    for folder in ["admin", "data", "data/blob"] {
+    for folder in ["admin", "data", "data/blob", "data/vector"] {
         for entry in std::fs::read_dir(root.join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_none_or(|extension| extension != "rs") {
@@ -113,6 +123,8 @@ async fn schemathesis_finds_nothing_that_the_document_does_not_say() {
             "other:read",
             "--sql",
             "reports:read-write",
+            "--vector",
+            "captions:read-write",
         ],
     );
     let mut document = server.client("").get("/openapi.json").await.json();
@@ -121,6 +133,7 @@ async fn schemathesis_finds_nothing_that_the_document_does_not_say() {
         ("store", ["notes", "other"]),
         ("container", ["images", "other"]),
         ("database", ["reports", "gateway"]),
+        ("index", ["captions", "none"]),
         ("plugin", ["quota", "none"]),
     ] {
         narrow(&mut document, name, &known);

@@ -59,7 +59,18 @@ async fn what_a_scope_does_not_cover_is_refused_with_the_scope_that_is_missing()
     let server = start();
     let app = client(
         &server,
-        &["--kv", "notes:read", "--blob", "images:read", "--sql", "reports:read", "--prefix", "a/"],
+        &[
+            "--kv",
+            "notes:read",
+            "--blob",
+            "images:read",
+            "--sql",
+            "reports:read",
+            "--vector",
+            "captions:read",
+            "--prefix",
+            "a/",
+        ],
     );
     let refused = async |method: Method, path: &str, body: String, scope: &str| {
         let answer = app.call(method.clone(), path, &[], body).await;
@@ -92,6 +103,11 @@ async fn what_a_scope_does_not_cover_is_refused_with_the_scope_that_is_missing()
     refused(Method::POST, "/api/sql/reports", create, "sql reports:read-write").await;
     refused(Method::POST, "/api/sql/gateway", json!({"sql": "select 1"}).to_string(), "sql gateway:read")
         .await;
+    for write in ["upsert", "insert", "delete"] {
+        let body = json!({ write: [] }).to_string();
+        refused(Method::POST, "/api/vector/captions", body, "vector captions:read-write").await;
+    }
+    refused(Method::GET, "/api/vector/notes", String::new(), "vector notes:read").await;
     let allowed = app.call(Method::GET, "/api/kv/notes/%61%2Fnothing", &[], "").await;
     assert_eq!(allowed.status, StatusCode::NOT_FOUND);
 }
@@ -104,6 +120,8 @@ async fn a_token_that_names_what_there_is_not_is_not_made() {
         (["--kv", "host/tokens:read"], "there is none of that name"),
         (["--blob", "images/parts:read"], "there is none of that name"),
         (["--sql", "gateway:read-write"], "name the tables"),
+        (["--vector", "nowhere:read"], "there are: captions"),
+        (["--vector", "captions:read:t"], "only --sql names tables"),
         (["--kv", "notes:read:t"], "only --sql names tables"),
     ] {
         let mut all = vec!["token", "create", "--name", "n"];

@@ -1,15 +1,23 @@
 //! Readers and writers at once.
 
-use std::collections::BTreeSet;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    future::{Future, poll_fn},
+    io,
+    path::Path,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Poll,
 };
 
-use tollgate_store::{Store, Vector, VectorMatch, VectorQuery};
+use redb::StorageBackend;
+use tollgate_store::{Options, Store, Vector, VectorMatch, VectorQuery};
 
 use super::support::{index, near, report, vector};
-use crate::support::Place;
+use crate::support::{Memory, Place};
 
 /// Writers replace vectors all the time, in pairs that always have equal values; whoever searches finds each of them once,
 /// and both of a pair of one time.
@@ -95,4 +103,72 @@ async fn an_index_may_be_used_while_it_is_loaded() {
         user.await.unwrap();
     }
     assert_eq!(report(&index(&store, "a", 3)).await.vectors, 1_008);
+}
+
+/// A storage that counts the bytes that are read.
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    memory: Memory,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Counted {
+    /// Opens it with hardly any memory for pages, so that what is read twice is read twice from here.
+    fn open(&self) -> Store {
+        let backend = Some(Box::new(self.clone()) as Box<dyn StorageBackend>);
+        let options = Options { backend, cache_bytes: 64 << 10, ..Options::default() };
+        Store::open(Path::new("unused"), options).unwrap()
+    }
+}
+
+impl StorageBackend for Counted {
+    fn len(&self) -> io::Result<u64> {
+        self.memory.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.bytes.fetch_add(out.len() as u64, Ordering::SeqCst);
+        self.memory.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.memory.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.memory.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.memory.write(offset, data)
+    }
+}
+
+/// Callers who gave up once left their load to nobody, and the next began it again: an index that takes longer to load than
+/// its callers wait was never loaded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_goes_on_when_its_caller_gives_up_and_nobody_begins_it_again() {
+    let disk = Counted::default();
+    let store = disk.open();
+    for part in 0..4 {
+        let vectors = (0..500).map(|id| vector(part * 500 + id, vec![id as f32; 256])).collect();
+        index(&store, "a", 256).upsert(vectors).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let mut read = Vec::new();
+    for given_up in [0, 3] {
+        let store = disk.open();
+        let index = index(&store, "a", 256);
+        let before = disk.bytes.load(Ordering::SeqCst);
+        for _ in 0..given_up {
+            let mut load = pin!(index.load());
+            poll_fn(|context| Poll::Ready(load.as_mut().poll(context).is_ready())).await;
+        }
+        index.load().await.unwrap();
+        read.push(disk.bytes.load(Ordering::SeqCst) - before);
+        assert_eq!(report(&index).await.vectors, 2_000);
+        store.close().await.unwrap();
+    }
+    // What else reads now and again, such as the sweep of what has expired, reads a few pages.
+    assert!(read[0] > 2_000_000 && read[1] < read[0] * 3 / 2, "{read:?}");
 }
