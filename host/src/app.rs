@@ -1,5 +1,6 @@
 //! The only wiring: from a configuration to a running server, and back to a closed store.
 
+mod compact;
 mod data;
 mod first;
 mod metrics;
@@ -37,6 +38,7 @@ use reload::Reloader;
 use socket::SocketFile;
 use status::Status;
 
+pub use compact::compact;
 pub use data::InUse;
 pub use first::FirstStart;
 pub use openapi::document as openapi;
@@ -161,6 +163,7 @@ impl App {
             tokens: tokens.clone(),
             registry: registry.clone(),
             store: store.clone(),
+            reading: admin::Reading::default(),
             kv: named.kv.clone(),
             sql: named.sql.clone(),
             accounts: roster,
@@ -180,10 +183,10 @@ impl App {
             kv: named.kv,
             blob: blobs.clone(),
             sql: named.sql,
+            vector: named.vector.clone(),
         });
         let router = gateway
             .router()
-            vector: named.vector.clone(),
             .merge(status::router(status))
             .merge(openapi::router())
             .merge(data_router)

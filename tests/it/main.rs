@@ -38,6 +38,7 @@ mod recording;
 mod reload;
 mod sdk;
 mod sql;
+mod storage;
 mod streams;
 mod support;
 mod swap;

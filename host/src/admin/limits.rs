@@ -31,6 +31,9 @@ pub(super) const SQL_DEADLINE: Duration = Duration::from_secs(60);
 /// long as it lasts old pages are kept.
 pub(super) const SQL_LINES_DEADLINE: Duration = Duration::from_secs(10 * 60);
 
+/// How long a report of the store waits for another one: most take less.
+pub(super) const STORAGE_WAIT: Duration = Duration::from_secs(5);
+
 /// How often the audit log is looked through for what is past its time.
 pub(super) const AUDIT_PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
 

@@ -1,4 +1,4 @@
-//! The admin API under `/admin/v1`: keys, accounts, blacklist, plugins, queries and health.
+//! The admin API under `/admin/v1`: keys, accounts, blacklist, plugins, queries, storage and health.
 //!
 //! The same routes answer on the gateway's listener, where a bearer token is needed, and on the socket in the data
 //! directory, where being able to open it is proof enough. Every change is logged and kept in the audit log, without secrets.
@@ -14,6 +14,7 @@ mod plugins;
 mod reload;
 mod secrets;
 mod sql;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -40,6 +41,7 @@ use audit::Via;
 use error::ApiError;
 
 pub use reload::{Reload, Reloaded};
+pub use storage::Reading;
 pub use token::AdminToken;
 pub use trail::{Change, Trail};
 
@@ -57,8 +59,10 @@ pub struct Admin {
     pub tokens: Tokens,
     /// Plugins.
     pub registry: Registry,
-    /// The store, for its figures.
+    /// The store, for its figures and reports.
     pub store: Store,
+    /// Who reads the store for a report.
+    pub reading: Reading,
     /// The named kv stores, the blacklist among them.
     pub kv: BTreeMap<String, Kv>,
     /// The databases.
@@ -116,6 +120,10 @@ fn paths() -> OpenApiRouter<Shared> {
         .routes(routes!(sql::file::export, sql::file::import))
         .routes(routes!(kv::list))
         .routes(routes!(kv::get, kv::set, kv::delete))
+        .routes(routes!(storage::list))
+        .routes(routes!(storage::file))
+        .routes(routes!(storage::stats))
+        .routes(routes!(storage::check))
         .routes(routes!(audit::list))
         .routes(routes!(reload::reload))
         .routes(routes!(health::health))

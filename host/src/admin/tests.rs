@@ -83,6 +83,7 @@ impl Api {
                 store,
                 kv,
                 sql,
+                reading: Reading::default(),
                 accounts,
                 trail,
                 reload,

@@ -34,7 +34,7 @@ pub struct Change {
     pub id: u64,
     /// Milliseconds since 1970, UTC.
     pub time_ms: u64,
-    /// Who asked for it: `admin token`, `admin socket` or `signal`.
+    /// Who asked for it: `admin token`, `admin socket`, `signal` or `command line`.
     pub actor: String,
     /// What was asked for, such as `key create`.
     pub action: String,

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::account::AccountCommand;
 use super::keys::KeyCommand;
 use super::plugin::PluginCommand;
+use super::store::StoreCommand;
 use super::tokens::TokenCommand;
 use crate::config::limits;
 
@@ -97,6 +98,9 @@ Example:
     /// Kv stores: look into them, and change an entry.
     #[command(subcommand)]
     Kv(KvCommand),
+    /// The store: what is in it, whether it is in order, and giving space back.
+    #[command(subcommand)]
+    Store(StoreCommand),
 }
 
 #[derive(Debug, Args)]

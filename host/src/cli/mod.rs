@@ -14,6 +14,7 @@ mod reload;
 mod secrets;
 mod serve;
 mod sql;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::config::limits::DATA;
 use crate::plugin::ComponentError;
 use crate::plugin::compile::compile_apart;
 use account::AccountCommand;
@@ -30,6 +32,7 @@ use args::{Arguments, Command, KvCommand, SecretsCommand};
 use client::Client;
 use failure::Failure;
 use plugin::PluginCommand;
+use store::StoreCommand;
 use tokens::TokenCommand;
 
 /// Runs the command that the process was started with.
@@ -59,6 +62,10 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             plugin::inspect(what.as_deref().map(Path::new), json)
         }
         Command::Plugin(PluginCommand::Test(test)) => runtime()?.block_on(plugin::test(test)),
+        Command::Store(StoreCommand::Compact { json }) => {
+            let data = connection.data.unwrap_or_else(|| DATA.into());
+            runtime()?.block_on(store::compact(&data, json))
+        }
         command => runtime()?.block_on(remote(&Client::new(connection)?, command)),
     }
 }
@@ -111,9 +118,12 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
             kv::set(client, &store, &key, value, ttl_ms).await
         }
         Command::Kv(KvCommand::Delete { store, key }) => kv::delete(client, &store, &key).await,
+        Command::Store(StoreCommand::Stats(which)) => store::stats(client, which).await,
+        Command::Store(StoreCommand::Check(which)) => store::check(client, which).await,
         // These need no server and were handled before.
         Command::Serve(_)
         | Command::Openapi
+        | Command::Store(StoreCommand::Compact { .. })
         | Command::Compile { .. }
         | Command::Plugin(
             PluginCommand::New(_)

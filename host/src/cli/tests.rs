@@ -76,6 +76,9 @@ fn every_documented_line_is_understood() {
         "tollgate kv set STORE KEY VALUE --ttl-ms 5",
         "tollgate kv delete STORE KEY",
         "tollgate kv list STORE --prefix p --limit 5",
+        "tollgate store stats KIND/NAME --json",
+        "tollgate store check KIND/NAME --json",
+        "tollgate store compact --data DIR --json",
     ] {
         parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
     }

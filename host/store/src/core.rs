@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -28,6 +29,8 @@ use crate::{
 
 /// The heart of an open store, shared as `Arc<Core>`. It does not keep the committer running; `Open` does.
 pub(crate) struct Core {
+    /// The file; none for a storage in its place.
+    pub(crate) path: Option<PathBuf>,
     /// None once the committer has ended.
     pub(crate) database: RwLock<Option<Database>>,
     /// Held alone from a joint commit until its kv writes are visible, so that no snapshot shows half of it.

@@ -7,6 +7,7 @@ mod backend;
 pub mod blob;
 pub mod cache;
 pub mod commit;
+pub mod compact;
 mod core;
 mod error;
 mod health;
@@ -17,6 +18,7 @@ pub mod limits;
 mod names;
 mod overlay;
 pub mod queue;
+pub mod report;
 pub mod sql;
 mod stats;
 mod store;
@@ -28,14 +30,16 @@ pub use blob::{
 };
 pub use cache::{Cache, CacheError, CacheOptions, CacheSet, CacheStats, Priority, Strategy};
 pub use commit::CommitError;
+pub use compact::{Compacted, Compaction};
 pub use error::StorageError;
 pub use joint::Joint;
 pub use kv::{
-    Acknowledge, Batch, Entries, Entry, Kv, KvError, KvOptions, Page, SetOptions, Snapshot, Swapped,
-    Transaction,
+    Acknowledge, Batch, Entries, Entry, Kv, KvError, KvOptions, KvReport, Page, SetOptions, Snapshot,
+    Swapped, Transaction,
 };
-pub use queue::{Queue, QueueError};
-pub use sql::{Access, Database, Outcome, Pages, SqlError, Statement, TableGrant, Value};
+pub use queue::{Queue, QueueError, QueueReport};
+pub use report::{FileReport, StoreKind, StoreReport, TableReport};
+pub use sql::{Access, Database, Outcome, Pages, SqlError, SqlReport, Statement, TableGrant, Value};
 pub use stats::Stats;
 pub use store::{Clock, OpenError, Options, Store};
 pub use vector::{

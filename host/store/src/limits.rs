@@ -127,5 +127,8 @@ pub const CHUNK_BYTES: usize = 64 << 10;
 /// Bytes of durable events that a queue keeps in memory for its reader, who is normally right behind.
 pub const TAIL_BYTES: usize = 4 << 20;
 
+/// Problems that a report of a store names; a damaged store may have millions.
+pub const PROBLEMS: usize = 100;
+
 /// Rows of a queue that one commit removes; removing is redb's weak side.
 pub const REMOVE_ROWS: usize = 256;

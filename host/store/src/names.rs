@@ -66,6 +66,17 @@ impl Names {
         Ok(number)
     }
 
+    /// The number of a name, if it has one.
+    pub(crate) fn find(&self, kind: Kind, name: &str) -> Option<u32> {
+        self.state.lock().known.get(&(kind as u8, name.to_owned())).copied()
+    }
+
+    /// All names of a kind, in no order.
+    pub(crate) fn of(&self, kind: Kind) -> Vec<String> {
+        let state = self.state.lock();
+        state.known.keys().filter(|(of, _)| *of == kind as u8).map(|(_, name)| name.clone()).collect()
+    }
+
     /// For the committer: the names that no commit has written. To be taken after whatever uses them.
     pub(crate) fn collect(&self) -> Vec<(u8, String, u32)> {
         std::mem::take(&mut self.state.lock().unwritten)

@@ -3,6 +3,7 @@
 //! Events are kept in memory until they are durable, and a bounded tail of them afterwards, since the reader is
 //! normally right behind. On disk a row holds many events, so that removing them costs little.
 
+mod check;
 mod log;
 mod rows;
 
@@ -12,6 +13,8 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
 
+pub use self::check::QueueReport;
+pub(crate) use self::check::report;
 pub(crate) use self::rows::{CHUNKS, QueueBatch, REMOVED};
 use self::{
     log::{Log, Place},

@@ -75,7 +75,7 @@ pub enum OpenError {
 pub struct Store {
     caches: Arc<Caches>,
     databases: Arc<Databases>,
-    open: Arc<Open>,
+    pub(crate) open: Arc<Open>,
 }
 
 impl Store {
@@ -84,6 +84,7 @@ impl Store {
         let mut builder = redb::Database::builder();
         builder.set_cache_size(options.cache_bytes);
         let (two_phase, backend) = (options.two_phase, options.backend);
+        let file = backend.is_none().then(|| path.to_owned());
         let (database, epoch, names) = guarded(|| {
             let database = match backend {
                 Some(backend) => builder.create_with_backend(Given(backend)).map_err(refused)?,
@@ -98,6 +99,7 @@ impl Store {
         })?;
         let health = Arc::new(Health::default());
         let core = Arc::new(Core {
+            path: file,
             database: RwLock::new(Some(database)),
             visible: RwLock::new(()),
             overlay: Overlay::new(options.kv_cache_bytes, Arc::clone(&health)),
@@ -287,13 +289,13 @@ fn system_time_ms() -> u64 {
         .unwrap_or_default()
 }
 
-fn refused(error: redb::DatabaseError) -> OpenError {
+pub(crate) fn refused(error: redb::DatabaseError) -> OpenError {
     match error {
         redb::DatabaseError::DatabaseAlreadyOpen => OpenError::AlreadyOpen,
         other => storage(other.into()),
     }
 }
 
-fn storage(error: redb::Error) -> OpenError {
+pub(crate) fn storage(error: redb::Error) -> OpenError {
     OpenError::Storage(error.into())
 }

@@ -1,6 +1,9 @@
 //! Counts everything again.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use redb::{ReadTransaction, ReadableTable};
 use sha2::{Digest, Sha256};
@@ -10,6 +13,7 @@ use super::{
     limits::CHUNK_BYTES,
     rows::{self, CHUNKS, CONTENTS, OBJECTS, PARTS, RELEASED, Record, TAILS, hashes},
 };
+use crate::report::note;
 
 /// What is in a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,21 +34,17 @@ pub struct BlobReport {
     pub problems: Vec<String>,
 }
 
-/// Problems that a report names; a damaged container may have millions.
-const PROBLEMS: usize = 100;
-
 impl BlobReport {
     fn problem(&mut self, text: impl FnOnce() -> String) {
-        if self.problems.len() < PROBLEMS {
-            self.problems.push(text());
-        }
+        note(&mut self.problems, text);
     }
 }
 
-pub(super) fn report(
+pub(crate) fn report(
     transaction: &ReadTransaction,
     container: u32,
     bytes: bool,
+    stop: &AtomicBool,
 ) -> Result<BlobReport, redb::Error> {
     let mut report = BlobReport::default();
     let mut contents = contents(transaction, container)?;
@@ -62,6 +62,7 @@ pub(super) fn report(
     for content in contents.keys() {
         report.problem(|| format!("content {content} belongs to nothing"));
     }
+    let bytes = bytes.then_some(stop);
     chunks(transaction, container, found, bytes, &mut report)?;
     Ok(report)
 }
@@ -102,12 +103,12 @@ fn objects(
     Ok(())
 }
 
-/// Every chunk counts the places where it stands, and has its bytes.
+/// Every chunk counts the places where it stands, and has its bytes, if those are compared until they are not wanted any more.
 fn chunks(
     transaction: &ReadTransaction,
     container: u32,
     mut found: HashMap<Hash, u64>,
-    bytes: bool,
+    bytes: Option<&AtomicBool>,
     report: &mut BlobReport,
 ) -> Result<(), redb::Error> {
     let (parts, tails) = (transaction.open_table(PARTS)?, transaction.open_table(TAILS)?);
@@ -121,6 +122,8 @@ fn chunks(
         if references != places || references == 0 {
             report.problem(|| format!("a chunk counts {references} references, and has {places}"));
         }
+        // The bytes take by far the longest; nobody sees the report of a check that is given up.
+        let bytes = bytes.is_some_and(|stop| !stop.load(Ordering::Relaxed));
         if bytes && !is_whole(&parts, &tails, container, hash, row.value())? {
             report.problem(|| "a chunk has not the bytes that were uploaded".to_owned());
         }

@@ -1,6 +1,6 @@
 //! The functions of a named container.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, atomic::AtomicBool};
 
 use redb::ReadTransaction;
 
@@ -102,7 +102,7 @@ impl Container {
     /// each chunk; it sees one instant, and whatever it sees keeps its pages until the end.
     pub async fn check(&self, bytes: bool) -> Result<BlobReport, BlobError> {
         let number = self.number;
-        self.read(move |transaction| check::report(transaction, number, bytes)).await
+        self.read(move |transaction| check::report(transaction, number, bytes, &AtomicBool::new(false))).await
     }
 
     /// Whether this is a container of that heart.

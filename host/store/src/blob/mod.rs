@@ -20,7 +20,7 @@ mod upload;
 
 use thiserror::Error;
 
-pub(crate) use self::{change::BlobChange, rows::create_tables};
+pub(crate) use self::{change::BlobChange, check::report, rows::create_tables};
 pub use self::{
     check::BlobReport,
     condition::{Etags, Precondition, Unmet},

@@ -1,6 +1,7 @@
 //! Key-value stores.
 
 mod batch;
+mod check;
 pub(crate) mod key;
 mod list;
 mod named;
@@ -14,8 +15,10 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+pub(crate) use self::check::report;
 pub use self::{
     batch::Batch,
+    check::KvReport,
     named::Kv,
     snapshot::{Entries, Snapshot},
     transaction::Transaction,

@@ -62,6 +62,13 @@ impl Record {
         })
     }
 
+    /// Version, expiry and the length of the value of a row; none if the row is damaged.
+    pub(crate) fn header(row: &[u8]) -> Option<(u64, u64, usize)> {
+        let (version, rest) = row.split_first_chunk::<8>()?;
+        let (expires, value) = rest.split_first_chunk::<8>()?;
+        Some((u64::from_le_bytes(*version), u64::from_le_bytes(*expires), value.len()))
+    }
+
     /// The expiry of a row, without its value.
     pub(crate) fn expiry(row: &[u8]) -> u64 {
         row.get(8..HEADER_BYTES).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)

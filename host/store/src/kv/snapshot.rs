@@ -108,6 +108,26 @@ impl Rows {
         Ok(Self { table: Arc::new(table), at_ms })
     }
 
+    /// The instant, in milliseconds since 1970.
+    pub(crate) fn at_ms(&self) -> u64 {
+        self.at_ms
+    }
+
+    /// Shows the key and the row of all that a store has, expired or not.
+    pub(crate) fn each(
+        &self,
+        store: u32,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), CommitError>,
+    ) -> Result<(), CommitError> {
+        let prefix = store.to_be_bytes();
+        for row in self.table.range::<&[u8]>(prefix.as_slice()..).map_err(unavailable)? {
+            let (key, row) = row.map_err(unavailable)?;
+            let Some(key) = key.value().strip_prefix(prefix.as_slice()) else { break };
+            visit(key, row.value())?;
+        }
+        Ok(())
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<Entry>, CommitError> {
         let row = self.table.get(key).map_err(unavailable)?;
         row.map_or(Ok(None), |row| self.entry(row.value()))

@@ -128,6 +128,12 @@ pub const LEFTOVERS_EVERY: Duration = Duration::from_secs(1);
 /// Time to the next step while there is one.
 pub const LEFTOVERS_SOON: Duration = Duration::from_millis(20);
 
+/// Time for SQLite's own check of a database: some hundred gigabytes. It keeps old pages as long as it lasts.
+pub const CHECK_TIME: Duration = Duration::from_secs(60 * 60);
+
+/// Time for counting the rows of a table: some ten million. A report does without the count of a larger one.
+pub const COUNT_TIME: Duration = Duration::from_secs(2);
+
 /// Databases of a store: each has a writer thread and its connections.
 pub const DATABASES: usize = 64;
 

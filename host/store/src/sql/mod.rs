@@ -6,6 +6,7 @@
 //! together with the kv changes of the same message.
 
 mod access;
+mod check;
 mod connection;
 mod database;
 mod databases;
@@ -30,6 +31,8 @@ mod vfs;
 mod writer;
 
 pub use access::{Access, TableGrant};
+pub use check::SqlReport;
+pub(crate) use check::report;
 pub use database::Database;
 pub(crate) use databases::Databases;
 pub use error::SqlError;

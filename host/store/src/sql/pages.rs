@@ -140,6 +140,20 @@ pub(crate) fn remove_some(transaction: &WriteTransaction, id: u32, chunks: usize
     Ok(())
 }
 
+/// Bytes that are stored of a file.
+pub(crate) fn stored_bytes(transaction: &ReadTransaction, id: u32) -> Result<u64, redb::Error> {
+    let table = match transaction.open_table(PAGES) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    let mut bytes = 0;
+    for row in table.range(key(id, None)..=key(id, Some(u32::MAX - 1)))? {
+        bytes += row?.1.value().len() as u64;
+    }
+    Ok(bytes)
+}
+
 /// The ids of all databases, by name.
 pub(crate) fn names(transaction: &ReadTransaction) -> Result<BTreeMap<String, u32>, redb::Error> {
     let table = match transaction.open_table(NAMES) {

@@ -1,14 +1,21 @@
 //! Reads everything again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use redb::ReadTransaction;
 
 use super::{
+    VectorError, VectorOptions, blocking,
     code::{Code, Fact},
+    limits::VECTORS_MOST,
     memory::View,
-    open::Shared,
-    rows::{IDS, PARTS, RECORDS, Record, State, TAILS, Values},
+    open::{Shared, look},
+    rows::{IDS, INDEXES, PARTS, RECORDS, Record, State, TAILS, Values},
+};
+use crate::{
+    commit::CommitError,
+    core::{Core, unavailable},
+    report::note,
 };
 
 /// What is in an index.
@@ -18,28 +25,100 @@ pub struct VectorReport {
     pub vectors: u64,
     /// Vectors that memory has and nobody sees any more.
     pub dead: u64,
+    /// Bytes of the vectors' values in the file.
+    pub value_bytes: u64,
+    /// Bytes in memory; 0 as long as nobody has used the index.
+    pub memory_bytes: u64,
     /// What does not fit together, for people; at most `PROBLEMS` of them. Empty: all is well.
     pub problems: Vec<String>,
 }
 
-/// Problems that a report names; a damaged index may have millions.
-const PROBLEMS: usize = 100;
-
 impl VectorReport {
+    fn of(shared: &Shared, state: &State) -> Self {
+        let value_bytes = state.vectors * (shared.options.dimensions * size_of::<f32>()) as u64;
+        Self { vectors: state.vectors, value_bytes, ..Self::default() }
+    }
+
     fn problem(&mut self, text: impl FnOnce() -> String) {
-        if self.problems.len() < PROBLEMS {
-            self.problems.push(text());
-        }
+        note(&mut self.problems, text);
     }
 }
 
-pub(super) fn report(
+/// What is in an index, which need not be open.
+pub(crate) async fn report(
+    core: &Arc<Core>,
+    number: u32,
+    thorough: bool,
+) -> Result<VectorReport, CommitError> {
+    let open = core.indexes.find(number);
+    let shared = match open {
+        Some(shared) => Some(shared),
+        None => closed(core, number).await.map_err(refused)?,
+    };
+    let Some(shared) = shared else { return Ok(VectorReport::default()) };
+    let report = if thorough { whole(core, &shared).await } else { counted(core, &shared).await };
+    report.map_err(refused)
+}
+
+fn refused(error: VectorError) -> CommitError {
+    match error {
+        VectorError::Storage(error) => error.into(),
+        other => CommitError::Unavailable(other.to_string()),
+    }
+}
+
+/// An index that nobody has opened, as the file knows it; none: nothing was ever written.
+async fn closed(core: &Arc<Core>, number: u32) -> Result<Option<Arc<Shared>>, VectorError> {
+    let core = Arc::clone(core);
+    blocking(move || {
+        let read = || {
+            State::read(&core.begin_read()?.open_table(INDEXES).map_err(unavailable)?, number)
+                .map_err(unavailable)
+        };
+        let Some(State { dimensions, metric, .. }) = read()? else { return Ok(None) };
+        let options = VectorOptions { dimensions, metric, indexed: Vec::new(), vectors: VECTORS_MOST };
+        Ok(Some(Arc::new(Shared::new(number, options))))
+    })
+    .await
+}
+
+/// Only what the index knows of itself.
+async fn counted(core: &Arc<Core>, shared: &Arc<Shared>) -> Result<VectorReport, VectorError> {
+    let (core, shared) = (Arc::clone(core), Arc::clone(shared));
+    blocking(move || {
+        let view = shared.loaded().map(|memory| memory.view());
+        let state = shared.state(&core.begin_read()?).map_err(unavailable)?.unwrap_or_else(|| shared.empty());
+        let mut report = VectorReport::of(&shared, &state);
+        if let Some(view) = view {
+            report.dead = (view.len() as u64).saturating_sub(state.vectors);
+            report.memory_bytes = view.bytes() as u64;
+        }
+        Ok(report)
+    })
+    .await
+}
+
+/// Reads everything and compares, memory with the file too.
+pub(super) async fn whole(core: &Arc<Core>, shared: &Arc<Shared>) -> Result<VectorReport, VectorError> {
+    let memory = Arc::clone(shared.memory(core).await?);
+    let (core, shared) = (Arc::clone(core), Arc::clone(shared));
+    blocking(move || {
+        let Some((transaction, state, view)) = look(&core, &shared, &memory)? else {
+            return Ok(VectorReport::default());
+        };
+        Ok(compare(&shared, &transaction, &state, &view).map_err(unavailable)?)
+    })
+    .await
+}
+
+fn compare(
     shared: &Shared,
     transaction: &ReadTransaction,
     state: &State,
     view: &View,
 ) -> Result<VectorReport, redb::Error> {
-    let mut report = VectorReport { vectors: state.vectors, ..VectorReport::default() };
+    let mut report = VectorReport::of(shared, state);
+    report.memory_bytes = view.bytes() as u64;
     let mut memory = in_memory(state, view, &mut report);
     records(shared, transaction, state, &mut memory, &mut report)?;
     for slot in memory.keys() {

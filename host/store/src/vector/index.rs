@@ -197,15 +197,7 @@ impl Index {
     /// Reads everything and compares, memory with the file too. Takes time; it sees one instant, and whatever it sees keeps
     /// its pages until the end.
     pub async fn check(&self) -> Result<VectorReport, VectorError> {
-        let memory = Arc::clone(self.memory().await?);
-        let this = self.clone();
-        blocking(move || {
-            let Some((transaction, state, view)) = look(&this.core, &this.shared, &memory)? else {
-                return Ok(VectorReport::default());
-            };
-            Ok(check::report(&this.shared, &transaction, &state, &view).map_err(unavailable)?)
-        })
-        .await
+        check::whole(&self.core, &self.shared).await
     }
 
     /// Prepares to write vectors as part of a joint commit. There, the number of vectors is bounded by what the index has

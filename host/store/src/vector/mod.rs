@@ -27,6 +27,7 @@ use thiserror::Error;
 use self::limits::{DIMENSIONS, INDEXED, PROPERTY_BYTES, VECTORS, VECTORS_MOST};
 pub(crate) use self::{
     change::{Touched, VectorChange},
+    check::report,
     rows::create_tables,
 };
 pub use self::{check::VectorReport, index::Index, metric::Metric, search::ReturnMetadata};

@@ -51,6 +51,11 @@ impl Default for Indexes {
 }
 
 impl Indexes {
+    /// The index of this number, if it is open.
+    pub(super) fn find(&self, number: u32) -> Option<Arc<Shared>> {
+        self.open.lock().get(&number).cloned()
+    }
+
     /// The same for the same number, and only with the options that it has.
     pub(super) fn open(
         &self,
@@ -77,7 +82,7 @@ impl Indexes {
 }
 
 impl Shared {
-    fn new(number: u32, options: VectorOptions) -> Self {
+    pub(super) fn new(number: u32, options: VectorOptions) -> Self {
         let indexed = options.indexed.iter().map(|name| Property { name: name.clone() }).collect();
         Self { number, options, indexed, recall: Recall::default(), memory: OnceCell::new() }
     }
@@ -119,6 +124,11 @@ impl Shared {
             tokio::spawn(async move { shared.memory.get_or_try_init(|| shared.read(core)).await.map(drop) });
         loaded.await.map_err(|error| ended(&error))??;
         self.memory.get().ok_or_else(|| gone().into())
+    }
+
+    /// Its memory, if it was read already.
+    pub(super) fn loaded(&self) -> Option<&Arc<Memory>> {
+        self.memory.get()
     }
 
     async fn read(self: &Arc<Self>, core: Arc<Core>) -> Result<Arc<Memory>, VectorError> {

@@ -9,6 +9,7 @@
 
 mod blob;
 mod cache;
+mod compact;
 mod crash;
 mod expiry;
 mod faults;
@@ -18,6 +19,7 @@ mod model;
 mod power;
 mod queue;
 mod races;
+mod report;
 mod sql;
 mod support;
 mod transaction_model;
