@@ -74,6 +74,26 @@ async fn when_every_account_fails_the_client_gets_the_last_error_and_is_not_char
     assert_ne!(client.chat("gpt-test").await.json()["error"]["code"], "rate_limit_exceeded");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_has_the_name_that_its_account_gives_it_and_costs_what_that_name_costs() {
+    let upstream = Upstream::start(FINE).await;
+    let price = "[[price]]\nmodel = \"fast\"\ninput = 1000000\noutput = 0";
+    let extra = "models = [\"m\"]\naliases = { fast = \"own\" }";
+    let server = Setup::default().account("main", &upstream, extra).config(price).start();
+    let client = server.client(&server.key("user", &["--cost-total", "10000"]));
+    let answer = client.chat("fast").await;
+    assert_eq!((answer.status.as_u16(), answer.json()["model"].as_str()), (200, Some("own")));
+    // What has no price is refused to whoever has a budget: the name counts, not what stands behind it.
+    let denied = client.chat("m").await;
+    assert_eq!(denied.status, 403);
+    assert!(denied.text().contains("has no price"), "{}", denied.text());
+    eventually("both names are in the log", || async {
+        let rows = server.sql("SELECT original_model, model FROM request_logs WHERE status_code = 200");
+        (rows == [["fast", "own"]]).then_some(())
+    })
+    .await;
+}
+
 fn slow(pause_ms: u64, output: u64) -> Behaviour {
     Behaviour::Slow { input: 5, output, pause: Duration::from_millis(pause_ms) }
 }

@@ -1,6 +1,6 @@
 //! An account as its owner describes it, over the admin API and in the table.
 
-use std::ops::RangeInclusive;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -54,6 +54,9 @@ pub struct Draft {
     /// The models it serves; empty: all.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Names that it serves too, and its own models that these stand for.
+    #[serde(default)]
+    pub aliases: BTreeMap<String, String>,
     /// How often it is drawn among accounts of its priority.
     #[serde(default = "one")]
     pub weight: u32,
@@ -98,9 +101,11 @@ impl Draft {
             _ => Map::new(),
         };
         for (name, value) in patch {
-            match value {
-                Value::Null => drop(fields.remove(name)),
-                value => drop(fields.insert(name.clone(), value.clone())),
+            match (value, fields.get_mut(name)) {
+                (Value::Null, _) => drop(fields.remove(name)),
+                // The one field that is an object.
+                (Value::Object(changes), Some(Value::Object(aliases))) => merge(aliases, changes),
+                (value, _) => drop(fields.insert(name.clone(), value.clone())),
             }
         }
         let mut draft: Draft = serde_json::from_value(Value::Object(fields))
@@ -145,6 +150,7 @@ impl Draft {
             base_url,
             api_key: self.api_key.clone().unwrap_or_default(),
             models: self.models.clone(),
+            aliases: self.aliases.clone(),
             weight: self.weight,
             priority: self.priority,
             rpm: self.rpm,
@@ -191,6 +197,12 @@ impl Draft {
         if self.models.len() > MODELS || !self.models.iter().all(is_model) {
             return invalid(format!("`models` are at most {MODELS}, of 1 to {MODEL_BYTES} bytes each"));
         }
+        if self.aliases.len() > MODELS || !self.aliases.iter().flat_map(|(name, to)| [name, to]).all(is_model)
+        {
+            return invalid(format!(
+                "`aliases` are at most {MODELS} names and models, of 1 to {MODEL_BYTES} bytes each"
+            ));
+        }
         if let Some(key) = &self.api_key
             && (key.expose().len() > CREDENTIAL_BYTES || check_credential(key.expose()).is_err())
         {
@@ -221,6 +233,15 @@ impl Draft {
     }
 }
 
+fn merge(aliases: &mut Map<String, Value>, changes: &Map<String, Value>) {
+    for (name, to) in changes {
+        match to {
+            Value::Null => drop(aliases.remove(name)),
+            to => drop(aliases.insert(name.clone(), to.clone())),
+        }
+    }
+}
+
 impl From<&AccountSpec> for Draft {
     fn from(spec: &AccountSpec) -> Draft {
         let credentials = spec.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref());
@@ -235,6 +256,7 @@ impl From<&AccountSpec> for Draft {
             description: String::new(),
             email: String::new(),
             models: spec.models.clone(),
+            aliases: spec.aliases.clone(),
             weight: spec.weight,
             priority: spec.priority,
             rpm: spec.rpm,

@@ -1,5 +1,7 @@
 //! Accounts in table `accounts` of database `gateway`, their secrets sealed.
 
+use std::collections::BTreeMap;
+
 use tollgate_store::sql::{Database, SqlError, Statement, Value};
 
 use super::{Draft, RosterError, limits::RESEALED_AT_ONCE};
@@ -33,9 +35,9 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS accounts (
 ) WITHOUT ROWID";
 
 /// Columns that the table has not had from the beginning.
-const ADDED: [(&str, &str); 1] = [("concurrency", "INTEGER")];
+const ADDED: [(&str, &str); 2] = [("concurrency", "INTEGER"), ("aliases", "TEXT NOT NULL DEFAULT '{}'")];
 
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 23] = [
     "id",
     "name",
     "dialect",
@@ -58,6 +60,7 @@ const COLUMNS: [&str; 22] = [
     "proxy_password",
     "api_key",
     "concurrency",
+    "aliases",
 ];
 
 /// An account of the store.
@@ -210,6 +213,7 @@ fn write(stored: &Stored) -> Result<Statement, RosterError> {
     );
     let draft = &stored.draft;
     let models = serde_json::to_string(&draft.models).map_err(|_| RosterError::DamagedTable)?;
+    let aliases = serde_json::to_string(&draft.aliases).map_err(|_| RosterError::DamagedTable)?;
     let params: [Value; COLUMNS.len()] = [
         stored.id.as_str().into(),
         draft.name.as_str().into(),
@@ -233,6 +237,7 @@ fn write(stored: &Stored) -> Result<Statement, RosterError> {
         stored.sealed.proxy_password.clone().into(),
         stored.sealed.api_key.clone().into(),
         draft.concurrency.map(|number| integer(number.into())).into(),
+        aliases.into(),
     ];
     Ok(Statement::new(sql, params.into()))
 }
@@ -251,6 +256,7 @@ fn stored(row: Vec<Value>) -> Option<Stored> {
             email: text(next()?)?,
             // A list that cannot be read must not widen the account to all models.
             models: serde_json::from_str(&text(next()?)?).ok()?,
+            aliases: BTreeMap::new(),
             weight: number(&next()?)?.try_into().ok()?,
             priority: number(&next()?)?.try_into().ok()?,
             rpm: number(&next()?),
@@ -278,6 +284,7 @@ fn stored(row: Vec<Value>) -> Option<Stored> {
     stored.sealed.api_key = blob(next()?);
     // What is beyond the largest number allows as many as that.
     stored.draft.concurrency = number(&next()?).map(|number| number.try_into().unwrap_or(u32::MAX));
+    stored.draft.aliases = serde_json::from_str(&text(next()?)?).ok()?;
     Some(stored)
 }
 

@@ -69,7 +69,7 @@ async fn an_account_serves_when_it_is_made_and_after_a_restart_with_every_field(
     let world = World::start(Vec::new()).await;
     assert_eq!(world.serving(), ["demo"; 3]);
     let full = draft(json!({
-        "dialect": "anthropic", "description": "d", "email": "a@b.c", "models": ["m1", "m2"], "weight": 7,
+        "dialect": "anthropic", "description": "d", "email": "a@b.c", "models": ["m1", "m2"], "aliases": { "a": "m1" }, "weight": 7,
         "priority": 3, "proxy": "socks5://h:1080", "proxy_user": "u", "proxy_password": "pw-clear", "rpm": 1, "tpm": 2, "rpd": 3, "concurrency": 4, "expires_ms": 5_000,
     }));
     world.roster.create(full.clone()).await.unwrap();
@@ -121,6 +121,8 @@ async fn what_is_wrong_is_refused_and_changes_nothing() {
         (json!({ "name": "x", "concurrency": 0 }), "`concurrency`"),
         (json!({ "name": "x", "models": [""] }), "`models`"),
         (json!({ "name": "x", "models": vec!["m"; limits::MODELS + 1] }), "`models`"),
+        (json!({ "name": "x", "aliases": { "a": "" } }), "`aliases`"),
+        (json!({ "name": "x", "aliases": { "\n": "m" } }), "`aliases`"),
         (json!({ "name": "x", "email": "a\nb" }), "`email`"),
         (json!({ "name": "x", "description": "d".repeat(limits::DESCRIPTION_BYTES + 1) }), "`description`"),
         (json!({ "name": "x", "base_url": "https://h", "ca": "no pem" }), "certificates"),
@@ -159,7 +161,7 @@ async fn there_are_no_more_accounts_than_a_request_can_look_at() {
     let world = World::start(Vec::new()).await;
     let fill = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1)
         INSERT INTO accounts SELECT 'acc_' || n, 'a' || n, 'openai', 'http://h:1', '', '', '[]', 1, 0, NULL, NULL, NULL,
-        1, 1, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM numbers";
+        1, 1, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{}' FROM numbers";
     let most = i64::try_from(limits::ACCOUNTS).unwrap();
     world.database.execute(tollgate_store::Statement::new(fill, vec![most.into()])).await.unwrap();
     let world = world.restart(Vec::new()).await.unwrap();
@@ -173,13 +175,21 @@ async fn there_are_no_more_accounts_than_a_request_can_look_at() {
 async fn a_table_of_an_earlier_version_gets_the_columns_that_it_lacks() {
     let world = World::start(Vec::new()).await;
     world.roster.create(draft(json!({ "rpm": 5 }))).await.unwrap();
-    world.database.execute("ALTER TABLE accounts DROP COLUMN concurrency".into()).await.unwrap();
+    for column in ["concurrency", "aliases"] {
+        let drop = format!("ALTER TABLE accounts DROP COLUMN {column}");
+        world.database.execute(drop.as_str().into()).await.unwrap();
+    }
     let world = world.restart(Vec::new()).await.unwrap();
     let view = world.roster.get("main").await.unwrap();
     assert_eq!((view.status, view.rpm, view.concurrency), (Status::Serving, Some(5), None));
-    world.patch("main", json!({ "concurrency": 7 })).await.unwrap();
+    world.patch("main", json!({ "concurrency": 7, "aliases": { "a": "m" } })).await.unwrap();
     let world = world.restart(Vec::new()).await.unwrap();
-    assert_eq!(world.roster.get("main").await.unwrap().concurrency, Some(7));
+    let view = world.roster.get("main").await.unwrap();
+    assert_eq!((view.concurrency, view.aliases["a"].as_str()), (Some(7), "m"));
+    // A merge patch, down to the single name.
+    world.patch("main", json!({ "aliases": { "b": "n", "a": null } })).await.unwrap();
+    let view = world.roster.get("main").await.unwrap();
+    assert_eq!(view.aliases, [("b".to_owned(), "n".to_owned())].into());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! An account as people see it: everything but its secrets.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 use tollgate_store::sql::{Database, SqlError, Statement, Value};
@@ -52,6 +52,8 @@ pub struct AccountView {
     pub key_hash: String,
     /// The models it serves; empty: all.
     pub models: Vec<String>,
+    /// Names that it serves too, and its own models that these stand for.
+    pub aliases: BTreeMap<String, String>,
     /// How often it is drawn among accounts of its priority.
     pub weight: u32,
     /// Lower numbers are tried first.
@@ -133,6 +135,7 @@ impl AccountView {
             dialect: draft.dialect,
             base_url: draft.base_url,
             models: draft.models,
+            aliases: draft.aliases,
             weight: draft.weight,
             priority: draft.priority,
             rpm: draft.rpm,

@@ -166,6 +166,7 @@ fn account(section: &Section<'_>, directory: &Path, environment: Environment<'_>
     let api_key = api_key(section, environment);
     let rate = |key| section.number(key, 1..=limits::RATE_MOST);
     let small = |key, range| section.number(key, range).and_then(|number| u32::try_from(number).ok());
+    let aliases = aliases(section);
     let (models, weight) = (section.texts("models"), small("weight", 1..=limits::WEIGHT_MOST));
     let priority = small("priority", 0..=u64::from(u32::MAX));
     let (rpm, tpm, rpd) = (rate("rpm"), rate("tpm"), rate("rpd"));
@@ -177,6 +178,7 @@ fn account(section: &Section<'_>, directory: &Path, environment: Environment<'_>
         base_url: base_url?,
         api_key: api_key?,
         models: models.unwrap_or_default(),
+        aliases: aliases.unwrap_or_default(),
         weight: weight.unwrap_or(1),
         priority: priority.unwrap_or(0),
         rpm,
@@ -187,6 +189,20 @@ fn account(section: &Section<'_>, directory: &Path, environment: Environment<'_>
         ca,
         proxy,
     })
+}
+
+fn aliases(section: &Section<'_>) -> Option<BTreeMap<String, String>> {
+    let aliases = section.text_map("aliases", "{ fast = \"gpt-4o-mini\" }")?;
+    let most = limits::MODEL_MOST_BYTES;
+    let is_long = |name: &String| name.len() > most || name.chars().any(char::is_control);
+    if let Some(name) = aliases.iter().flat_map(|(name, to)| [name, to]).find(|name| is_long(name)) {
+        let place = section.place();
+        section.problem(
+            "aliases",
+            format!("`aliases`{place}: `{name}` is no model's name of at most {most} bytes"),
+        );
+    }
+    Some(aliases)
 }
 
 /// The certificates in the file that is named; which are none shows when the account is made.

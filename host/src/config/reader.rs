@@ -4,6 +4,7 @@
 //! second list of keys that could disagree with the code that reads them.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
@@ -173,6 +174,26 @@ impl<'a> Section<'a> {
                 }
                 Some(text) => texts.push(text.to_owned()),
                 None => return self.wrong_type(key, value, "a list of strings"),
+            }
+        }
+        Some(texts)
+    }
+
+    /// Strings by names of any kind, none of them empty; `example` is how it may be written.
+    pub(super) fn text_map(&self, key: &'static str, example: &str) -> Option<BTreeMap<String, String>> {
+        let value = self.get(key)?;
+        let expected = format!("a table of strings such as `{example}`");
+        let Some(table) = value.get_ref().as_table() else {
+            return self.wrong_type(key, value, &expected);
+        };
+        let mut texts = BTreeMap::new();
+        for (name, value) in table.iter() {
+            match value.get_ref().as_str() {
+                Some(text) if !text.trim().is_empty() && !name.get_ref().trim().is_empty() => {
+                    texts.insert(name.get_ref().to_string(), text.to_owned());
+                }
+                Some(_) => return self.wrong(value, format!("`{key}`{} has an empty string", self.place())),
+                None => return self.wrong_type(key, value, &expected),
             }
         }
         Some(texts)

@@ -84,6 +84,7 @@ fn every_key_arrives() {
         base_url = "HTTPS://api.example.com/v1//"
         api_key = "sk-1"
         models = ["m1", "m2"]
+        aliases = { fast = "m1", "big one" = "m2" }
         weight = 7
         priority = 2
         rpm = 10
@@ -157,6 +158,10 @@ fn every_key_arrives() {
         accounts: vec![
             AccountSpec {
                 models: vec!["m1".to_owned(), "m2".to_owned()],
+                aliases: BTreeMap::from([
+                    ("fast".to_owned(), "m1".to_owned()),
+                    ("big one".to_owned(), "m2".to_owned()),
+                ]),
                 weight: 7,
                 priority: 2,
                 rpm: Some(10),
@@ -287,6 +292,11 @@ fn wrong_types_say_what_is_right() {
         ("rpm = \"10\"", "`rpm` in [[account]] must be a whole number, not a string"),
         ("rpm = 1.5", "`rpm` in [[account]] must be a whole number, not a float"),
         ("models = \"m\"", "`models` in [[account]] must be a list of strings, not a string"),
+        (
+            "aliases = [\"m\"]",
+            "`aliases` in [[account]] must be a table of strings such as `{ fast = \"gpt-4o-mini\" }`, not an array",
+        ),
+        ("aliases = { a = \"\" }", "`aliases` in [[account]] has an empty string"),
         ("dialect = true", "`dialect` in [[account]] must be a string, not a boolean"),
         ("weight = []", "`weight` in [[account]] must be a whole number, not an array"),
         ("weight = 1979-05-27", "`weight` in [[account]] must be a whole number, not a datetime"),

@@ -1,6 +1,7 @@
 //! One upstream account: what it is, and what is known of how it does.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -40,6 +41,8 @@ pub struct AccountSpec {
     pub api_key: Secret,
     /// The models it serves; empty: all.
     pub models: Vec<String>,
+    /// Names that it serves too, and its own models that these stand for.
+    pub aliases: BTreeMap<String, String>,
     /// How often it is drawn among accounts of its priority; at least 1.
     pub weight: u32,
     /// Lower numbers are tried first.
@@ -68,6 +71,7 @@ impl Default for AccountSpec {
             base_url: String::new(),
             api_key: Secret::default(),
             models: Vec::new(),
+            aliases: BTreeMap::new(),
             weight: 1,
             priority: 0,
             rpm: None,
@@ -180,6 +184,9 @@ impl Account {
             |endpoint: &Endpoint| if endpoint.is_fixed() { join(&base, endpoint.path, None) } else { None };
         let endpoints = spec.dialect.api().endpoints().iter().map(address).collect();
         let mut models = spec.models.clone();
+        if !models.is_empty() {
+            models.extend(spec.aliases.keys().cloned());
+        }
         models.sort();
         models.dedup();
         let (id, name): (Arc<str>, Arc<str>) = (spec.id().into(), spec.name.as_str().into());
@@ -220,9 +227,19 @@ impl Account {
         self.spec.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms)
     }
 
-    /// The models it is restricted to; empty: all.
+    /// The models it is restricted to, as clients name them; empty: all.
     pub fn models(&self) -> &[String] {
         &self.models
+    }
+
+    /// The names that it has its own models for.
+    pub(super) fn aliases(&self) -> impl Iterator<Item = &String> {
+        self.spec.aliases.keys()
+    }
+
+    /// Its own model that a name stands for; none: that of the same name.
+    pub(super) fn alias(&self, model: &str) -> Option<&str> {
+        self.spec.aliases.get(model).map(String::as_str)
     }
 
     /// The address of an endpoint, if its path is the same for every request.

@@ -17,7 +17,6 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1},
@@ -25,16 +24,16 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::host::Host;
+use super::{host::Host, renamed::Sending};
 
 /// A request as it is sent.
-pub(super) type Sent = Request<Full<Bytes>>;
+pub(super) type Sent = Request<Sending>;
 
 /// A connection and what drives it.
 pub(super) struct Connection {
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: http1::SendRequest<Sending>,
     /// None once it has come to its end, by which hyper also answers whoever waits.
-    work: Option<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>,
+    work: Option<http1::Connection<TokioIo<TcpStream>, Sending>>,
 }
 
 impl Connection {

@@ -218,6 +218,8 @@ impl Flight {
             let account = &open.place.insert(place).account();
             account.key_hash.as_ref().clone_into(&mut open.record.api_key_hash);
             account.name.as_ref().clone_into(&mut open.record.account_name);
+            let asked = &open.record.original_model;
+            account.alias(asked).unwrap_or(asked).clone_into(&mut open.record.model);
         });
     }
 

@@ -1,6 +1,7 @@
 //! Sends a request to one account and waits for the head of its answer.
 
 use std::{
+    borrow::Cow,
     error::Error,
     time::{Duration, Instant},
 };
@@ -10,7 +11,8 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, RETRY_AFTER},
 };
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
     account::Account,
@@ -21,6 +23,7 @@ use super::{
     error::{Class, Problem},
     host::SendError,
     limits::{ERROR_BYTES, ERROR_TIMEOUT},
+    renamed::Sending,
     route::Route,
 };
 use crate::plugin::admission::Ending;
@@ -30,6 +33,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) endpoint: &'static Endpoint,
     /// The path and query that the client asked for.
     pub(super) uri: &'a Uri,
+    /// The model that it asked for.
+    pub(super) model: &'a str,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: Bytes,
     /// How long to wait for the answer's head.
@@ -75,7 +80,7 @@ pub(super) async fn send(account: &Account, outgoing: &Outgoing<'_>) -> Result<R
 
 /// Asks an account for something small, such as its models.
 pub(super) async fn get(account: &Account, path: &str, query: Option<&str>, limit: usize) -> Option<Bytes> {
-    let mut request = Request::get(account.uri(path, query)?).body(Full::default()).ok()?;
+    let mut request = Request::get(account.uri(path, query)?).body(Sending::default()).ok()?;
     authorize(account, request.headers_mut());
     let response = exchange(account, request).await.ok()?;
     let success = response.status().is_success();
@@ -83,10 +88,7 @@ pub(super) async fn get(account: &Account, path: &str, query: Option<&str>, limi
     success.then(|| body.to_bytes())
 }
 
-async fn exchange(
-    account: &Account,
-    request: Request<Full<Bytes>>,
-) -> Result<Response<Received>, Unreachable> {
+async fn exchange(account: &Account, request: Request<Sending>) -> Result<Response<Received>, Unreachable> {
     match &account.route {
         Route::Plain(host) => host.send(request).await.map_err(|error| match error {
             SendError::Connect(error) => Unreachable::connecting(&error),
@@ -106,21 +108,40 @@ async fn exchange(
     }
 }
 
-fn request(account: &Account, outgoing: &Outgoing<'_>) -> Result<Request<Full<Bytes>>, Failure> {
-    let (path, query) = (outgoing.uri.path(), outgoing.uri.query());
-    let uri = match query.and_then(|query| account.dialect.api().upstream_query(query)) {
-        None if outgoing.endpoint.is_fixed() => account.endpoint(outgoing.endpoint).cloned(),
-        query => account.uri(path, query.as_deref()),
+fn request(account: &Account, outgoing: &Outgoing<'_>) -> Result<Request<Sending>, Failure> {
+    let (endpoint, own) = (outgoing.endpoint, account.alias(outgoing.model));
+    let path = match endpoint.path.split_once("{model}").zip(own) {
+        Some(((before, after), own)) => {
+            Cow::Owned(format!("{before}{}{after}", utf8_percent_encode(own, IN_PATH)))
+        }
+        None => Cow::Borrowed(outgoing.uri.path()),
+    };
+    let query = outgoing.uri.query().and_then(|query| account.dialect.api().upstream_query(query));
+    let uri = match query {
+        None if endpoint.is_fixed() => account.endpoint(endpoint).cloned(),
+        query => account.uri(&path, query.as_deref()),
     };
     let Some(uri) = uri else {
         return Err(internal("the address for the upstream cannot be built"));
     };
-    let mut request = Request::new(Full::new(outgoing.body.clone()));
+    let body = match own {
+        None => outgoing.body.clone().into(),
+        Some(own) => {
+            let changes = account.dialect.api().rename(&outgoing.body, outgoing.model, own);
+            let changes = changes.ok_or_else(|| internal("the model's place in the request is not found"))?;
+            Sending::changed(&outgoing.body, changes)
+        }
+    };
+    let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri;
     *request.headers_mut() = outgoing_headers(account, outgoing.headers);
     Ok(request)
 }
+
+/// What is encoded of a model's name in a path: names have slashes and colons in them.
+const IN_PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b':');
 
 fn outgoing_headers(account: &Account, headers: &HeaderMap) -> HeaderMap {
     let named = named_by_connection(headers);

@@ -30,6 +30,7 @@ mod prices;
 mod proxy;
 mod queue;
 mod refusal;
+mod renamed;
 mod request;
 mod route;
 mod routes;

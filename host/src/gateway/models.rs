@@ -88,8 +88,11 @@ async fn usable(inner: &Inner, dialect: Dialect, client: &Admitted) -> Vec<Strin
     let accounts = inner.accounts.list();
     let speaking =
         accounts.iter().filter(|account| account.dialect == dialect && !account.is_expired(client.now_ms));
-    let listed = join_all(speaking.map(|account| served(inner, account))).await;
-    let mut models: Vec<String> = listed.iter().flat_map(|models| models.iter().cloned()).collect();
+    let speaking: Vec<&Arc<Account>> = speaking.collect();
+    let listed = join_all(speaking.iter().map(|account| served(inner, account))).await;
+    let aliases = speaking.iter().flat_map(|account| account.aliases());
+    let mut models: Vec<String> =
+        listed.iter().flat_map(|models| models.iter()).chain(aliases).cloned().collect();
     models.retain(|model| client.key.may_use(model));
     models.sort();
     models.dedup();

@@ -256,8 +256,9 @@ async fn run(
     }
     let timeout = if read.streaming { settings.first_byte_timeout } else { settings.answer_timeout };
     let deadline = client.arrived + settings.total_timeout;
-    let outgoing = Outgoing { endpoint, uri: &head.uri, headers: &head.headers, body, timeout, deadline };
     let request = asked(endpoint, client, read, price);
+    let (uri, model, headers) = (&head.uri, request.model.as_str(), &head.headers);
+    let outgoing = Outgoing { endpoint, uri, model, headers, body, timeout, deadline };
     let mut candidates = inner.accounts.candidates(endpoint.dialect, &request.model, client.now_ms);
     if candidates.are_none() {
         return Err(unknown(&request.model).into());

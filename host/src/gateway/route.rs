@@ -10,9 +10,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{Uri, uri::Authority};
-use http_body_util::Full;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::Client,
@@ -30,10 +28,11 @@ use super::{
     forward_proxy::ForwardProxy,
     host::Host,
     limits::{IDLE_CONNECTION_TIMEOUT, IDLE_CONNECTIONS, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT},
+    renamed::Sending,
 };
 
 /// A client with its pool of connections.
-pub(super) type Pooled = Client<HttpsConnector<Dial>, Full<Bytes>>;
+pub(super) type Pooled = Client<HttpsConnector<Dial>, Sending>;
 
 /// What an account's connections depend on.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -43,6 +43,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   tollgate account update main --rpm 1000 --models gpt-4o,gpt-4o-mini
+  tollgate account update main --alias fast=gpt-4o-mini --alias smart=gpt-4o
   tollgate account update main --clear rpm,models
   tollgate account update main --api-key-env NEW_KEY")]
     Update(Box<Update>),
@@ -113,6 +114,9 @@ pub(in crate::cli) struct Fields {
     /// Models it serves, separated by commas; without it all.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(super) models: Option<Vec<String>>,
+    /// Another name that it serves, and its own model which that stands for, such as fast=gpt-4o-mini; can be given again.
+    #[arg(long, value_name = "NAME=MODEL", value_parser = alias)]
+    pub(super) alias: Vec<(String, String)>,
     /// How often it is drawn among accounts of its priority [default: 1].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=WEIGHT_MOST))]
     pub(super) weight: Option<u64>,
@@ -155,4 +159,13 @@ pub(in crate::cli) struct Fields {
     /// Certificates, as PEM, that its upstream's is trusted by in place of the system's.
     #[arg(long, value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
+}
+
+fn alias(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, model)) if !name.is_empty() && !model.is_empty() => {
+            Ok((name.trim().to_owned(), model.trim().to_owned()))
+        }
+        _ => Err("write it like fast=gpt-4o-mini".to_owned()),
+    }
 }

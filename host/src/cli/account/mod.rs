@@ -18,7 +18,8 @@ use args::{Create, Fields, Update};
 const COLUMNS: [&str; 8] = ["name", "dialect", "base_url", "models", "priority", "weight", "status", "from"];
 
 /// What can be cleared, and the field of the API that it is.
-const CLEARED: [(&str, &str); 16] = [
+const CLEARED: [(&str, &str); 17] = [
+    ("aliases", "aliases"),
     ("api-key", "api_key"),
     ("ca", "ca"),
     ("concurrency", "concurrency"),
@@ -130,7 +131,10 @@ fn body(fields: Fields) -> Result<Map<String, Value>, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let now_ms = u64::try_from(now).unwrap_or(u64::MAX);
     let expires_ms = fields.expires.map(|days| now_ms.saturating_add(days.saturating_mul(DAY_MS)));
+    let aliases: Map<String, Value> =
+        fields.alias.into_iter().map(|(name, model)| (name, model.into())).collect();
     let given = [
+        ("aliases", (!aliases.is_empty()).then(|| aliases.into())),
         ("api_key", key.map(|key| key.expose().into())),
         ("ca", ca.map(Into::into)),
         ("concurrency", fields.concurrency.map(Into::into)),

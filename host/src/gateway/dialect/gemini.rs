@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 use super::{Api, Dialect, Endpoint, Listing, Target, Uses, json, refusal, secret};
 use crate::gateway::{
     error::{Class, Problem},
+    renamed::Change,
     request::Outline,
     usage::Seen,
 };
-use request::{outline_count, outline_prompt, outline_stream, outline_whole};
+use request::{outline_count, outline_prompt, outline_stream, outline_whole, rename};
 use usage::Failure;
 
 pub(super) struct Gemini;
@@ -107,6 +108,10 @@ impl Api for Gemini {
         // Google takes keys, users, headers and forms that nothing could be read from under many names there; the one
         // thing that clients need is this.
         (parameter(query, "alt") == Some("sse")).then_some(Cow::Borrowed("alt=sse"))
+    }
+
+    fn rename(&self, body: &[u8], from: &str, to: &str) -> Option<Vec<Change>> {
+        rename(body, from, to)
     }
 
     fn authorization(&self, key: &str) -> Option<(HeaderName, HeaderValue)> {

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use super::{
     error::{Class, Problem},
+    renamed::{self, Change},
     request::Outline,
     usage::Seen,
 };
@@ -137,7 +138,6 @@ pub(super) trait Api: Sync {
 
     /// The paths that are forwarded.
     fn endpoints(&self) -> &'static [Endpoint];
-
     /// What stands at a path.
     fn target<'a>(&self, path: &'a str) -> Option<Target<'a>>;
 
@@ -156,6 +156,12 @@ pub(super) trait Api: Sync {
     /// What of a query the upstream gets.
     fn upstream_query<'a>(&self, query: &'a str) -> Option<Cow<'a, str>> {
         Some(Cow::Borrowed(query))
+    }
+
+    /// What is to be changed in a request's body for it to name model `to` wherever it names `from`, besides its path;
+    /// none if the body is not one that was read.
+    fn rename(&self, body: &[u8], _from: &str, to: &str) -> Option<Vec<Change>> {
+        renamed::at_top(body, to)
     }
 
     /// The header that carries an account's key; none if it cannot be carried.

@@ -1,6 +1,7 @@
 //! The gateway as a client and an upstream see it.
 
 mod aborted;
+mod aliased;
 mod anthropic;
 mod bad_input;
 mod demo;

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::gateway::{
     error::{Class, Problem},
     limits::DEFAULT_OUTPUT_TOKENS,
+    renamed::Change,
     request::{Outline, TextKey, fields},
 };
 
@@ -36,7 +37,7 @@ pub(super) fn outline_count(body: &[u8], model: Option<String>) -> Result<Outlin
 /// A request for embeddings, which no model writes.
 pub(super) fn outline_prompt(body: &[u8], model: Option<String>) -> Result<Outline, Problem> {
     let (model, fields) = (checked(model)?, fields::<Fields>(body)?);
-    let own = |named: &str| Some(named.strip_prefix("models/").unwrap_or(named)) == model.as_deref();
+    let own = |named: &str| Some(named.strip_prefix(PREFIX).unwrap_or(named)) == model.as_deref();
     if !fields.requests.iter().filter_map(|request| request.model.as_deref()).all(own) {
         return Err(Problem::new(Class::Invalid, "a request of the batch names another model than the path"));
     }
@@ -62,6 +63,42 @@ fn checked(model: Option<String>) -> Result<Option<String>, Problem> {
         }
         _ => Ok(model),
     }
+}
+
+/// The change of a model's name within the body: batches repeat it, and other requests may.
+pub(super) fn rename(body: &[u8], from: &str, to: &str) -> Option<Vec<Change>> {
+    let names: Names = serde_json::from_slice(body).ok()?;
+    let within = names.requests.iter().chain(&names.generate_content_request).filter_map(|one| one.model);
+    let mut changes = Vec::new();
+    for named in names.model.into_iter().chain(within) {
+        let Ok(name) = serde_json::from_str::<String>(named.get()) else { continue };
+        let prefix = if name.starts_with(PREFIX) { PREFIX } else { "" };
+        if name.strip_prefix(prefix) == Some(from) {
+            changes.push(Change::of(body, named, &format!("{prefix}{to}"))?);
+        }
+    }
+    Some(changes)
+}
+
+/// What may stand before a model's name.
+const PREFIX: &str = "models/";
+
+/// Where a body may name its model.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Names<'a> {
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    requests: Vec<Naming<'a>>,
+    #[serde(borrow, alias = "generate_content_request")]
+    generate_content_request: Option<Naming<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Naming<'a> {
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
 }
 
 /// The fields that matter, in both spellings that Google takes; a field that comes twice is an error, since the
