@@ -20,8 +20,8 @@ use super::{
     limits,
 };
 use crate::gateway::{
-    AccountSpec, Dialect, ForwardProxy, Price, Settings, check_base_url, check_credential,
-    check_proxy_credential, check_proxy_url, limits::QUEUE_REQUESTS_MOST,
+    AccountSpec, Dialect, ForwardProxy, Price, Settings, Strategy as AccountStrategy, check_base_url,
+    check_credential, check_proxy_credential, check_proxy_url, limits::QUEUE_REQUESTS_MOST,
 };
 use crate::secret::Secret;
 use crate::secrets::Key;
@@ -119,6 +119,8 @@ fn gateway(section: Section<'_>) -> Settings {
             .number("queue_requests", 0..=QUEUE_REQUESTS_MOST as u64)
             .map_or(defaults.queue_requests, |number| number as usize),
         queue_timeout: timeout("queue_timeout_ms", defaults.queue_timeout),
+        strategy: section.choice("strategy", &AccountStrategy::NAMED).unwrap_or(defaults.strategy),
+        sticky_sessions: section.flag("sticky_sessions").unwrap_or(defaults.sticky_sessions),
     };
     section.finish();
     settings

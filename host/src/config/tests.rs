@@ -56,6 +56,8 @@ fn every_key_arrives() {
         total_timeout_ms = 0x10
         queue_requests = 0
         queue_timeout_ms = 17
+        strategy = "weighted"
+        sticky_sessions = false
         [storage]
         page_cache_bytes = 1
         kv_cache_bytes = 0
@@ -151,6 +153,8 @@ fn every_key_arrives() {
             total_timeout: Duration::from_millis(16),
             queue_requests: 0,
             queue_timeout: Duration::from_millis(17),
+            strategy: crate::gateway::Strategy::Weighted,
+            sticky_sessions: false,
         },
         secrets: MasterKeySource::File("/run/keys/master".into()),
         audit_keep: Duration::from_secs(2 * 24 * 60 * 60),

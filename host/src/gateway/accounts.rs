@@ -94,19 +94,25 @@ impl Accounts {
     }
 
     /// The accounts that serve a model now, best first: drawn lazily, since the first one usually does.
-    pub(super) fn candidates<'a>(&self, dialect: Dialect, model: &'a str, now_ms: u64) -> Candidates<'a> {
+    pub(super) fn candidates<'a>(
+        &self,
+        dialect: Dialect,
+        model: &'a str,
+        now_ms: u64,
+        strategy: Strategy,
+    ) -> Candidates<'a> {
         let serves = |account: &&Arc<Account>| {
             account.dialect == dialect && account.serves(model) && !account.is_expired(now_ms)
         };
         let left = self.0.list.load().iter().filter(serves).cloned().collect();
-        Candidates { dialect, model, now_ms, left, full: Vec::new(), drawn: 0 }
+        Candidates { dialect, model, now_ms, strategy, left, preferred: None, full: Vec::new(), drawn: 0 }
     }
 
     /// Finds candidates anew where none has been tried yet; else those that were full may have more places now.
     pub(super) fn look_again(&self, candidates: &mut Candidates<'_>) {
-        let Candidates { dialect, model, now_ms, drawn, .. } = *candidates;
+        let Candidates { dialect, model, now_ms, strategy, drawn, .. } = *candidates;
         if drawn == 0 {
-            *candidates = self.candidates(dialect, model, now_ms);
+            *candidates = self.candidates(dialect, model, now_ms, strategy);
         } else {
             candidates.left.append(&mut candidates.full);
         }
@@ -123,12 +129,30 @@ impl fmt::Debug for Accounts {
     }
 }
 
+/// How an account is chosen among those of one priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// Of two that are drawn by weight, the one with less latency and load.
+    LeastLatency,
+    /// Drawn by weight.
+    Weighted,
+}
+
+impl Strategy {
+    /// All, with their names in the configuration.
+    pub const NAMED: [(&'static str, Strategy); 2] =
+        [("least-latency", Strategy::LeastLatency), ("weighted", Strategy::Weighted)];
+}
+
 /// Accounts still to be tried for one request.
 pub(super) struct Candidates<'a> {
     dialect: Dialect,
     model: &'a str,
     now_ms: u64,
+    strategy: Strategy,
     left: Vec<Arc<Account>>,
+    /// Where the one stands in them that is to be tried before all others.
+    preferred: Option<usize>,
     /// Those that had no place.
     full: Vec<Arc<Account>>,
     drawn: usize,
@@ -157,6 +181,11 @@ impl Candidates<'_> {
         self.left.is_empty() && self.full.is_empty() && self.drawn == 0
     }
 
+    /// Has an account of this name tried before all others, whatever its priority.
+    pub(super) fn prefer(&mut self, name: &str) {
+        self.preferred = self.left.iter().position(|account| *account.name == *name);
+    }
+
     /// Those that had no place and may be waited for.
     pub(super) fn full(&self) -> &[Arc<Account>] {
         if self.drawn < CANDIDATES { &self.full } else { &[] }
@@ -168,17 +197,21 @@ impl Candidates<'_> {
         self.full.retain(|account| !Arc::ptr_eq(account, place.account()));
     }
 
-    /// Of two accounts drawn by weight among the best priority left, the one with less latency and load.
+    /// One drawn by weight among the best priority left; by least latency the better one of two.
     fn best(&mut self) -> Option<Arc<Account>> {
+        if let Some(preferred) = self.preferred.take() {
+            return Some(self.left.swap_remove(preferred));
+        }
         if self.left.len() <= 1 {
             return self.left.pop();
         }
         let priority = self.left.iter().map(|account| account.priority).min()?;
         let first = self.draw(priority, None)?;
-        let best = match self.draw(priority, Some(first)) {
-            Some(second) => self.cheaper(first, second),
-            None => first,
+        let second = match self.strategy {
+            Strategy::LeastLatency => self.draw(priority, Some(first)),
+            Strategy::Weighted => None,
         };
+        let best = second.map_or(first, |second| self.cheaper(first, second));
         Some(self.left.swap_remove(best))
     }
 
@@ -235,7 +268,7 @@ mod tests {
     }
 
     fn order(accounts: &Accounts, model: &str) -> Vec<String> {
-        let candidates = accounts.candidates(Dialect::OpenAi, model, 1_000);
+        let candidates = accounts.candidates(Dialect::OpenAi, model, 1_000, Strategy::LeastLatency);
         candidates.map(|place| place.account().name.to_string()).collect()
     }
 
@@ -280,7 +313,7 @@ mod tests {
         let mut specs: Vec<_> = (0..9).map(|index| spec(&format!("light{index}"))).collect();
         specs.push(AccountSpec { weight: 91, ..spec("heavy") });
         let accounts = accounts(specs).await;
-        let candidates = || accounts.candidates(Dialect::OpenAi, "any", 0);
+        let candidates = || accounts.candidates(Dialect::OpenAi, "any", 0, Strategy::LeastLatency);
         let heavy = (0..1_000).filter(|_| candidates().draw(0, None) == Some(9)).count();
         assert!((850..970).contains(&heavy), "{heavy}");
     }

@@ -75,6 +75,12 @@ pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 /// keep everybody else out.
 pub(super) const QUEUE_PART_OF_KEY: usize = 2;
 
+/// How long a session without a request stays on its account: as long as the caches of upstreams, some of which keep an hour.
+pub(super) const SESSION_IDLE: Duration = Duration::from_secs(60 * 60);
+
+/// Sessions whose accounts are known: some hundred bytes each, and more than have a request within an hour on one machine.
+pub(super) const SESSIONS: u64 = 50_000;
+
 /// Longest model name; longer ones are nobody's model, and the name ends up in counters and rows.
 pub(super) const MODEL_BYTES: usize = 256;
 

@@ -36,6 +36,7 @@ mod route;
 mod routes;
 mod scanner;
 mod serve;
+mod sessions;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -47,7 +48,7 @@ use axum::Router;
 use tollgate_store::Clock;
 
 pub use account::{Account, AccountError, AccountSpec, check_base_url, check_credential};
-pub use accounts::{Accounts, Prepared};
+pub use accounts::{Accounts, Prepared, Strategy};
 pub use dialect::Dialect;
 pub use forward_proxy::{ForwardProxy, check_proxy_credential, check_proxy_url};
 pub use prices::{Price, Prices};
@@ -101,6 +102,10 @@ pub struct Settings {
     pub queue_requests: usize,
     /// How long they wait.
     pub queue_timeout: Duration,
+    /// How an account is chosen among those of one priority.
+    pub strategy: Strategy,
+    /// Whether a session stays on its account.
+    pub sticky_sessions: bool,
 }
 
 impl Default for Settings {
@@ -116,6 +121,8 @@ impl Default for Settings {
             total_timeout: limits::TOTAL_TIMEOUT,
             queue_requests: limits::QUEUE_REQUESTS,
             queue_timeout: limits::QUEUE_TIMEOUT,
+            strategy: Strategy::LeastLatency,
+            sticky_sessions: true,
         }
     }
 }

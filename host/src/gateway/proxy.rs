@@ -35,6 +35,7 @@ use super::{
     queue::{self, Patience},
     refusal::{Refusals, busy, denied, failed},
     request::{Bodies, Outline, model_in_path, read_body},
+    sessions::{Session, SessionName, Sessions},
     stream::AnswerBody,
     usage::UsageReader,
 };
@@ -58,6 +59,7 @@ pub(super) struct Inner {
     clock: Clock,
     pub(super) flights: Arc<Flights>,
     pub(super) listings: Listings,
+    sessions: Sessions,
     bodies: Bodies,
     pub(super) ids: Ids,
 }
@@ -69,6 +71,7 @@ impl Inner {
         Ok(Arc::new(Inner {
             flights: Flights::new(events.clone(), Metrics::new(), settings.clone()),
             listings: Listings::new(),
+            sessions: Sessions::new(),
             bodies: Bodies::default(),
             ids: Ids::new()?,
             keys,
@@ -256,12 +259,19 @@ async fn run(
     }
     let timeout = if read.streaming { settings.first_byte_timeout } else { settings.answer_timeout };
     let deadline = client.arrived + settings.total_timeout;
+    let session =
+        SessionName::of_headers(&head.headers).or(read.session).filter(|_| settings.sticky_sessions);
+    let session = session.map(|name| Session::new(&client.key.id, &read.model, name));
     let request = asked(endpoint, client, read, price);
     let (uri, model, headers) = (&head.uri, request.model.as_str(), &head.headers);
     let outgoing = Outgoing { endpoint, uri, model, headers, body, timeout, deadline };
-    let mut candidates = inner.accounts.candidates(endpoint.dialect, &request.model, client.now_ms);
+    let mut candidates =
+        inner.accounts.candidates(endpoint.dialect, &request.model, client.now_ms, settings.strategy);
     if candidates.are_none() {
         return Err(unknown(&request.model).into());
+    }
+    if let Some(name) = session.and_then(|session| inner.sessions.account(session)) {
+        candidates.prefer(&name);
     }
     // Whoever must wait for a place is admitted before: the queue is no way around a client's limits.
     let first = candidates.next();
@@ -276,6 +286,7 @@ async fn run(
             number: None,
         },
         asked: first.zip(verdict),
+        session,
     };
     let answer = attempt(inner, client, &request, &outgoing, &mut search).await?;
     Ok(answered(endpoint, client, answer))
@@ -344,6 +355,7 @@ struct Search<'a> {
     patience: Patience,
     /// The first account, if policies have been asked about it.
     asked: Option<(Place, Verdict)>,
+    session: Option<Session>,
 }
 
 impl Search<'_> {
@@ -386,7 +398,10 @@ async fn attempt(
                 let account = place.account().clone();
                 client.flight.hold_account(place, lease);
                 let failure: Failure = match forward::send(&account, outgoing).await {
-                    Ok(answer) => return Ok(answer),
+                    Ok(answer) => {
+                        search.session.inspect(|session| inner.sessions.answered(*session, &account));
+                        return Ok(answer);
+                    }
                     Err(failure) => failure,
                 };
                 client.flight.drop_account(failure.ending, failure.status, failure.retry_after_ms);

@@ -241,7 +241,7 @@ mod tests {
     use std::{sync::atomic::AtomicU32, time::Duration};
 
     use super::*;
-    use crate::gateway::{AccountSpec, Dialect};
+    use crate::gateway::{AccountSpec, Dialect, Strategy};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn no_place_is_lost_or_given_twice_whoever_comes_and_leaves() {
@@ -259,7 +259,7 @@ mod tests {
             let (accounts, running) = (accounts.clone(), running.clone());
             tokio::spawn(async move {
                 for _ in 0..1_000 {
-                    let mut candidates = accounts.candidates(Dialect::OpenAi, "m", 0);
+                    let mut candidates = accounts.candidates(Dialect::OpenAi, "m", 0, Strategy::Weighted);
                     let until = Instant::now() + Duration::from_secs(60);
                     let key = task.to_string().into();
                     let mut patience = Patience { key, most: 100, until, number: None };

@@ -19,6 +19,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
 };
+use serde_json::value::RawValue;
 
 use super::{
     error::{Class, Problem},
@@ -26,6 +27,7 @@ use super::{
         BODIES_BYTES, BODIES_PART_OF_KEY, BYTES_PER_TOKEN, DISCARD_BYTES, DISCARD_TIMEOUT, ESTIMATE_MAX,
         MODEL_BYTES, PROBLEM_BYTES,
     },
+    sessions::SessionName,
 };
 
 /// What admission and the log need to know of a request's body.
@@ -33,6 +35,8 @@ use super::{
 pub(super) struct Outline {
     pub(super) model: String,
     pub(super) streaming: bool,
+    /// The session that it belongs to, if a field names one.
+    pub(super) session: Option<SessionName>,
     /// Estimated tokens of the prompt.
     pub(super) prompt_tokens: u64,
     /// Upper estimate of all tokens, the answer's included.
@@ -58,9 +62,15 @@ impl Outline {
         Ok(Outline {
             model,
             streaming,
+            session: None,
             prompt_tokens: prompt_tokens.min(ESTIMATE_MAX),
             estimated_tokens: prompt_tokens.saturating_add(answer_tokens).min(ESTIMATE_MAX),
         })
+    }
+
+    /// The same of a session that the first of these fields names which names one.
+    pub(super) fn of_session(self, fields: &[Option<&RawValue>]) -> Outline {
+        Outline { session: fields.iter().find_map(|field| SessionName::of_field(*field)), ..self }
     }
 }
 

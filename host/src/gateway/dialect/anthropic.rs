@@ -152,7 +152,10 @@ fn outline(body: &[u8], _: Option<String>) -> Result<Outline, Problem> {
     let tools = fields.tools.map_or(0, |tools| tools.get().len() as u64);
     let text_bytes = tools.saturating_add(fields.system.0).saturating_add(fields.messages.0);
     let answer_tokens = fields.max_tokens.unwrap_or(DEFAULT_OUTPUT_TOKENS);
-    Outline::new(fields.model, fields.stream.unwrap_or(false), text_bytes, answer_tokens)
+    let outline = Outline::new(fields.model, fields.stream.unwrap_or(false), text_bytes, answer_tokens)?;
+    // Claude Code has its session in it, and others their user.
+    let metadata = fields.metadata.and_then(|metadata| serde_json::from_str::<Metadata>(metadata.get()).ok());
+    Ok(outline.of_session(&[metadata.and_then(|metadata| metadata.user_id)]))
 }
 
 fn outline_count(body: &[u8], _: Option<String>) -> Result<Outline, Problem> {
@@ -171,6 +174,14 @@ struct Fields<'a> {
     messages: TextBytes<PromptKey>,
     #[serde(borrow)]
     tools: Option<&'a RawValue>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Metadata<'a> {
+    #[serde(borrow)]
+    user_id: Option<&'a RawValue>,
 }
 
 /// What is text in a prompt. Pictures are not, and ids and roles no prompt.

@@ -161,6 +161,11 @@ struct Fields<'a> {
     instructions: TextBytes<PromptKey>,
     #[serde(borrow)]
     tools: Option<&'a RawValue>,
+    #[serde(borrow)]
+    prompt_cache_key: Option<&'a RawValue>,
+    /// Of the responses endpoint: its id, or an object that has it.
+    #[serde(borrow)]
+    conversation: Option<&'a RawValue>,
 }
 
 impl Fields<'_> {
@@ -168,7 +173,8 @@ impl Fields<'_> {
         let tools = self.tools.map_or(0, |tools| tools.get().len() as u64);
         let text_bytes = [self.messages, self.prompt, self.input, self.instructions];
         let text_bytes = text_bytes.iter().fold(tools, |sum, text| sum.saturating_add(text.0));
-        Outline::new(self.model, self.stream.unwrap_or(false), text_bytes, answer_tokens)
+        let outline = Outline::new(self.model, self.stream.unwrap_or(false), text_bytes, answer_tokens)?;
+        Ok(outline.of_session(&[self.prompt_cache_key, self.conversation]))
     }
 }
 

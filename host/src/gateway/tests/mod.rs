@@ -11,5 +11,6 @@ mod kept;
 mod permitted;
 mod queued;
 mod retried;
+mod sticky;
 mod streams;
 mod support;

@@ -51,7 +51,8 @@ fn outline_answer(body: &[u8], model: Option<String>, streaming: bool) -> Result
     let config = fields.generation_config.unwrap_or_default();
     let answers = config.candidate_count.map_or(1, |Number(count)| count.max(1));
     let bound = config.max_output_tokens.map_or(DEFAULT_OUTPUT_TOKENS, |Number(bound)| bound);
-    Outline::new(model, streaming, bytes, bound.saturating_mul(answers))
+    let outline = Outline::new(model, streaming, bytes, bound.saturating_mul(answers))?;
+    Ok(outline.of_session(&[fields.cached_content]))
 }
 
 /// A name that cannot mean another model upstream than here: some servers read such segments as a way up.
@@ -112,6 +113,8 @@ struct Fields<'a> {
     system_instruction: TextBytes,
     #[serde(borrow)]
     tools: Option<&'a RawValue>,
+    #[serde(borrow, alias = "cached_content")]
+    cached_content: Option<&'a RawValue>,
     #[serde(alias = "generation_config")]
     generation_config: Option<GenerationConfig>,
     /// What is to be embedded.
