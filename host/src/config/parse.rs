@@ -21,7 +21,8 @@ use super::{
 };
 use crate::gateway::{
     AccountSpec, Dialect, ForwardProxy, Price, Settings, Strategy as AccountStrategy, check_base_url,
-    check_credential, check_proxy_credential, check_proxy_url, limits::QUEUE_REQUESTS_MOST,
+    check_credential, check_proxy_credential, check_proxy_url,
+    limits::{HEALTH_INTERVAL_LEAST, QUEUE_REQUESTS_MOST},
 };
 use crate::secret::Secret;
 use crate::secrets::Key;
@@ -120,11 +121,16 @@ fn gateway(section: Section<'_>) -> Settings {
             .map_or(defaults.queue_requests, |number| number as usize),
         queue_timeout: timeout("queue_timeout_ms", defaults.queue_timeout),
         strategy: section.choice("strategy", &AccountStrategy::NAMED).unwrap_or(defaults.strategy),
+        health_interval: section
+            .number("health_interval_ms", HEALTH_LEAST_MS..=limits::TIMEOUT_MOST_MS)
+            .map(Duration::from_millis),
         sticky_sessions: section.flag("sticky_sessions").unwrap_or(defaults.sticky_sessions),
     };
     section.finish();
     settings
 }
+
+const HEALTH_LEAST_MS: u64 = HEALTH_INTERVAL_LEAST.as_millis() as u64;
 
 fn storage(section: Section<'_>) -> Storage {
     let defaults = Storage::default();

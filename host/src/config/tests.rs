@@ -58,6 +58,7 @@ fn every_key_arrives() {
         queue_timeout_ms = 17
         strategy = "weighted"
         sticky_sessions = false
+        health_interval_ms = 1_000
         [storage]
         page_cache_bytes = 1
         kv_cache_bytes = 0
@@ -155,6 +156,7 @@ fn every_key_arrives() {
             queue_timeout: Duration::from_millis(17),
             strategy: crate::gateway::Strategy::Weighted,
             sticky_sessions: false,
+            health_interval: Some(Duration::from_secs(1)),
         },
         secrets: MasterKeySource::File("/run/keys/master".into()),
         audit_keep: Duration::from_secs(2 * 24 * 60 * 60),
@@ -350,6 +352,10 @@ fn numbers_keep_to_their_bounds() {
     check(
         "[gateway]\nidle_timeout_ms = 86400001",
         &["2: `idle_timeout_ms` in [gateway] must be from 1 to 86400000"],
+    );
+    check(
+        "[gateway]\nhealth_interval_ms = 999",
+        &["2: `health_interval_ms` in [gateway] must be from 1000 to 86400000"],
     );
     check("[gateway]\nqueue_requests = 1001", &["2: `queue_requests` in [gateway] must be from 0 to 1000"]);
     check(

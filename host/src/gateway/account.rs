@@ -5,13 +5,13 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering as Atomic},
+        atomic::{AtomicBool, AtomicU64, Ordering as Atomic},
     },
     time::{Duration, Instant},
 };
 
 use http::{HeaderName, HeaderValue, Uri};
-use metrics::Histogram;
+use metrics::{Gauge, Histogram};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -19,7 +19,7 @@ use super::{
     dialect::{Dialect, Endpoint},
     forward_proxy::ForwardProxy,
     limits::{FAILURE_LATENCY, LATENCY_DECAY},
-    metrics::upstream_seconds,
+    metrics::{account_up, upstream_seconds},
     place::Places,
     route::{Route, Routes, Way},
 };
@@ -157,6 +157,8 @@ pub struct Account {
     pub(super) listing: tokio::sync::Mutex<()>,
     latency: Mutex<Latency>,
     seconds: Histogram,
+    is_up: AtomicBool,
+    up: Gauge,
 }
 
 impl Account {
@@ -213,6 +215,8 @@ impl Account {
             listing: tokio::sync::Mutex::default(),
             latency: Mutex::new(Latency { seconds: 0.0, at: Instant::now() }),
             seconds: upstream_seconds(&spec.name),
+            is_up: AtomicBool::new(true),
+            up: account_up(&spec.name),
             spec,
         })
     }
@@ -225,6 +229,19 @@ impl Account {
     /// Whether its time is over.
     pub(super) fn is_expired(&self, now_ms: u64) -> bool {
         self.spec.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms)
+    }
+
+    /// Whether it answered when it was last asked, as far as that is known.
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up.load(Atomic::Relaxed)
+    }
+
+    /// Takes note of whether it answers.
+    pub(super) fn set_up(&self, is_up: bool) {
+        if self.is_up.swap(is_up, Atomic::Relaxed) != is_up {
+            tracing::warn!(account = %self.name, is_up, "the account's health has changed");
+        }
+        self.up.set(f64::from(u8::from(is_up)));
     }
 
     /// The models it is restricted to, as clients name them; empty: all.

@@ -104,7 +104,11 @@ impl Accounts {
         let serves = |account: &&Arc<Account>| {
             account.dialect == dialect && account.serves(model) && !account.is_expired(now_ms)
         };
-        let left = self.0.list.load().iter().filter(serves).cloned().collect();
+        let mut left: Vec<_> = self.0.list.load().iter().filter(serves).cloned().collect();
+        // With none that is up, an attempt tells more than the last look did.
+        if left.iter().any(|account| account.is_up()) {
+            left.retain(|account| account.is_up());
+        }
         Candidates { dialect, model, now_ms, strategy, left, preferred: None, full: Vec::new(), drawn: 0 }
     }
 

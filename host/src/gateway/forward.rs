@@ -88,6 +88,15 @@ pub(super) async fn get(account: &Account, path: &str, query: Option<&str>, limi
     success.then(|| body.to_bytes())
 }
 
+/// Asks an account for its models; the status of its answer, if there is one.
+pub(super) async fn ask_for_models(account: &Account) -> Option<StatusCode> {
+    let listing = account.dialect.api().listing();
+    let mut request =
+        Request::get(account.uri(listing.path, listing.query)?).body(Sending::default()).ok()?;
+    authorize(account, request.headers_mut());
+    Some(exchange(account, request).await.ok()?.status())
+}
+
 async fn exchange(account: &Account, request: Request<Sending>) -> Result<Response<Received>, Unreachable> {
     match &account.route {
         Route::Plain(host) => host.send(request).await.map_err(|error| match error {

@@ -132,6 +132,18 @@ pub(super) const IDLE_CONNECTIONS: usize = 256;
 /// How long they are kept: shorter than what common load balancers allow, so that a reused one is rarely dead.
 pub(super) const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(50);
 
+/// How often it is looked whether accounts are to be asked if they answer; the grain of that.
+pub(super) const HEALTH_LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Shortest interval of asking accounts: a provider that is asked more often takes it for an attack.
+pub const HEALTH_INTERVAL_LEAST: Duration = Duration::from_secs(1);
+
+/// Time for an account to answer that question; a healthy one takes less than a second.
+pub(super) const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Accounts that are asked at once, so that a thousand of them take no thousand connections.
+pub(super) const HEALTH_AT_ONCE: usize = 16;
+
 /// How long an upstream's own list of models is believed.
 pub(super) const MODELS_TTL: Duration = Duration::from_secs(300);
 

@@ -102,6 +102,11 @@ pub(super) fn upstream_seconds(account: &str) -> Histogram {
     metrics::histogram!("tollgate_upstream_seconds", "account" => account.to_owned())
 }
 
+/// Whether an account answered when it was last asked.
+pub(super) fn account_up(account: &str) -> Gauge {
+    metrics::gauge!("tollgate_account_up", "account" => account.to_owned())
+}
+
 fn class(status: u16) -> &'static str {
     match status {
         429 => "429",
@@ -122,5 +127,6 @@ fn describe() {
     metrics::describe_counter!("tollgate_retries_total", "attempts that failed before the first byte");
     metrics::describe_counter!("tollgate_unrecorded_total", "requests that could not be recorded");
     metrics::describe_counter!("tollgate_tokens_total", "tokens used, as far as known");
+    metrics::describe_gauge!("tollgate_account_up", "whether an account answered when it was last asked");
     metrics::describe_histogram!("tollgate_upstream_seconds", "time to the head of an upstream's answer");
 }

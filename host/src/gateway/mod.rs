@@ -18,6 +18,7 @@ mod forward;
 mod forward_proxy;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod health;
 mod host;
 pub mod limits;
 mod lines;
@@ -106,6 +107,8 @@ pub struct Settings {
     pub strategy: Strategy,
     /// Whether a session stays on its account.
     pub sticky_sessions: bool,
+    /// How often accounts are asked whether they answer; none: never.
+    pub health_interval: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -123,6 +126,7 @@ impl Default for Settings {
             queue_timeout: limits::QUEUE_TIMEOUT,
             strategy: Strategy::LeastLatency,
             sticky_sessions: true,
+            health_interval: None,
         }
     }
 }
@@ -139,7 +143,9 @@ impl Gateway {
     ///
     /// When the system gives no random numbers.
     pub fn new(parts: Parts) -> io::Result<Gateway> {
-        Ok(Gateway(proxy::Inner::new(parts)?))
+        let inner = proxy::Inner::new(parts)?;
+        tokio::spawn(health::look_after(Arc::downgrade(&inner)));
+        Ok(Gateway(inner))
     }
 
     /// Its routes, with answers in a client's own shape for unknown paths and methods. Requests should carry their

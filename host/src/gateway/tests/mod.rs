@@ -9,6 +9,7 @@ mod forwarded;
 mod gemini;
 mod kept;
 mod permitted;
+mod probed;
 mod queued;
 mod retried;
 mod sticky;
