@@ -186,6 +186,8 @@ fn event(number: u64) -> EventRecord {
         cache_read_tokens: 500,
         cache_write_tokens: 0,
         reasoning_tokens: number % 70,
+        token_source: "reported".to_owned(),
+        cost: Some(number % 1_000),
         is_stream: number.is_multiple_of(2),
         has_error: failed,
         error_message: failed.then(|| "the upstream is overloaded".to_owned()),

@@ -11,6 +11,7 @@
 )]
 #![allow(unreachable_pub, missing_docs, reason = "a test binary has no API")]
 
+mod accounting;
 mod accounts;
 mod architecture;
 mod author;

@@ -303,6 +303,7 @@ fn unremarkable(now_ms: u64) -> Map<String, Value> {
         "request_id": "request", "time_ms": now_ms, "client_type": "openai", "client_ip": "127.0.0.1",
         "user_agent": "case", "client_key_hash": "client", "client_name": "client", "api_key_hash": "account",
         "account_name": "account", "model": "model", "original_model": "model", "endpoint": "/v1/chat/completions",
+        "method": "POST", "referer": "", "token_source": "reported", "cost": null,
         "response_time_ms": 10, "status_code": 200, "input_tokens": 10, "output_tokens": 20, "cache_read_tokens": 0,
         "cache_write_tokens": 0, "reasoning_tokens": 0, "is_stream": false, "has_error": false,
         "error_message": null, "request_size": 100, "response_size": 200,

@@ -25,7 +25,7 @@ use super::{
     place::Place,
     prices::Price,
     request::Outline,
-    usage::{Tokens, UsageReader},
+    usage::{self, Tokens, UsageReader},
 };
 use crate::plugin::{
     EventQueue, EventRecord, Lease,
@@ -269,6 +269,7 @@ impl Flight {
 
     fn close(&self, mut open: Open, end: End) {
         let tokens = open.tokens();
+        let source = open.token_source();
         let cost = open.price.map(|price| price.of(&tokens));
         let duration_ms = open.duration_ms();
         let upstream = open.answer.as_ref().map(|answer| answer.status).or(end.upstream);
@@ -303,6 +304,8 @@ impl Flight {
         record.cache_read_tokens = tokens.cache_read;
         record.cache_write_tokens = tokens.cache_write;
         record.reasoning_tokens = tokens.reasoning;
+        record.token_source = source.to_owned();
+        record.cost = cost;
         record.has_error = end.status >= 400 || error.is_some();
         record.error_message = error;
         record.response_size += end.response_size;
@@ -340,6 +343,15 @@ impl Open {
             // Sent, and nothing seen yet: the prompt is being read.
             (None, Some(_)) => Tokens { input: self.prompt_tokens, ..Tokens::default() },
             (None, None) => Tokens::default(),
+        }
+    }
+
+    /// Where those tokens are from, as the log says it.
+    fn token_source(&self) -> &'static str {
+        match (&self.answer, &self.place) {
+            (Some(answer), _) => answer.reader.source(),
+            (None, Some(_)) => usage::ESTIMATED,
+            (None, None) => "",
         }
     }
 

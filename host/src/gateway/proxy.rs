@@ -13,7 +13,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use axum::{body::Body, response::Response};
-use http::{header::USER_AGENT, request};
+use http::{
+    header::{REFERER, USER_AGENT},
+    request,
+};
 use http_body::Body as _;
 use tollgate_store::Clock;
 
@@ -190,10 +193,10 @@ pub(super) async fn identify(
         }
     };
     let now_ms = (inner.clock)();
-    let agent = head
-        .headers
-        .get(USER_AGENT)
-        .map_or_else(String::new, |agent| bounded(&String::from_utf8_lossy(agent.as_bytes()), LOGGED_BYTES));
+    let said = |name| {
+        let value = head.headers.get(name);
+        value.map_or_else(String::new, |value| bounded(&String::from_utf8_lossy(value.as_bytes()), LOGGED_BYTES))
+    };
     let peer =
         head.extensions.get::<Peer>().map(|Peer(peer)| SocketAddr::ip(peer).to_canonical().to_string());
     let record = EventRecord {
@@ -201,7 +204,9 @@ pub(super) async fn identify(
         time_ms: now_ms,
         client_type: dialect.api().client_type().to_owned(),
         client_ip: peer.unwrap_or_default(),
-        user_agent: agent,
+        user_agent: said(USER_AGENT),
+        referer: said(REFERER),
+        method: head.method.as_str().to_owned(),
         client_key_hash: key.id.to_string(),
         client_name: key.name.to_string(),
         endpoint: path.to_owned(),

@@ -15,6 +15,15 @@ use super::{
     scanner::Scanner,
 };
 
+/// Tokens as the upstream counted them.
+const REPORTED: &str = "reported";
+
+/// Tokens of which some were counted from what was seen of the answer.
+const COUNTED: &str = "counted";
+
+/// The prompt alone, as estimated: nothing of an answer was seen.
+pub(super) const ESTIMATED: &str = "estimated";
+
 /// Tokens that a request used. The parts are contained in the sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tokens {
@@ -108,6 +117,11 @@ impl UsageReader {
         self.reader.tokens(prompt)
     }
 
+    /// Where those tokens are from: the upstream's report, the answer's bytes or the estimate; empty if nothing was used.
+    pub(super) fn source(&self) -> &'static str {
+        self.reader.source()
+    }
+
     /// The error that the upstream reported, as its answer or in the middle of one.
     pub(super) fn failure(&self) -> Option<String> {
         match &self.reader.form {
@@ -196,6 +210,18 @@ impl Reader {
             reasoning: reported.reasoning.min(ESTIMATE_MAX),
         }
     }
+
+    fn source(&self) -> &'static str {
+        let Reported { input, output, .. } = self.seen.reported;
+        match self.form {
+            Form::Error(_) | Form::Free => "",
+            // Nothing is written, so there is nothing to report of it.
+            Form::Json { written: false, .. } if input.is_some() => REPORTED,
+            _ if input.is_some() && output.is_some() => REPORTED,
+            _ if input.is_none() && output.is_none() && self.seen.text_bytes == 0 => ESTIMATED,
+            _ => COUNTED,
+        }
+    }
 }
 
 fn read(api: &dyn Api, piece: Piece<'_>, scanner: &mut Scanner, seen: &mut Seen) {
@@ -282,15 +308,21 @@ mod tests {
     #[test]
     fn a_cut_stream_counts_the_prompt_and_the_text_seen() {
         let cut = STREAM.find("data:{").unwrap();
-        assert_eq!(fed(events(), &STREAM.as_bytes()[..cut], &[]).used(), (5, 2));
-        assert_eq!(events().used(), (5, 0));
+        let begun = fed(events(), &STREAM.as_bytes()[..cut], &[]);
+        assert_eq!((begun.used(), begun.source()), ((5, 2), COUNTED));
+        assert_eq!((events().used(), events().source()), ((5, 0), ESTIMATED));
+        assert_eq!(fed(events(), STREAM.as_bytes(), &[]).source(), REPORTED);
     }
 
     #[test]
     fn an_answer_without_usage_counts_its_bytes_and_embeddings_only_the_prompt() {
         let body = br#"{"data":[]}"#;
-        assert_eq!(fed(json(), body, &[]).used(), (5, 4));
-        assert_eq!(fed(UsageReader::json(Dialect::OpenAi, Uses::Prompt), body, &[]).used(), (5, 0));
-        assert_eq!(fed(UsageReader::error(Dialect::OpenAi), body, &[]).used(), (0, 0));
+        let embeddings = |body| fed(UsageReader::json(Dialect::OpenAi, Uses::Prompt), body, &[]);
+        let error = fed(UsageReader::error(Dialect::OpenAi), body, &[]);
+        let used = |reader: UsageReader| (reader.used(), reader.source());
+        assert_eq!(used(fed(json(), body, &[])), ((5, 4), COUNTED));
+        assert_eq!(used(embeddings(body)), ((5, 0), ESTIMATED));
+        assert_eq!(used(embeddings(br#"{"usage":{"prompt_tokens":8}}"#)), ((8, 0), REPORTED));
+        assert_eq!(used(error), ((0, 0), ""));
     }
 }

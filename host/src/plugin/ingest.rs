@@ -51,6 +51,10 @@ pub struct EventRecord {
     pub original_model: String,
     #[prost(string, tag = 12)]
     pub endpoint: String,
+    #[prost(string, tag = 25)]
+    pub method: String,
+    #[prost(string, tag = 26)]
+    pub referer: String,
     #[prost(uint64, tag = 13)]
     pub response_time_ms: u64,
     #[prost(uint32, tag = 14)]
@@ -65,6 +69,10 @@ pub struct EventRecord {
     pub cache_write_tokens: u64,
     #[prost(uint64, tag = 24)]
     pub reasoning_tokens: u64,
+    #[prost(string, tag = 28)]
+    pub token_source: String,
+    #[prost(uint64, optional, tag = 27)]
+    pub cost: Option<u64>,
     #[prost(bool, tag = 17)]
     pub is_stream: bool,
     #[prost(bool, tag = 18)]
@@ -156,6 +164,8 @@ impl EventRecord {
             &mut self.model,
             &mut self.original_model,
             &mut self.endpoint,
+            &mut self.method,
+            &mut self.referer,
         ];
         for text in texts.into_iter().chain(&mut self.error_message) {
             text.truncate(text.floor_char_boundary(MAX_EVENT_TEXT_BYTES));

@@ -1,8 +1,11 @@
-//! Writes the record of every request to `request_logs` and adds it to its account's `api_key_metrics`.
+//! Writes the record of every request to `request_logs`, those of errors to `error_logs` too, and adds it to its account's
+//! `api_key_metrics` and to the `system_stats` of its day.
 //!
 //! Events come at least once. The last sequence that was stored is kept in `ingestion_state` and moves in the same
 //! transaction as the rows and totals, so each event counts exactly once.
 
+mod days;
+mod errors;
 mod limits;
 mod schema;
 mod totals;
@@ -11,6 +14,7 @@ use tollgate_guest::database::{Named, Statement, Value};
 use tollgate_guest::ingestion::{Event, Receipt};
 use tollgate_guest::{ingestion, lifecycle};
 
+use crate::days::Day;
 use crate::schema::{COLUMNS, PRESENT, TABLES, additions};
 use crate::totals::Totals;
 
@@ -38,8 +42,8 @@ impl lifecycle::Guest for Ingestion {
         DATABASE.with(|database| {
             database.batch(&statements)?;
             let columns = database.query(PRESENT, Vec::new())?.rows;
-            let present = columns.iter().filter_map(|row| match row.first() {
-                Some(Value::Text(name)) => Some(name.as_str()),
+            let present = columns.iter().filter_map(|row| match row.as_slice() {
+                [Value::Text(table), Value::Text(column)] => Some((table.as_str(), column.as_str())),
                 _ => None,
             });
             let added = additions(&present.collect::<Vec<_>>());
@@ -77,8 +81,10 @@ fn last_sequence(database: &Named) -> Result<u64, String> {
 /// The transaction that stores events, all of them later than `last`.
 fn statements(last: u64, events: Vec<Event>) -> Vec<Statement> {
     let newest = events.iter().map(|event| event.sequence).max().unwrap_or(last);
-    let totals =
+    let mut totals =
         Totals::of(&events).into_iter().map(|(key, totals)| totals.statement(key)).collect::<Vec<_>>();
+    totals.extend(Day::of(&events).iter().flat_map(|(number, day)| day.statements(*number)));
+    totals.extend(events.iter().filter_map(errors::statement));
     let mut statements = vec![Statement { sql: GUARD.to_owned(), params: vec![integer(last)] }];
     let sql = insert();
     statements
@@ -118,6 +124,8 @@ fn row(event: Event) -> [Value; COLUMNS.len()] {
         integer(event.cache_read_tokens),
         integer(event.cache_write_tokens),
         integer(event.reasoning_tokens),
+        Value::Text(event.token_source),
+        event.cost.map_or(Value::Null, integer),
         Value::Integer(i64::from(event.is_stream)),
         Value::Integer(i64::from(event.has_error)),
         event.error_message.map_or(Value::Null, Value::Text),

@@ -1,7 +1,7 @@
 //! The tables. Every statement may run again, and later versions only add.
 
 /// Columns of `request_logs` in the order in which rows are bound.
-pub(crate) const COLUMNS: [&str; 26] = [
+pub(crate) const COLUMNS: [&str; 28] = [
     "sequence",
     "id",
     "timestamp",
@@ -23,6 +23,8 @@ pub(crate) const COLUMNS: [&str; 26] = [
     "cache_read_tokens",
     "cache_write_tokens",
     "reasoning_tokens",
+    "token_source",
+    "cost",
     "is_stream",
     "has_error",
     "error_message",
@@ -30,24 +32,31 @@ pub(crate) const COLUMNS: [&str; 26] = [
     "response_size",
 ];
 
-/// Columns that `request_logs` has not had from the beginning.
-const ADDED: [&str; 3] = ["cache_read_tokens", "cache_write_tokens", "reasoning_tokens"];
+/// Columns that the tables have not had from the beginning, with their types. Their defaults let an earlier version of the
+/// plugin insert on.
+const ADDED: [(&str, &str, &str); 6] = [
+    ("request_logs", "cache_read_tokens", "INTEGER NOT NULL DEFAULT 0"),
+    ("request_logs", "cache_write_tokens", "INTEGER NOT NULL DEFAULT 0"),
+    ("request_logs", "reasoning_tokens", "INTEGER NOT NULL DEFAULT 0"),
+    ("request_logs", "token_source", "TEXT NOT NULL DEFAULT ''"),
+    ("request_logs", "cost", "INTEGER"),
+    ("api_key_metrics", "total_cost", "INTEGER NOT NULL DEFAULT 0"),
+];
 
-/// Which columns `request_logs` has.
-pub(crate) const PRESENT: &str = "SELECT name FROM pragma_table_info('request_logs')";
+/// Which columns those tables have.
+pub(crate) const PRESENT: &str = "SELECT 'request_logs', name FROM pragma_table_info('request_logs')
+    UNION ALL SELECT 'api_key_metrics', name FROM pragma_table_info('api_key_metrics')";
 
-/// What adds the columns that are not among the present ones. Their default lets an earlier version insert on.
-pub(crate) fn additions(present: &[&str]) -> Vec<String> {
-    let missing = ADDED.iter().filter(|column| !present.contains(column));
-    missing
-        .map(|column| format!("ALTER TABLE request_logs ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0"))
-        .collect()
+/// What adds the columns that are not among the present ones.
+pub(crate) fn additions(present: &[(&str, &str)]) -> Vec<String> {
+    let missing = ADDED.iter().filter(|(table, column, _)| !present.contains(&(table, column)));
+    missing.map(|(table, column, kind)| format!("ALTER TABLE {table} ADD COLUMN {column} {kind}")).collect()
 }
 
 /// What `init` runs. The sequence is the row's id, so that rows are appended in order and none can be there twice.
 /// (time, status) serves searches by time, and (key, model, time) those by key. Only rows with an error are in the index of
 /// errors: nobody looks for the others by it.
-pub(crate) const TABLES: [&str; 14] = [
+pub(crate) const TABLES: [&str; 20] = [
     "CREATE TABLE IF NOT EXISTS ingestion_state (
         name TEXT PRIMARY KEY,
         last_sequence INTEGER NOT NULL
@@ -75,6 +84,8 @@ pub(crate) const TABLES: [&str; 14] = [
         cache_read_tokens INTEGER NOT NULL DEFAULT 0,
         cache_write_tokens INTEGER NOT NULL DEFAULT 0,
         reasoning_tokens INTEGER NOT NULL DEFAULT 0,
+        token_source TEXT NOT NULL DEFAULT '',
+        cost INTEGER,
         is_stream INTEGER NOT NULL,
         has_error INTEGER NOT NULL,
         error_message TEXT,
@@ -104,6 +115,7 @@ pub(crate) const TABLES: [&str; 14] = [
         total_input_tokens INTEGER NOT NULL DEFAULT 0,
         total_output_tokens INTEGER NOT NULL DEFAULT 0,
         total_tokens INTEGER NOT NULL DEFAULT 0,
+        total_cost INTEGER NOT NULL DEFAULT 0,
         last_used INTEGER,
         first_seen INTEGER,
         created_at INTEGER NOT NULL,
@@ -113,4 +125,59 @@ pub(crate) const TABLES: [&str; 14] = [
     "CREATE INDEX IF NOT EXISTS api_key_metrics_used ON api_key_metrics (last_used)",
     "CREATE INDEX IF NOT EXISTS api_key_metrics_performance ON api_key_metrics (average_response_time)",
     "CREATE INDEX IF NOT EXISTS api_key_metrics_failures ON api_key_metrics (consecutive_failures)",
+    "CREATE TABLE IF NOT EXISTS error_logs (
+        sequence INTEGER PRIMARY KEY,
+        timestamp INTEGER NOT NULL,
+        error_type TEXT NOT NULL,
+        message TEXT NOT NULL,
+        request_id TEXT NOT NULL,
+        client_type TEXT NOT NULL,
+        client_ip TEXT NOT NULL,
+        endpoint TEXT NOT NULL,
+        method TEXT NOT NULL,
+        client_key_hash TEXT NOT NULL,
+        api_key_hash TEXT NOT NULL,
+        status_code INTEGER NOT NULL,
+        user_agent TEXT NOT NULL,
+        referer TEXT NOT NULL,
+        context TEXT NOT NULL
+    )",
+    "CREATE INDEX IF NOT EXISTS error_logs_time ON error_logs (timestamp)",
+    "CREATE INDEX IF NOT EXISTS error_logs_type_time ON error_logs (error_type, timestamp)",
+    "CREATE INDEX IF NOT EXISTS error_logs_key_time ON error_logs (api_key_hash, timestamp)",
+    "CREATE TABLE IF NOT EXISTS system_stats_keys (
+        date TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        key_hash TEXT NOT NULL,
+        PRIMARY KEY (date, kind, key_hash)
+    ) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS system_stats (
+        date TEXT PRIMARY KEY,
+        total_requests INTEGER NOT NULL,
+        successful_requests INTEGER NOT NULL,
+        failed_requests INTEGER NOT NULL,
+        openai_requests INTEGER NOT NULL,
+        claude_requests INTEGER NOT NULL,
+        gemini_requests INTEGER NOT NULL,
+        unknown_requests INTEGER NOT NULL,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        total_tokens INTEGER NOT NULL,
+        cache_read_tokens INTEGER NOT NULL,
+        cache_write_tokens INTEGER NOT NULL,
+        cost INTEGER NOT NULL,
+        total_response_time INTEGER NOT NULL,
+        average_response_time REAL NOT NULL,
+        min_response_time INTEGER NOT NULL,
+        max_response_time INTEGER NOT NULL,
+        error_rate REAL NOT NULL,
+        timeouts INTEGER NOT NULL,
+        rate_limits INTEGER NOT NULL,
+        auth_errors INTEGER NOT NULL,
+        request_bytes INTEGER NOT NULL,
+        response_bytes INTEGER NOT NULL,
+        stream_requests INTEGER NOT NULL,
+        unique_keys INTEGER NOT NULL,
+        active_accounts INTEGER NOT NULL
+    ) WITHOUT ROWID",
 ];

@@ -39,9 +39,10 @@ impl Gateway {
     /// Adds the columns that are missing, and returns how many they were.
     fn migrate(&self) -> usize {
         let mut query = self.0.prepare(PRESENT).unwrap();
-        let present: Vec<String> =
-            query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-        let additions = additions(&present.iter().map(String::as_str).collect::<Vec<_>>());
+        let pair = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let present: Vec<(String, String)> = query.query_map([], pair).unwrap().map(Result::unwrap).collect();
+        let present: Vec<_> = present.iter().map(|(table, column)| (table.as_str(), column.as_str())).collect();
+        let additions = additions(&present);
         additions.iter().for_each(|sql| self.0.execute_batch(sql).unwrap());
         additions.len()
     }
@@ -76,6 +77,8 @@ fn event(sequence: u64, status_code: u16) -> Event {
         model: "m".to_owned(),
         original_model: "alias".to_owned(),
         endpoint: "/v1/chat/completions".to_owned(),
+        method: "POST".to_owned(),
+        referer: "https://example.com/".to_owned(),
         response_time_ms: 10 * sequence,
         status_code,
         input_tokens: 3,
@@ -83,6 +86,8 @@ fn event(sequence: u64, status_code: u16) -> Event {
         cache_read_tokens: 2,
         cache_write_tokens: 1,
         reasoning_tokens: 3,
+        token_source: "reported".to_owned(),
+        cost: Some(7),
         is_stream: true,
         has_error: status_code >= 400,
         error_message: (status_code >= 400).then(|| "broken".to_owned()),
@@ -94,7 +99,7 @@ fn event(sequence: u64, status_code: u16) -> Event {
 const TOTALS: &str = "SELECT total_requests, successful_requests, failed_requests, total_response_time,
     average_response_time, last_response_time, min_response_time, max_response_time, is_healthy, last_check,
     consecutive_failures, last_failure, total_input_tokens, total_output_tokens, total_tokens, last_used, first_seen,
-    created_at, updated_at FROM api_key_metrics";
+    created_at, updated_at, total_cost FROM api_key_metrics";
 
 #[test]
 fn totals_do_not_depend_on_how_events_are_cut_into_batches() {
@@ -102,7 +107,7 @@ fn totals_do_not_depend_on_how_events_are_cut_into_batches() {
     let events: Vec<Event> = (1..).zip(statuses).map(|(sequence, status)| event(sequence, status)).collect();
     let expected = [
         9.0, 3.0, 6.0, 450.0, 50.0, 90.0, 10.0, 90.0, 1.0, 1_009.0, 2.0, 1_009.0, 27.0, 36.0, 63.0, 1_009.0,
-        1_001.0, 1_001.0, 1_009.0,
+        1_001.0, 1_001.0, 1_009.0, 63.0,
     ];
     for size in 1..=events.len() {
         let mut gateway = Gateway::new();
@@ -119,19 +124,24 @@ fn totals_do_not_depend_on_how_events_are_cut_into_batches() {
 
 #[test]
 fn a_table_of_an_earlier_version_gets_the_new_columns_and_keeps_its_rows() {
-    let added = ["cache_read_tokens", "cache_write_tokens", "reasoning_tokens"];
+    let added = ["cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "token_source", "cost", "total_cost"];
     let mut gateway = Gateway(Connection::open_in_memory().unwrap());
-    for sql in TABLES {
+    for sql in TABLES.into_iter().filter(|sql| !sql.contains("system_stats") && !sql.contains("error_logs")) {
         let lines = sql.lines().filter(|line| !added.iter().any(|column| line.trim().starts_with(column)));
         gateway.0.execute_batch(&lines.collect::<Vec<_>>().join("\n")).unwrap();
     }
     let earlier = COLUMNS.into_iter().filter(|column| !added.contains(column)).collect::<Vec<_>>();
     let insert = format!("INSERT INTO request_logs ({}) VALUES (1{})", earlier.join(", "), ", 0".repeat(22));
     gateway.0.execute(&insert, []).unwrap();
-    assert_eq!((gateway.migrate(), gateway.migrate()), (3, 0));
+    // As `init` does: the tables that are missing, then the columns.
+    for sql in TABLES {
+        gateway.0.execute_batch(sql).unwrap();
+    }
+    assert_eq!((gateway.migrate(), gateway.migrate()), (6, 0));
     gateway.ingest(0, &[event(2, 200)]).unwrap();
-    let sums = "SELECT count(*), sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens) FROM request_logs";
-    assert_eq!(gateway.numbers(sums), [2.0, 2.0, 1.0, 3.0]);
+    let sums = "SELECT count(*), sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(cost)
+        FROM request_logs";
+    assert_eq!(gateway.numbers(sums), [2.0, 2.0, 1.0, 3.0, 7.0]);
 }
 
 #[test]
@@ -181,6 +191,9 @@ fn searches_of_the_specification_use_an_index() {
         ("request_logs", "has_error = 1"),
         ("request_logs", "api_key_hash = 'a' AND model = 'm' AND timestamp > 1"),
         ("request_logs", "timestamp = 1 AND status_code = 500"),
+        ("error_logs", "timestamp > 1"),
+        ("error_logs", "error_type = 'timeout' AND timestamp > 1"),
+        ("error_logs", "api_key_hash = 'a' AND timestamp > 1"),
         ("api_key_metrics", "is_healthy = 0"),
         ("api_key_metrics", "last_used < 1"),
         ("api_key_metrics", "average_response_time < 1"),
@@ -191,6 +204,88 @@ fn searches_of_the_specification_use_an_index() {
         let plan: String = gateway.0.query_row(&sql, [], |row| row.get(3)).unwrap();
         assert!(plan.starts_with("SEARCH") && plan.contains("INDEX"), "{condition}: {plan}");
     }
+}
+
+/// The days as the log itself tells them.
+const RECOUNT: &str = "SELECT date(timestamp / 1000, 'unixepoch') AS day, count(*), sum(NOT has_error), sum(has_error),
+    sum(client_type = 'openai'), sum(client_type = 'claude'), sum(client_type = 'gemini'),
+    sum(client_type NOT IN ('openai', 'claude', 'gemini')), sum(input_tokens), sum(output_tokens), sum(total_tokens),
+    sum(cache_read_tokens), sum(cache_write_tokens), ifnull(sum(cost), 0), sum(response_time), avg(response_time),
+    min(response_time), max(response_time), avg(has_error), sum(status_code IN (408, 504)), sum(status_code = 429),
+    sum(status_code IN (401, 403)), sum(request_size), sum(response_size), sum(is_stream),
+    count(DISTINCT nullif(client_key_hash, '')), count(DISTINCT nullif(api_key_hash, ''))
+    FROM request_logs GROUP BY day ORDER BY day";
+
+#[test]
+fn the_statistics_of_days_equal_a_recount_of_the_log_however_events_are_cut_into_batches() {
+    const STATUSES: [u16; 9] = [200, 200, 401, 403, 408, 429, 499, 503, 504];
+    const CLIENTS: [&str; 4] = ["openai", "claude", "gemini", "unknown"];
+    // Of three days, some at their very ends; a generator of our own, so that a failure comes again.
+    let mut state = 7_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let day = |number: u64| 1_699_920_000_000 + number * 86_400_000;
+    let events: Vec<Event> = (1..=600)
+        .map(|sequence| {
+            let status = STATUSES[random(9) as usize];
+            let moments = [day(0), day(1) - 1, day(1), day(2) + random(86_400_000), day(3) - 1];
+            Event {
+                time_ms: moments[random(5) as usize],
+                client_type: CLIENTS[random(4) as usize].to_owned(),
+                client_key_hash: format!("c{}", random(9)),
+                api_key_hash: if status == 429 { String::new() } else { format!("a{}", random(4)) },
+                response_time_ms: random(5_000),
+                input_tokens: random(1_000),
+                cost: (status == 200).then(|| random(1_000_000)),
+                is_stream: random(2) == 0,
+                ..event(sequence, status)
+            }
+        })
+        .collect();
+    let rows = |gateway: &Gateway, sql: &str| -> Vec<Vec<Sqlite>> {
+        let mut query = gateway.0.prepare(sql).unwrap();
+        let columns = query.column_count();
+        let row = |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get(column)).collect();
+        query.query_map([], row).unwrap().map(Result::unwrap).collect()
+    };
+    for size in [1, 7, 100, 600] {
+        let mut gateway = Gateway::new();
+        let mut last = 0;
+        for batch in events.chunks(size) {
+            gateway.ingest(last, batch).unwrap();
+            last = batch.last().unwrap().sequence;
+        }
+        let days = rows(&gateway, "SELECT * FROM system_stats ORDER BY date");
+        assert_eq!(days, rows(&gateway, RECOUNT), "in batches of {size}");
+        assert_eq!(days.len(), 3);
+        let errors = "SELECT count(*), count(DISTINCT request_id), sum(timestamp) FROM error_logs";
+        let logged = "SELECT count(*), count(DISTINCT id), sum(timestamp) FROM request_logs WHERE has_error = 1";
+        assert_eq!(rows(&gateway, errors), rows(&gateway, logged));
+    }
+}
+
+#[test]
+fn an_error_is_logged_with_what_it_was_about() {
+    let mut gateway = Gateway::new();
+    let told = Event { error_message: Some("it's \"down\"".to_owned()), ..event(3, 504) };
+    let in_stream = Event { has_error: true, ..event(4, 200) };
+    gateway.ingest(0, &[event(1, 200), told, in_stream, event(5, 403)]).unwrap();
+    let columns = "error_type || '|' || message || '|' || request_id || '|' || method || '|' || endpoint || '|' || referer";
+    let sql = format!("SELECT group_concat({columns}, ' ; ') FROM (SELECT * FROM error_logs ORDER BY sequence)");
+    let found: String = gateway.0.query_row(&sql, [], |row| row.get(0)).unwrap();
+    let place = "POST|/v1/chat/completions|https://example.com/";
+    assert_eq!(
+        found,
+        format!("timeout|it's \"down\"|request-3|{place} ; stream||request-4|{place} ; auth|broken|request-5|{place}")
+    );
+    let context: String =
+        gateway.0.query_row("SELECT context FROM error_logs WHERE sequence = 3", [], |row| row.get(0)).unwrap();
+    assert_eq!(
+        context,
+        r#"{"model":"m","original_model":"alias","client_name":"c","account_name":"a","is_stream":1,"response_time":30}"#
+    );
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(crate) struct Totals {
     last_failure_ms: Option<u64>,
     input_tokens: u64,
     output_tokens: u64,
+    cost: u64,
     first_ms: u64,
     last_ms: u64,
 }
@@ -46,6 +47,7 @@ impl Totals {
         self.max_response_time = self.max_response_time.max(time);
         self.input_tokens = self.input_tokens.saturating_add(event.input_tokens);
         self.output_tokens = self.output_tokens.saturating_add(event.output_tokens);
+        self.cost = self.cost.saturating_add(event.cost.unwrap_or_default());
         self.first_ms = if first { event.time_ms } else { self.first_ms.min(event.time_ms) };
         self.last_ms = self.last_ms.max(event.time_ms);
         if !event.has_error {
@@ -78,6 +80,7 @@ impl Totals {
             integer(self.first_ms),
             integer(self.last_ms),
             Value::Integer(UNHEALTHY_AFTER),
+            integer(self.cost),
         ];
         Statement { sql: UPSERT.to_owned(), params }
     }
@@ -93,8 +96,9 @@ fn is_account_failure(status: u16) -> bool {
 const UPSERT: &str = "INSERT INTO api_key_metrics (
     api_key_hash, total_requests, successful_requests, failed_requests, total_response_time, average_response_time,
     last_response_time, min_response_time, max_response_time, is_healthy, consecutive_failures, last_failure,
-    total_input_tokens, total_output_tokens, total_tokens, first_seen, last_used, last_check, created_at, updated_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?13 + ?14, ?15, ?16, ?16, ?15, ?16)
+    total_input_tokens, total_output_tokens, total_tokens, first_seen, last_used, last_check, created_at, updated_at,
+    total_cost)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?13 + ?14, ?15, ?16, ?16, ?15, ?16, ?18)
 ON CONFLICT (api_key_hash) DO UPDATE SET
     total_requests = total_requests + ?2,
     successful_requests = successful_requests + ?3,
@@ -113,6 +117,7 @@ ON CONFLICT (api_key_hash) DO UPDATE SET
     total_input_tokens = total_input_tokens + ?13,
     total_output_tokens = total_output_tokens + ?14,
     total_tokens = total_tokens + ?13 + ?14,
+    total_cost = total_cost + ?18,
     first_seen = min(ifnull(first_seen, ?15), ?15),
     last_used = max(ifnull(last_used, ?16), ?16),
     last_check = max(ifnull(last_check, ?16), ?16),

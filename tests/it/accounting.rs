@@ -1,0 +1,89 @@
+//! What the log, the totals, the statistics of days and the log of errors say of the same requests.
+
+use http_body_util::BodyExt;
+
+use crate::support::{Behaviour, Client, Server, Setup, Upstream, eventually};
+
+/// Of a million tokens, so that one costs 10,000 billionths.
+const PRICES: &str = "[[price]]\nmodel = \"gpt-*\"\ninput = 10\noutput = 10\n";
+
+/// The days as the log itself tells them, in the order of the columns of `system_stats`.
+const RECOUNT: &str = "SELECT date(timestamp / 1000, 'unixepoch') AS day, count(*), sum(NOT has_error), sum(has_error),
+    sum(client_type = 'openai'), sum(client_type = 'claude'), sum(client_type = 'gemini'),
+    sum(client_type NOT IN ('openai', 'claude', 'gemini')), sum(input_tokens), sum(output_tokens), sum(total_tokens),
+    sum(cache_read_tokens), sum(cache_write_tokens), ifnull(sum(cost), 0), sum(response_time), avg(response_time),
+    min(response_time), max(response_time), avg(has_error), sum(status_code IN (408, 504)), sum(status_code = 429),
+    sum(status_code IN (401, 403)), sum(request_size), sum(response_size), sum(is_stream),
+    count(DISTINCT nullif(client_key_hash, '')), count(DISTINCT nullif(api_key_hash, ''))
+    FROM request_logs GROUP BY day";
+
+/// The number of days in which the statistics and the log differ.
+fn days_that_differ(server: &Server) -> u64 {
+    let one_way = |a: &str, b: &str| server.count(&format!("SELECT count(*) FROM ({a} EXCEPT {b})"));
+    let stats = "SELECT * FROM system_stats";
+    one_way(RECOUNT, stats) + one_way(stats, RECOUNT)
+}
+
+async fn logged(server: &Server, rows: u64) {
+    eventually("every request is logged", || async {
+        (server.count("SELECT count(*) FROM request_logs") == rows).then_some(())
+    })
+    .await;
+}
+
+/// A stream of which the client reads one piece and leaves.
+async fn cut(client: &Client) {
+    let mut body = client.chat_stream("gpt-test").await.into_body();
+    body.frame().await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_totals_days_and_errors_agree_whatever_becomes_of_requests() {
+    let upstream = Upstream::start(Behaviour::Answer { input: 700, output: 3 }).await;
+    let server = Setup::with(&upstream).config(PRICES).start();
+    let (one, limited) =
+        (server.client(&server.key("one", &[])), server.client(&server.key("two", &["--rpm", "1"])));
+    assert_eq!(one.chat("gpt-test").await.status, 200);
+    assert_eq!(one.chat("unpriced").await.status, 200);
+    assert_eq!(limited.chat("gpt-test").await.status, 200);
+    assert_eq!(limited.chat("gpt-test").await.status, 429);
+    upstream.behave(Behaviour::Slow { input: 9, output: 50, pause: std::time::Duration::from_millis(5) });
+    cut(&one).await;
+    // Before the account is held back for it.
+    upstream.behave(Behaviour::Refuse { status: 400, retry_after: None });
+    let headers = [
+        ("referer", "https://app.example/page"),
+        ("user-agent", "tester/1"),
+        ("content-type", "application/json"),
+    ];
+    let body = serde_json::json!({ "model": "gpt-test", "messages": [{ "role": "user", "content": "hi" }] });
+    let refused = one.call(http::Method::POST, "/v1/chat/completions", &headers, body.to_string()).await;
+    assert_eq!(refused.status, 400);
+    upstream.behave(Behaviour::Break);
+    assert_eq!(one.chat("gpt-test").await.status, 502);
+    logged(&server, 7).await;
+
+    let rows = server
+        .sql("SELECT status_code, token_source, ifnull(cost, 'none') FROM request_logs ORDER BY sequence");
+    let told = |row: usize| rows[row].join(" ");
+    assert_eq!(told(0), "200 reported 7030000");
+    assert_eq!(told(1), "200 reported none");
+    assert_eq!(told(3), "429  0");
+    assert!(rows.iter().any(|row| row[0] == "499" && row[1] == "counted" && row[2] != "0"), "{rows:?}");
+    assert!(rows.iter().any(|row| row[0] == "400" && row[1].is_empty() && row[2] == "0"), "{rows:?}");
+
+    assert_eq!(days_that_differ(&server), 0, "{:?}", server.sql("SELECT * FROM system_stats"));
+    assert_eq!(server.count("SELECT sum(total_requests) FROM system_stats"), 7);
+    let sums = "SELECT sum(total_requests), sum(total_input_tokens), sum(total_output_tokens), sum(total_cost) FROM api_key_metrics";
+    let counted = "SELECT count(*), sum(input_tokens), sum(output_tokens), sum(cost) FROM request_logs WHERE api_key_hash <> ''";
+    assert_eq!(server.sql(sums), server.sql(counted));
+    let errors = server.sql("SELECT error_type FROM error_logs ORDER BY error_type");
+    assert_eq!(errors.concat(), ["client_closed", "invalid_request", "rate_limit", "upstream"]);
+    let about =
+        "SELECT method, endpoint, referer, user_agent, json_extract(context, '$.model') FROM error_logs
+        WHERE error_type = 'invalid_request'";
+    assert_eq!(
+        server.sql(about).concat(),
+        ["POST", "/v1/chat/completions", "https://app.example/page", "tester/1", "gpt-test"]
+    );
+}
