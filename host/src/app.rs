@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tollgate_store::{Clock, KvOptions, Options, Store};
 
+use crate::accounting::Pruner;
 use crate::accounts::{self, Roster};
 use crate::admin::{self, Admin, Trail};
 use crate::capability::Stores;
@@ -151,12 +152,14 @@ impl App {
             metrics: recorder.clone(),
             probed: Mutex::new(None),
         });
+        let pruner = Pruner::new(database.clone(), clock.clone(), config.retention);
         let reloader = Arc::new(Reloader {
             source,
             current: Mutex::new(config),
             roster: roster.clone(),
             gateway: gateway.clone(),
             trail: trail.clone(),
+            pruner: pruner.clone(),
         });
         let admin = Arc::new(Admin {
             keys: keys.clone(),
@@ -196,6 +199,7 @@ impl App {
         tokio::spawn(metrics::upkeep(recorder, stopping.clone()));
         tokio::spawn(stores::sweep(blobs, clock, stopping.clone()));
         tokio::spawn(trail.prune(stopping.clone()));
+        tokio::spawn(pruner.run(stopping.clone()));
         tokio::spawn(stores::clean(named.cache, stopping.clone()));
         tokio::spawn(stores::load(named.vector, stopping.clone()));
         Ok(Self {

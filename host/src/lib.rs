@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: request → [`gateway`] → [`plugin`] → [`capability`] → store. [`app`] is the only wiring.
 
+pub mod accounting;
 pub mod accounts;
 pub mod admin;
 mod api;

@@ -87,3 +87,55 @@ async fn log_totals_days_and_errors_agree_whatever_becomes_of_requests() {
         ["POST", "/v1/chat/completions", "https://app.example/page", "tester/1", "gpt-test"]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_is_told_by_day_key_account_and_model_and_a_key_knows_its_totals() {
+    let upstream = Upstream::start(Behaviour::Answer { input: 700, output: 3 }).await;
+    let server = Setup::with(&upstream).config(PRICES).start();
+    let (one, two) = (server.client(&server.key("one", &[])), server.client(&server.key("two", &[])));
+    for (client, model) in [(&one, "gpt-a"), (&one, "gpt-b"), (&one, "gpt-b"), (&two, "gpt-b")] {
+        assert_eq!(client.chat(model).await.status, 200);
+    }
+    logged(&server, 4).await;
+    let lines = |arguments: &[&str], columns: &[usize]| -> Vec<String> {
+        let text = server.cli_ok(&[&["usage"], arguments].concat());
+        let rows = text.lines().skip(1).map(|line| line.split('\t').collect::<Vec<_>>());
+        rows.map(|row| columns.iter().map(|column| row[*column]).collect::<Vec<_>>().join(" ")).collect()
+    };
+    assert_eq!(lines(&["--by", "key"], &[1, 2, 4, 8]), ["one 3 2100 0.02109", "two 1 700 0.00703"]);
+    assert_eq!(lines(&["--by", "account"], &[1, 2, 3, 5]), ["main 4 0 12"]);
+    assert_eq!(lines(&["--by", "model"], &[0, 2]), ["gpt-b 3", "gpt-a 1"]);
+    assert_eq!(lines(&["--since", "2026-01-01"], &[2]), ["4"]);
+    assert_eq!(lines(&["--until", "2026-01-01"], &[2]), Vec::<String>::new());
+    let shown: serde_json::Value = serde_json::from_str(&server.cli_ok(&["key", "show", "one"])).unwrap();
+    let totals = &shown["totals"];
+    assert_eq!((&totals["requests"], &totals["output_tokens"]), (&3.into(), &9.into()));
+    assert_eq!(totals["cost"], 0.02109);
+    let wrong = server.get("/admin/v1/usage?since=yesterday").await;
+    assert_eq!(wrong.status, 400, "{}", wrong.text());
+    assert!(wrong.text().contains("`since` must be a day such as"), "{}", wrong.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_past_their_time_go_as_soon_as_the_configuration_says_so() {
+    let upstream = Upstream::start(Behaviour::Answer { input: 7, output: 3 }).await;
+    let server = Setup::with(&upstream).start();
+    let client = server.client(&server.key("one", &[]));
+    for _ in 0..3 {
+        assert_eq!(client.chat("gpt-test").await.status, 200);
+    }
+    logged(&server, 3).await;
+    server.cli_ok(&[
+        "sql",
+        "gateway",
+        "UPDATE request_logs SET timestamp = timestamp - 3 * 86400000 WHERE sequence IN
+        (SELECT sequence FROM request_logs ORDER BY sequence LIMIT 2)",
+    ]);
+    let path = server.home().join("tollgate.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("[retention]\nrequest_logs_days = 2\n{config}")).unwrap();
+    let reloaded = server.cli_ok(&["reload"]);
+    assert!(reloaded.contains("retention"), "{reloaded}");
+    logged(&server, 1).await;
+    assert_eq!(server.count("SELECT sum(requests) FROM usage_daily"), 3);
+}

@@ -5,7 +5,6 @@ use axum::{Extension, Json as Answer};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tollgate_store::sql::Statement;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -13,6 +12,7 @@ use super::Shared;
 use super::audit::{Via, audit};
 use super::error::ApiError;
 use super::extract::{Json, Segments};
+use crate::accounting;
 use crate::keys::{NewKey, OVERLAP_MS, Settings};
 
 /// A name and any of the settings.
@@ -76,46 +76,22 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Answer(json!({ "name": name, "key": key }))))
 }
 
-/// A client key, with what it has used as far as the request log goes back.
+/// A client key, with what it has used. That is null where nothing is counted, as the ingestion plugin is switched off.
 #[utoipa::path(get, path = "/keys/{name}", responses((status = 200, body = Value)))]
 pub(super) async fn get(
     State(admin): State<Shared>,
     Segments(name): Segments<String>,
 ) -> Result<Answer<Value>, ApiError> {
     let key = admin.keys.get(&name).await?;
-    let totals = totals(&admin, &key.id).await;
+    let totals = match admin.sql.get("gateway") {
+        Some(database) => accounting::totals(database, &key.id).await?,
+        None => None,
+    };
     let mut answer = serde_json::to_value(&key).map_err(|error| ApiError::unavailable(error.to_string()))?;
     if let Value::Object(fields) = &mut answer {
-        fields.insert("totals".to_owned(), totals);
+        fields.insert("totals".to_owned(), json!(totals));
     }
     Ok(Answer(answer))
-}
-
-/// Null where there is no log: its tables are the ingestion plugin's.
-async fn totals(admin: &Shared, id: &str) -> Value {
-    const NAMES: [&str; 8] = [
-        "requests",
-        "failed_requests",
-        "input_tokens",
-        "output_tokens",
-        "cache_write_tokens",
-        "cache_read_tokens",
-        "first_used_ms",
-        "last_used_ms",
-    ];
-    let sql = "SELECT count(*), coalesce(sum(has_error), 0), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0),
-            coalesce(sum(cache_write_tokens), 0), coalesce(sum(cache_read_tokens), 0), min(timestamp), max(timestamp)
-        FROM request_logs WHERE client_key_hash = ?1";
-    let params = vec![tollgate_store::sql::Value::Text(id.to_owned())];
-    let Some(database) = admin.sql.get("gateway") else { return Value::Null };
-    let Ok(outcome) = database.query(Statement { sql: sql.to_owned(), params }).await else {
-        return Value::Null;
-    };
-    let row = outcome.rows.into_iter().next().unwrap_or_default();
-    let number = |value| {
-        if let tollgate_store::sql::Value::Integer(number) = value { json!(number) } else { Value::Null }
-    };
-    NAMES.iter().map(|name| (*name).to_owned()).zip(row.into_iter().map(number)).collect()
 }
 
 /// Edits a client key: a JSON merge patch (RFC 7396) of its settings, in which null removes. What it has used stays.

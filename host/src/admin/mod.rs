@@ -20,6 +20,7 @@ mod tests;
 mod token;
 mod tokens;
 mod trail;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -125,6 +126,7 @@ fn paths() -> OpenApiRouter<Shared> {
         .routes(routes!(storage::stats))
         .routes(routes!(storage::check))
         .routes(routes!(audit::list))
+        .routes(routes!(usage::usage))
         .routes(routes!(reload::reload))
         .routes(routes!(health::health))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use tokio::sync::Mutex;
 
+use crate::accounting::Pruner;
 use crate::accounts::Roster;
 use crate::admin::{Reload, Reloaded, Trail};
 use crate::config::Config;
@@ -34,6 +35,7 @@ pub(super) struct Reloader {
     pub(super) roster: Roster,
     pub(super) gateway: Gateway,
     pub(super) trail: Trail,
+    pub(super) pruner: Pruner,
 }
 
 impl Reloader {
@@ -80,6 +82,10 @@ impl Reloader {
             self.trail.keep(new.audit_keep);
             changed.push("audit".to_owned());
         }
+        if new.retention != current.retention {
+            self.pruner.keep(new.retention);
+            changed.push("retention".to_owned());
+        }
         if new.log != current.log {
             (self.source.log)(new.log.as_deref());
             changed.push("log".to_owned());
@@ -90,6 +96,7 @@ impl Reloader {
             gateway: new.gateway.clone(),
             prices: new.prices.clone(),
             audit_keep: new.audit_keep,
+            retention: new.retention,
             log: new.log.clone(),
             ..current.clone()
         };

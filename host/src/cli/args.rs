@@ -90,6 +90,15 @@ Example:
     /// Who changed what, and when.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// What clients have used: requests, tokens and what they cost, by day, key, account or model.
+    #[command(after_help = "\
+Days are those of UTC. What a model without a price was used for costs nothing here.
+
+Examples:
+  tollgate usage
+  tollgate usage --by key --since 2026-01-01 --until 2026-01-31
+  tollgate usage --by model --json")]
+    Usage(Usage),
     /// Plugins: WebAssembly components that make the rules.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -198,6 +207,22 @@ pub(super) enum LogFormat {
     Text,
     /// For machines, an object a line.
     Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Usage {
+    /// What there is a line for each of.
+    #[arg(long, value_name = "WHAT", default_value = "day", value_parser = ["day", "key", "account", "model"])]
+    pub(super) by: String,
+    /// The first day, such as 2026-01-31.
+    #[arg(long, value_name = "DATE")]
+    pub(super) since: Option<String>,
+    /// The last day.
+    #[arg(long, value_name = "DATE")]
+    pub(super) until: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -18,6 +18,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod usage;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -97,6 +98,7 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Account(AccountCommand::Delete { name }) => account::delete(client, &name).await,
         Command::Reload => reload::run(client).await,
         Command::Audit(command) => audit::run(client, command).await,
+        Command::Usage(what) => usage::run(client, what).await,
         Command::Secrets(SecretsCommand::Rotate(rotate)) => secrets::rotate(client, rotate).await,
         Command::Token(TokenCommand::Create(token)) => tokens::create(client, token).await,
         Command::Token(TokenCommand::List { json }) => tokens::list(client, json).await,

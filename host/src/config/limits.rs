@@ -33,8 +33,8 @@ pub const OBJECT_MOST_BYTES: u64 = tollgate_store::blob::limits::OBJECT_BYTES_MA
 /// A year, after which few ask who changed what.
 pub const AUDIT_KEEP: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Longest time that changes are kept in the audit log, in days: a hundred years.
-pub const AUDIT_KEEP_MOST_DAYS: u64 = 36_500;
+/// Longest time that rows of a log are kept, unless for good, in days: a hundred years.
+pub const KEEP_MOST_DAYS: u64 = 36_500;
 
 /// Largest text of certificates: a bundle of all public authorities has about as much.
 pub const CA_MOST_BYTES: u64 = 256 * 1_024;

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tollgate_store::{CacheOptions, VectorOptions};
 
+use crate::accounting::Retention;
 use crate::gateway::{AccountSpec, Price, Settings};
 use crate::secret::Secret;
 
@@ -42,6 +43,8 @@ pub struct Config {
     pub secrets: MasterKeySource,
     /// How long changes are kept in the audit log.
     pub audit_keep: Duration,
+    /// How long the request log and statistics are kept.
+    pub retention: Retention,
     /// Upstream accounts beside those in the store; without any the demo upstream serves.
     pub accounts: Vec<AccountSpec>,
     /// Models, or patterns of them, and what they cost.
@@ -155,6 +158,7 @@ impl Default for Config {
             storage: Storage::default(),
             secrets: MasterKeySource::default(),
             audit_keep: limits::AUDIT_KEEP,
+            retention: Retention::default(),
             accounts: Vec::new(),
             prices: Vec::new(),
             plugins: Vec::new(),

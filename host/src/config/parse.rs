@@ -19,6 +19,7 @@ use super::{
     Acknowledge, BlobContainer, Config, HOST_KV, KvStore, MasterKeySource, Plugin, SqlDatabase, Storage,
     limits,
 };
+use crate::accounting::Retention;
 use crate::gateway::{
     AccountSpec, Dialect, ForwardProxy, Price, Settings, Strategy as AccountStrategy, check_base_url,
     check_credential, check_proxy_credential, check_proxy_url,
@@ -67,6 +68,7 @@ fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> 
             .section("secrets")
             .map_or(defaults.secrets, |section| secrets(section, directory, environment)),
         audit_keep: section.section("audit").and_then(audit_keep).unwrap_or(defaults.audit_keep),
+        retention: section.section("retention").map_or(defaults.retention, retention),
         accounts: accounts(section.sections("account"), directory, environment),
         prices: prices(section.sections("price")),
         plugins: plugins(section.sections("plugin"), directory),
@@ -286,9 +288,24 @@ fn proxy(section: &Section<'_>, environment: Environment<'_>) -> Option<ForwardP
 }
 
 fn audit_keep(section: Section<'_>) -> Option<Duration> {
-    let days = section.number("keep_days", 1..=limits::AUDIT_KEEP_MOST_DAYS);
+    let keep = days(&section, "keep_days");
     section.finish();
-    Some(Duration::from_secs(days? * 24 * 60 * 60))
+    keep
+}
+
+fn retention(section: Section<'_>) -> Retention {
+    let retention = Retention {
+        request_logs: days(&section, "request_logs_days"),
+        error_logs: days(&section, "error_logs_days"),
+        statistics: days(&section, "statistics_days"),
+    };
+    section.finish();
+    retention
+}
+
+fn days(section: &Section<'_>, key: &'static str) -> Option<Duration> {
+    let days = section.number(key, 1..=limits::KEEP_MOST_DAYS)?;
+    Some(Duration::from_secs(days * 24 * 60 * 60))
 }
 
 fn secrets(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> MasterKeySource {

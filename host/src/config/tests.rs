@@ -68,6 +68,9 @@ fn every_key_arrives() {
         key_file = "/run/keys/master"
         [audit]
         keep_days = 2
+        [retention]
+        request_logs_days = 1
+        statistics_days = 3
         [[price]]
         model = "gpt-4o*"
         input = 2.5
@@ -160,6 +163,11 @@ fn every_key_arrives() {
         },
         secrets: MasterKeySource::File("/run/keys/master".into()),
         audit_keep: Duration::from_secs(2 * 24 * 60 * 60),
+        retention: Retention {
+            request_logs: Some(Duration::from_secs(24 * 60 * 60)),
+            error_logs: None,
+            statistics: Some(Duration::from_secs(3 * 24 * 60 * 60)),
+        },
         storage: Storage { page_cache_bytes: 1, kv_cache_bytes: 0, event_queue_bytes: 5, two_phase: true },
         accounts: vec![
             AccountSpec {
@@ -534,7 +542,7 @@ fn a_problem_stays_on_one_line_whatever_it_quotes() {
     check(
         "\"a\\nb\\u001b\" = 1\nlisten = 1",
         &[
-            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `audit`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `log`, `plugin`, `price`, `secrets`, `sql`, `storage`, `vector`, `workers`",
+            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `audit`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `log`, `plugin`, `price`, `retention`, `secrets`, `sql`, `storage`, `vector`, `workers`",
             "2: `listen` must be a string, not an integer",
         ],
     );

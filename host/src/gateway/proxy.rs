@@ -195,7 +195,9 @@ pub(super) async fn identify(
     let now_ms = (inner.clock)();
     let said = |name| {
         let value = head.headers.get(name);
-        value.map_or_else(String::new, |value| bounded(&String::from_utf8_lossy(value.as_bytes()), LOGGED_BYTES))
+        value.map_or_else(String::new, |value| {
+            bounded(&String::from_utf8_lossy(value.as_bytes()), LOGGED_BYTES)
+        })
     };
     let peer =
         head.extensions.get::<Peer>().map(|Peer(peer)| SocketAddr::ip(peer).to_canonical().to_string());

@@ -102,6 +102,27 @@ struct Paces {
 /// What came of a call: a trap, the guest's own error, or an answer.
 type Answer<T> = wasmtime::Result<Result<T, String>>;
 
+/// What a call leaves when its guest has ended.
+struct Left<T> {
+    /// To be kept; none after a trap.
+    instance: Option<Instance>,
+    bytes_moved: usize,
+    /// The limit on growing that it ran into, as a sentence.
+    outgrown: Option<String>,
+    answer: Answer<T>,
+}
+
+impl<T> Left<T> {
+    /// Drops an instance that trapped where its guest ran: it may have much memory to give back, and in the lane nobody
+    /// waits for that.
+    fn by((mut instance, answer): (Instance, Answer<T>)) -> Left<T> {
+        instance.end();
+        let bytes_moved = instance.bytes_moved();
+        let outgrown = instance.outgrown().filter(|_| answer.is_err());
+        Left { instance: answer.is_ok().then_some(instance), bytes_moved, outgrown, answer }
+    }
+}
+
 impl Generation {
     /// Checks a component against its manifest and the stores there are, and prepares its instances; starts none.
     pub fn new(
@@ -277,7 +298,7 @@ impl Generation {
                 None => blueprint.start(time).await?,
             };
             instance.begin(time);
-            Ok(call(instance).await)
+            Ok(Left::by(call(instance).await))
         };
         let Paces { admit, settle, handle } = &self.paces;
         let (start, pace) = match hook {
@@ -298,33 +319,21 @@ impl Generation {
                 return Err(self.failed_with(hook, CallError::Deadline(limit)));
             }
         };
-        let (instance, answer) =
-            ended.map_err(|error| self.failed_with(hook, self.trap(&error, None, time)))?;
+        let failed =
+            |error: wasmtime::Error, outgrown| self.failed_with(hook, self.trap(&error, outgrown, time));
+        let left: Left<T> = ended.map_err(|error| failed(error, None))?;
         if let Some(pace) = pace {
-            pace.ran(in_lane, instance.bytes_moved());
+            pace.ran(in_lane, left.bytes_moved);
         }
-        self.finish(hook, instance, answer, time)
-    }
-
-    /// Gives the instance back, unless the call left it in an unknown state.
-    fn finish<T>(
-        &self,
-        hook: Hook,
-        mut instance: Instance,
-        answer: Answer<T>,
-        time: CallTime,
-    ) -> Result<T, CallError> {
-        instance.end();
-        let answer =
-            answer.map_err(|error| self.failed_with(hook, self.trap(&error, Some(&instance), time)))?;
-        if hook.keeps_instances() {
+        if let Some(instance) = left.instance.filter(|_| hook.keeps_instances()) {
             self.pool.put(instance);
         }
+        let answer = left.answer.map_err(|error| failed(error, left.outgrown))?;
         answer.map_err(|text| self.failed_with(hook, CallError::Guest(cut(text, limits::TEXT_BYTES))))
     }
 
     /// What ended a guest, or kept it from starting: its own trap, the engine's, or a limit.
-    fn trap(&self, error: &wasmtime::Error, instance: Option<&Instance>, time: CallTime) -> CallError {
+    fn trap(&self, error: &wasmtime::Error, outgrown: Option<String>, time: CallTime) -> CallError {
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
             return CallError::Busy;
         }
@@ -334,7 +343,7 @@ impl Generation {
         }
         let text = format!("{}", error.root_cause());
         tracing::debug!(error = format!("{error:?}"), "a guest ended in a trap");
-        if let Some((_, outgrown)) = instance.and_then(Instance::outgrown) {
+        if let Some(outgrown) = outgrown {
             return CallError::Trap(format!("{outgrown} ({text})"));
         }
         if error.downcast_ref() == Some(&wasmtime::Trap::StackOverflow) {

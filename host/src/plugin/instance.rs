@@ -291,17 +291,16 @@ impl Instance {
         self.store.data().budget.bytes_moved()
     }
 
-    /// The limit on growing that the instance has run into, if it has, with a sentence about it.
-    pub(crate) fn outgrown(&self) -> Option<(Limit, String)> {
+    /// A sentence about the limit on growing that the instance has run into, if it has.
+    pub(crate) fn outgrown(&self) -> Option<String> {
         let memory = &self.store.data().memory;
-        let text = match memory.refused? {
+        Some(match memory.refused? {
             Limit::Table => format!("out of its {} elements of a table", limits::TABLE_ELEMENTS),
             Limit::TotalMemory => {
                 format!("its instances are out of their {} bytes of memory together", memory.most_together)
             }
             _ => format!("out of its {} bytes of memory", memory.most),
-        };
-        memory.refused.map(|limit| (limit, text))
+        })
     }
 }
 

@@ -7,7 +7,8 @@ use tollgate_guest::ingestion::Event;
 
 use crate::integer;
 
-const DAY_MS: u64 = 86_400_000;
+/// Milliseconds of a day.
+pub(crate) const DAY_MS: u64 = 86_400_000;
 
 /// The sum of one day's events in a batch.
 #[derive(Debug, Default)]
@@ -81,7 +82,9 @@ impl<'a> Day<'a> {
             *sum = sum.saturating_add(more);
         }
         let keys = [("client", &event.client_key_hash), ("account", &event.api_key_hash)];
-        self.keys.extend(keys.into_iter().filter(|(_, hash)| !hash.is_empty()).map(|(kind, hash)| (kind, hash.as_str())));
+        self.keys.extend(
+            keys.into_iter().filter(|(_, hash)| !hash.is_empty()).map(|(kind, hash)| (kind, hash.as_str())),
+        );
     }
 
     /// The statements that add this to the day's row; the keys first, since the row counts them.

@@ -1,5 +1,5 @@
 //! Writes the record of every request to `request_logs`, those of errors to `error_logs` too, and adds it to its account's
-//! `api_key_metrics` and to the `system_stats` of its day.
+//! `api_key_metrics`, to the `system_stats` of its day and to what its client used on that day, `usage_daily`.
 //!
 //! Events come at least once. The last sequence that was stored is kept in `ingestion_state` and moves in the same
 //! transaction as the rows and totals, so each event counts exactly once.
@@ -9,6 +9,7 @@ mod errors;
 mod limits;
 mod schema;
 mod totals;
+mod usage;
 
 use tollgate_guest::database::{Named, Statement, Value};
 use tollgate_guest::ingestion::{Event, Receipt};
@@ -17,6 +18,7 @@ use tollgate_guest::{ingestion, lifecycle};
 use crate::days::Day;
 use crate::schema::{COLUMNS, PRESENT, TABLES, additions};
 use crate::totals::Totals;
+use crate::usage::Used;
 
 thread_local! {
     static DATABASE: Named = const { Named::new("gateway") };
@@ -84,6 +86,7 @@ fn statements(last: u64, events: Vec<Event>) -> Vec<Statement> {
     let mut totals =
         Totals::of(&events).into_iter().map(|(key, totals)| totals.statement(key)).collect::<Vec<_>>();
     totals.extend(Day::of(&events).iter().flat_map(|(number, day)| day.statements(*number)));
+    totals.extend(Used::of(&events).into_iter().map(|(key, used)| used.statement(key)));
     totals.extend(events.iter().filter_map(errors::statement));
     let mut statements = vec![Statement { sql: GUARD.to_owned(), params: vec![integer(last)] }];
     let sql = insert();

@@ -56,7 +56,7 @@ pub(crate) fn additions(present: &[(&str, &str)]) -> Vec<String> {
 /// What `init` runs. The sequence is the row's id, so that rows are appended in order and none can be there twice.
 /// (time, status) serves searches by time, and (key, model, time) those by key. Only rows with an error are in the index of
 /// errors: nobody looks for the others by it.
-pub(crate) const TABLES: [&str; 20] = [
+pub(crate) const TABLES: [&str; 22] = [
     "CREATE TABLE IF NOT EXISTS ingestion_state (
         name TEXT PRIMARY KEY,
         last_sequence INTEGER NOT NULL
@@ -145,6 +145,23 @@ pub(crate) const TABLES: [&str; 20] = [
     "CREATE INDEX IF NOT EXISTS error_logs_time ON error_logs (timestamp)",
     "CREATE INDEX IF NOT EXISTS error_logs_type_time ON error_logs (error_type, timestamp)",
     "CREATE INDEX IF NOT EXISTS error_logs_key_time ON error_logs (api_key_hash, timestamp)",
+    "CREATE TABLE IF NOT EXISTS usage_daily (
+        client_key_hash TEXT NOT NULL,
+        date TEXT NOT NULL,
+        api_key_hash TEXT NOT NULL,
+        model TEXT NOT NULL,
+        requests INTEGER NOT NULL,
+        failed_requests INTEGER NOT NULL,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        cache_read_tokens INTEGER NOT NULL,
+        cache_write_tokens INTEGER NOT NULL,
+        cost INTEGER NOT NULL,
+        first_used INTEGER NOT NULL,
+        last_used INTEGER NOT NULL,
+        PRIMARY KEY (client_key_hash, date, api_key_hash, model)
+    ) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS usage_daily_date ON usage_daily (date)",
     "CREATE TABLE IF NOT EXISTS system_stats_keys (
         date TEXT NOT NULL,
         kind TEXT NOT NULL,

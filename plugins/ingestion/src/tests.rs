@@ -41,7 +41,8 @@ impl Gateway {
         let mut query = self.0.prepare(PRESENT).unwrap();
         let pair = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
         let present: Vec<(String, String)> = query.query_map([], pair).unwrap().map(Result::unwrap).collect();
-        let present: Vec<_> = present.iter().map(|(table, column)| (table.as_str(), column.as_str())).collect();
+        let present: Vec<_> =
+            present.iter().map(|(table, column)| (table.as_str(), column.as_str())).collect();
         let additions = additions(&present);
         additions.iter().for_each(|sql| self.0.execute_batch(sql).unwrap());
         additions.len()
@@ -124,9 +125,13 @@ fn totals_do_not_depend_on_how_events_are_cut_into_batches() {
 
 #[test]
 fn a_table_of_an_earlier_version_gets_the_new_columns_and_keeps_its_rows() {
-    let added = ["cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "token_source", "cost", "total_cost"];
+    let added =
+        ["cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "token_source", "cost", "total_cost"];
     let mut gateway = Gateway(Connection::open_in_memory().unwrap());
-    for sql in TABLES.into_iter().filter(|sql| !sql.contains("system_stats") && !sql.contains("error_logs")) {
+    for sql in TABLES
+        .into_iter()
+        .filter(|sql| !["system_stats", "error_logs", "usage_daily"].iter().any(|new| sql.contains(new)))
+    {
         let lines = sql.lines().filter(|line| !added.iter().any(|column| line.trim().starts_with(column)));
         gateway.0.execute_batch(&lines.collect::<Vec<_>>().join("\n")).unwrap();
     }
@@ -139,7 +144,8 @@ fn a_table_of_an_earlier_version_gets_the_new_columns_and_keeps_its_rows() {
     }
     assert_eq!((gateway.migrate(), gateway.migrate()), (6, 0));
     gateway.ingest(0, &[event(2, 200)]).unwrap();
-    let sums = "SELECT count(*), sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(cost)
+    let sums =
+        "SELECT count(*), sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(cost)
         FROM request_logs";
     assert_eq!(gateway.numbers(sums), [2.0, 2.0, 1.0, 3.0, 7.0]);
 }
@@ -191,6 +197,8 @@ fn searches_of_the_specification_use_an_index() {
         ("request_logs", "has_error = 1"),
         ("request_logs", "api_key_hash = 'a' AND model = 'm' AND timestamp > 1"),
         ("request_logs", "timestamp = 1 AND status_code = 500"),
+        ("usage_daily", "client_key_hash = 'a'"),
+        ("usage_daily", "date > '2026-01-01'"),
         ("error_logs", "timestamp > 1"),
         ("error_logs", "error_type = 'timeout' AND timestamp > 1"),
         ("error_logs", "api_key_hash = 'a' AND timestamp > 1"),
@@ -202,7 +210,10 @@ fn searches_of_the_specification_use_an_index() {
     for (table, condition) in cases {
         let sql = format!("EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE {condition}");
         let plan: String = gateway.0.query_row(&sql, [], |row| row.get(3)).unwrap();
-        assert!(plan.starts_with("SEARCH") && plan.contains("INDEX"), "{condition}: {plan}");
+        assert!(
+            plan.starts_with("SEARCH") && (plan.contains("INDEX") || plan.contains("PRIMARY KEY")),
+            "{condition}: {plan}"
+        );
     }
 }
 
@@ -215,6 +226,12 @@ const RECOUNT: &str = "SELECT date(timestamp / 1000, 'unixepoch') AS day, count(
     sum(status_code IN (401, 403)), sum(request_size), sum(response_size), sum(is_stream),
     count(DISTINCT nullif(client_key_hash, '')), count(DISTINCT nullif(api_key_hash, ''))
     FROM request_logs GROUP BY day ORDER BY day";
+
+/// What was used as the log itself tells it.
+const RECOUNT_OF_USE: &str = "SELECT client_key_hash, date(timestamp / 1000, 'unixepoch') AS day, api_key_hash, model,
+    count(*), sum(has_error), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens),
+    ifnull(sum(cost), 0), min(timestamp), max(timestamp)
+    FROM request_logs GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4";
 
 #[test]
 fn the_statistics_of_days_equal_a_recount_of_the_log_however_events_are_cut_into_batches() {
@@ -260,8 +277,14 @@ fn the_statistics_of_days_equal_a_recount_of_the_log_however_events_are_cut_into
         let days = rows(&gateway, "SELECT * FROM system_stats ORDER BY date");
         assert_eq!(days, rows(&gateway, RECOUNT), "in batches of {size}");
         assert_eq!(days.len(), 3);
+        assert_eq!(
+            rows(&gateway, "SELECT * FROM usage_daily"),
+            rows(&gateway, RECOUNT_OF_USE),
+            "in batches of {size}"
+        );
         let errors = "SELECT count(*), count(DISTINCT request_id), sum(timestamp) FROM error_logs";
-        let logged = "SELECT count(*), count(DISTINCT id), sum(timestamp) FROM request_logs WHERE has_error = 1";
+        let logged =
+            "SELECT count(*), count(DISTINCT id), sum(timestamp) FROM request_logs WHERE has_error = 1";
         assert_eq!(rows(&gateway, errors), rows(&gateway, logged));
     }
 }
@@ -273,15 +296,20 @@ fn an_error_is_logged_with_what_it_was_about() {
     let in_stream = Event { has_error: true, ..event(4, 200) };
     gateway.ingest(0, &[event(1, 200), told, in_stream, event(5, 403)]).unwrap();
     let columns = "error_type || '|' || message || '|' || request_id || '|' || method || '|' || endpoint || '|' || referer";
-    let sql = format!("SELECT group_concat({columns}, ' ; ') FROM (SELECT * FROM error_logs ORDER BY sequence)");
+    let sql =
+        format!("SELECT group_concat({columns}, ' ; ') FROM (SELECT * FROM error_logs ORDER BY sequence)");
     let found: String = gateway.0.query_row(&sql, [], |row| row.get(0)).unwrap();
     let place = "POST|/v1/chat/completions|https://example.com/";
     assert_eq!(
         found,
-        format!("timeout|it's \"down\"|request-3|{place} ; stream||request-4|{place} ; auth|broken|request-5|{place}")
+        format!(
+            "timeout|it's \"down\"|request-3|{place} ; stream||request-4|{place} ; auth|broken|request-5|{place}"
+        )
     );
-    let context: String =
-        gateway.0.query_row("SELECT context FROM error_logs WHERE sequence = 3", [], |row| row.get(0)).unwrap();
+    let context: String = gateway
+        .0
+        .query_row("SELECT context FROM error_logs WHERE sequence = 3", [], |row| row.get(0))
+        .unwrap();
     assert_eq!(
         context,
         r#"{"model":"m","original_model":"alias","client_name":"c","account_name":"a","is_stream":1,"response_time":30}"#

@@ -1,0 +1,15 @@
+//! Bounds of what is read and removed at once.
+
+use std::time::Duration;
+
+/// Rows of a report: more than anybody reads, and some megabytes of JSON.
+pub(super) const REPORT_ROWS: usize = 10_000;
+
+/// Rows removed in one transaction: some milliseconds of the writer, for which events wait.
+pub(super) const PRUNED_AT_ONCE: i64 = 500;
+
+/// Between two of them, so that a large table does not take the writer from everybody else.
+pub(super) const PRUNE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Until old rows are looked for again. Days are what people keep.
+pub(super) const PRUNE_EVERY: Duration = Duration::from_secs(3_600);

@@ -1,0 +1,55 @@
+//! `/usage`.
+
+use axum::Json as Answer;
+use axum::extract::State;
+use chrono::NaiveDate;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::Shared;
+use super::error::ApiError;
+use super::extract::Parameters;
+use crate::accounting::{Grouping, ReportError, UsageReport, Window, report};
+
+/// What of the usage.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Which {
+    /// `day` (if left out), `key`, `account` or `model`: what there is a row for each of.
+    by: Option<String>,
+    /// The first day, of UTC, such as `2026-01-31`.
+    since: Option<String>,
+    /// The last day.
+    until: Option<String>,
+}
+
+/// What clients have used, by day, key, account or model: requests, tokens and what they cost.
+#[utoipa::path(get, path = "/usage", params(Which), responses((status = 200, body = UsageReport)))]
+pub(super) async fn usage(
+    State(admin): State<Shared>,
+    Parameters(Which { by, since, until }): Parameters<Which>,
+) -> Result<Answer<UsageReport>, ApiError> {
+    let by = Grouping::named(by.as_deref().unwrap_or("day"));
+    let by = by.ok_or_else(|| ApiError::invalid("`by` must be `day`, `key`, `account` or `model`"))?;
+    let window = Window { since: day("since", since)?, until: day("until", until)? };
+    let database =
+        admin.sql.get("gateway").ok_or_else(|| ApiError::unavailable("there is no database `gateway`"))?;
+    let mut report = report(database, by, window).await.map_err(|error| match error {
+        ReportError::NotCounted => ApiError::conflict(error.to_string()),
+        ReportError::Store(error) => error.into(),
+    })?;
+    if by == Grouping::Account {
+        let accounts = admin.accounts.list().await?;
+        for row in &mut report.usage {
+            let account = accounts.iter().find(|account| account.key_hash == row.group);
+            row.name = account.map(|account| account.name.clone());
+        }
+    }
+    Ok(Answer(report))
+}
+
+fn day(field: &str, text: Option<String>) -> Result<Option<NaiveDate>, ApiError> {
+    let wrong = |_| ApiError::invalid(format!("`{field}` must be a day such as `2026-01-31`"));
+    text.map(|text| text.parse().map_err(wrong)).transpose()
+}

@@ -1,0 +1,91 @@
+//! What a batch adds to what each client used of each account and model on a day of UTC. A sum over these few rows answers
+//! what would otherwise read the whole log.
+
+use std::collections::BTreeMap;
+
+use tollgate_guest::database::{Statement, Value};
+use tollgate_guest::ingestion::Event;
+
+use crate::days::DAY_MS;
+use crate::integer;
+
+/// Whose use of what, when: day since 1970, client, account and model.
+type Key<'a> = (u64, &'a str, &'a str, &'a str);
+
+/// The sum of one key's events in a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Used {
+    requests: u64,
+    failed: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    cache_read_tokens: u64,
+    cache_write_tokens: u64,
+    cost: u64,
+    first_ms: u64,
+    last_ms: u64,
+}
+
+impl Used {
+    /// The sums of a batch.
+    pub(crate) fn of(events: &[Event]) -> BTreeMap<Key<'_>, Used> {
+        let mut sums: BTreeMap<Key<'_>, Used> = BTreeMap::new();
+        for event in events {
+            let day = event.time_ms / DAY_MS;
+            let key = (day, &*event.client_key_hash, &*event.api_key_hash, &*event.model);
+            sums.entry(key).or_default().add(event);
+        }
+        sums
+    }
+
+    fn add(&mut self, event: &Event) {
+        self.first_ms = if self.requests == 0 { event.time_ms } else { self.first_ms.min(event.time_ms) };
+        self.last_ms = self.last_ms.max(event.time_ms);
+        self.requests += 1;
+        self.failed += u64::from(event.has_error);
+        let summed = [
+            (&mut self.input_tokens, event.input_tokens),
+            (&mut self.output_tokens, event.output_tokens),
+            (&mut self.cache_read_tokens, event.cache_read_tokens),
+            (&mut self.cache_write_tokens, event.cache_write_tokens),
+            (&mut self.cost, event.cost.unwrap_or_default()),
+        ];
+        for (sum, more) in summed {
+            *sum = sum.saturating_add(more);
+        }
+    }
+
+    /// The statement that adds this to its row.
+    pub(crate) fn statement(&self, (day, client, account, model): Key<'_>) -> Statement {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let mut params = vec![integer(day), text(client), text(account), text(model)];
+        let sums = [
+            self.requests,
+            self.failed,
+            self.input_tokens,
+            self.output_tokens,
+            self.cache_read_tokens,
+            self.cache_write_tokens,
+            self.cost,
+            self.first_ms,
+            self.last_ms,
+        ];
+        params.extend(sums.map(integer));
+        Statement { sql: UPSERT.to_owned(), params }
+    }
+}
+
+const UPSERT: &str = "INSERT INTO usage_daily (
+    date, client_key_hash, api_key_hash, model, requests, failed_requests, input_tokens, output_tokens,
+    cache_read_tokens, cache_write_tokens, cost, first_used, last_used)
+VALUES (date(?1 * 86400, 'unixepoch'), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+ON CONFLICT (client_key_hash, date, api_key_hash, model) DO UPDATE SET
+    requests = requests + ?5,
+    failed_requests = failed_requests + ?6,
+    input_tokens = input_tokens + ?7,
+    output_tokens = output_tokens + ?8,
+    cache_read_tokens = cache_read_tokens + ?9,
+    cache_write_tokens = cache_write_tokens + ?10,
+    cost = cost + ?11,
+    first_used = min(first_used, ?12),
+    last_used = max(last_used, ?13)";
