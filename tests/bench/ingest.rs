@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
-use rusqlite::{Connection, params_from_iter, types::Value as Native};
+use rusqlite::{Connection, Transaction, params_from_iter, types::Value as Native};
 use tollgate::capability::Stores;
 use tollgate::plugin::limits::INGEST_BATCH_EVENTS;
 use tollgate::plugin::{Admissions, Compiler, EventRecord, Registry, registry};
@@ -179,6 +179,8 @@ fn event(number: u64) -> EventRecord {
         model: format!("gpt-5-{}", number % 3),
         original_model: format!("gpt-5-{}", number % 3),
         endpoint: "/v1/chat/completions".to_owned(),
+        method: "POST".to_owned(),
+        referer: String::new(),
         response_time_ms: 800 + number % 500,
         status_code: if failed { 503 } else { 200 },
         input_tokens: 700 + number % 100,
@@ -196,15 +198,19 @@ fn event(number: u64) -> EventRecord {
     }
 }
 
+/// Tables with sums, whose touched rows each batch writes anew.
+const SUMS: [&str; 3] = ["api_key_metrics", "system_stats", "usage_daily"];
+
 /// Plain SQLite on a file with the same tables and indexes.
 struct NativeSide {
     connection: Connection,
-    insert: String,
-    /// The rows of the round, taken from the other side's table.
-    rows: Vec<Vec<Native>>,
-    totals: Vec<Vec<Native>>,
+    /// The rows of the round, taken from the other side's table, each with its row in the log of errors if it has one.
+    rows: Vec<(Row, Option<Row>)>,
+    sums: Vec<(&'static str, Vec<Row>)>,
     last: i64,
 }
+
+type Row = Vec<Native>;
 
 impl NativeSide {
     async fn create(ours: &Ours) -> Result<NativeSide> {
@@ -212,16 +218,14 @@ impl NativeSide {
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -8192;",
         )?;
-        let tables = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL
-            AND tbl_name IN ('request_logs', 'api_key_metrics', 'ingestion_state') ORDER BY type DESC";
+        let tables = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND tbl_name IN ('request_logs', 'error_logs',
+            'api_key_metrics', 'system_stats', 'usage_daily', 'ingestion_state') ORDER BY type DESC";
         for row in ours.rows(tables, Vec::new()).await? {
             let Some(Native::Text(sql)) = row.first() else { continue };
             connection.execute_batch(sql)?;
         }
-        let columns = connection.prepare("SELECT * FROM request_logs")?.column_count();
-        let insert = format!("INSERT INTO request_logs VALUES (?{})", ", ?".repeat(columns - 1));
         connection.execute("INSERT INTO ingestion_state VALUES ('request_logs', 0)", [])?;
-        Ok(NativeSide { connection, insert, rows: Vec::new(), totals: Vec::new(), last: 0 })
+        Ok(NativeSide { connection, rows: Vec::new(), sums: Vec::new(), last: 0 })
     }
 
     /// Takes over the newest rows of the other side; again with later sequences, if it has made none since.
@@ -229,38 +233,60 @@ impl NativeSide {
         let last = "SELECT * FROM request_logs ORDER BY sequence DESC LIMIT ?1";
         let mut rows = ours.rows(last, vec![Value::Integer(EVENTS as i64)]).await?;
         rows.reverse();
-        for row in &mut rows {
+        let oldest = rows.first().and_then(|row| row.first()).cloned().context("no rows")?;
+        let Native::Integer(oldest) = oldest else { anyhow::bail!("a sequence is no number") };
+        let errors = "SELECT * FROM error_logs WHERE sequence >= ?1 ORDER BY sequence";
+        let mut errors = ours.rows(errors, vec![Value::Integer(oldest)]).await?.into_iter().peekable();
+        self.rows.clear();
+        for mut row in rows {
             self.last += 1;
-            if let Some(sequence) = row.first_mut() {
+            let mut error = errors.next_if(|error| error.first() == row.first());
+            for sequence in
+                [Some(&mut row), error.as_mut()].into_iter().flatten().filter_map(|row| row.first_mut())
+            {
                 *sequence = Native::Integer(self.last);
             }
+            self.rows.push((row, error));
         }
-        self.rows = rows;
-        self.totals = ours.rows("SELECT * FROM api_key_metrics", Vec::new()).await?;
+        self.sums.clear();
+        for table in SUMS {
+            self.sums.push((table, ours.rows(&format!("SELECT * FROM {table}"), Vec::new()).await?));
+        }
         Ok(())
     }
 
     fn round(&mut self) -> Result<()> {
-        let columns = self.totals.first().context("no totals")?.len();
-        let replace =
-            format!("INSERT OR REPLACE INTO api_key_metrics VALUES (?{})", ", ?".repeat(columns - 1));
+        let columns = |rows: Option<&Row>| rows.map_or(0, Vec::len);
+        let log = replace("request_logs", columns(self.rows.first().map(|(row, _)| row)));
+        let errors = replace("error_logs", columns(self.rows.iter().find_map(|(_, error)| error.as_ref())));
+        let sums = self.sums.iter().map(|(table, rows)| (replace(table, columns(rows.first())), rows));
+        let sums: Vec<_> = sums.collect();
         for batch in self.rows.chunks(INGEST_BATCH_EVENTS) {
             let transaction = self.connection.transaction()?;
-            let mut insert = transaction.prepare_cached(&self.insert)?;
-            for row in batch {
-                insert.execute(params_from_iter(row))?;
+            for (row, error) in batch {
+                put(&transaction, &log, row)?;
+                if let Some(error) = error {
+                    put(&transaction, &errors, error)?;
+                }
             }
-            let mut replace = transaction.prepare_cached(&replace)?;
-            for row in &self.totals {
-                replace.execute(params_from_iter(row))?;
+            for (sql, rows) in &sums {
+                rows.iter().try_for_each(|row| put(&transaction, sql, row))?;
             }
             let state = "UPDATE ingestion_state SET last_sequence = ?1";
             transaction.prepare_cached(state)?.execute([self.last])?;
-            drop((insert, replace));
             transaction.commit()?;
         }
         Ok(())
     }
+}
+
+fn replace(table: &str, columns: usize) -> String {
+    format!("INSERT OR REPLACE INTO {table} VALUES ({})", vec!["?"; columns].join(", "))
+}
+
+fn put(transaction: &Transaction<'_>, sql: &str, row: &Row) -> Result<()> {
+    transaction.prepare_cached(sql)?.execute(params_from_iter(row))?;
+    Ok(())
 }
 
 fn native(value: Value) -> Native {

@@ -49,8 +49,9 @@ pub(crate) fn statement(event: &Event) -> Option<Statement> {
     })
 }
 
+/// Some hosts bind all numbers as reals, which JSON would show.
 const INSERT: &str = "INSERT INTO error_logs (
     sequence, timestamp, error_type, message, request_id, client_type, client_ip, endpoint, method, client_key_hash,
     api_key_hash, status_code, user_agent, referer, context)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, json_object('model', ?15, 'original_model', ?16,
-    'client_name', ?17, 'account_name', ?18, 'is_stream', ?19, 'response_time', ?20))";
+    'client_name', ?17, 'account_name', ?18, 'is_stream', CAST(?19 AS INTEGER), 'response_time', CAST(?20 AS INTEGER)))";
