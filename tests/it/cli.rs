@@ -321,6 +321,35 @@ async fn the_blacklist_is_managed_over_the_admin_api() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_blacklist_is_managed_on_the_command_line() {
+    let server = Setup::demo().start();
+    let key = server.key("rude", &[]);
+    let rude = ["--client", "rude"];
+    let blacklist = |arguments: &[&str]| server.cli_ok(&[&["blacklist"], arguments].concat());
+    blacklist(&[&["add", "--reason", "was rude", "--ttl", "10m"], &rude[..]].concat());
+    blacklist(&["add", "--account", "demo", "--model", "gpt-other", "--reason", "tired"]);
+    assert_ne!(server.client(&key).chat("gpt-test").await.status, 200);
+    let listed = blacklist(&["list"]);
+    let told = |line: usize| listed.lines().nth(line).unwrap().split('\t').collect::<Vec<_>>();
+    assert_eq!(
+        (told(1)[1], told(1)[3], told(1)[4], told(1)[6]),
+        ("demo", "gpt-other", "tired", "true"),
+        "{listed}"
+    );
+    assert_eq!((told(2)[0], told(2)[4]), ("client", "was rude"), "{listed}");
+    let stats: serde_json::Value = serde_json::from_str(&blacklist(&["stats"])).unwrap();
+    assert_eq!(stats, serde_json::json!({ "total": 2, "active": 2, "expired": 0 }));
+    let checked = blacklist(&[&["check"], &rude[..]].concat());
+    assert!(checked.contains("\"blacklisted\": true") && checked.contains("was rude"), "{checked}");
+    blacklist(&[&["remove"], &rude[..]].concat());
+    assert_eq!(server.client(&key).chat("gpt-test").await.status, 200);
+    let again = server.cli(&["blacklist", "remove", "--client", "rude"]);
+    assert_eq!(again.status.code(), Some(1));
+    let nobody = server.cli(&["blacklist", "check"]);
+    assert_eq!(nobody.status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn admin_errors_have_one_shape_and_status_pages_need_no_token() {
     let server: Server = Setup::demo().start();
     let stranger = Client::new(server.url(), "wrong");

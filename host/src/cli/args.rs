@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::account::AccountCommand;
+use super::blacklist::BlacklistCommand;
 use super::keys::KeyCommand;
 use super::plugin::PluginCommand;
 use super::store::StoreCommand;
@@ -62,6 +63,9 @@ pub(super) enum Command {
     /// Upstream accounts in the store, beside those of the configuration.
     #[command(subcommand)]
     Account(AccountCommand),
+    /// Accounts and clients that are kept out for a while.
+    #[command(subcommand)]
+    Blacklist(BlacklistCommand),
     /// What is kept encrypted: credentials of accounts.
     #[command(subcommand)]
     Secrets(SecretsCommand),

@@ -3,7 +3,9 @@
 mod account;
 mod args;
 mod audit;
+mod blacklist;
 mod client;
+mod duration;
 mod failure;
 mod keys;
 mod kv;
@@ -98,6 +100,7 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Account(AccountCommand::Delete { name }) => account::delete(client, &name).await,
         Command::Reload => reload::run(client).await,
         Command::Audit(command) => audit::run(client, command).await,
+        Command::Blacklist(command) => blacklist::run(client, command).await,
         Command::Usage(what) => usage::run(client, what).await,
         Command::Secrets(SecretsCommand::Rotate(rotate)) => secrets::rotate(client, rotate).await,
         Command::Token(TokenCommand::Create(token)) => tokens::create(client, token).await,
