@@ -199,7 +199,10 @@ fn event(number: u64) -> EventRecord {
 }
 
 /// Tables with sums, whose touched rows each batch writes anew.
-const SUMS: [&str; 3] = ["api_key_metrics", "system_stats", "usage_daily"];
+const SUMS: [&str; 4] = ["api_key_metrics", "system_stats", "system_stats_keys", "usage_daily"];
+
+/// Events in a transaction of the plugin.
+const EVENTS_AT_ONCE: usize = 1_500;
 
 /// Plain SQLite on a file with the same tables and indexes.
 struct NativeSide {
@@ -219,7 +222,7 @@ impl NativeSide {
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -8192;",
         )?;
         let tables = "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND tbl_name IN ('request_logs', 'error_logs',
-            'api_key_metrics', 'system_stats', 'usage_daily', 'ingestion_state') ORDER BY type DESC";
+            'api_key_metrics', 'system_stats', 'system_stats_keys', 'usage_daily', 'ingestion_state') ORDER BY type DESC";
         for row in ours.rows(tables, Vec::new()).await? {
             let Some(Native::Text(sql)) = row.first() else { continue };
             connection.execute_batch(sql)?;
@@ -261,7 +264,7 @@ impl NativeSide {
         let errors = replace("error_logs", columns(self.rows.iter().find_map(|(_, error)| error.as_ref())));
         let sums = self.sums.iter().map(|(table, rows)| (replace(table, columns(rows.first())), rows));
         let sums: Vec<_> = sums.collect();
-        for batch in self.rows.chunks(INGEST_BATCH_EVENTS) {
+        for batch in self.rows.chunks(EVENTS_AT_ONCE) {
             let transaction = self.connection.transaction()?;
             for (row, error) in batch {
                 put(&transaction, &log, row)?;

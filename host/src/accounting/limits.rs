@@ -13,3 +13,9 @@ pub(super) const PRUNE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Until old rows are looked for again. Days are what people keep.
 pub(super) const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Until a table that refused is tried again.
+pub(super) const PRUNE_AGAIN: Duration = Duration::from_secs(60);
+
+/// Days of a report that names no first one. A day of many keys has many rows, and a query's time is bounded.
+pub(super) const REPORT_DAYS: u64 = 30;

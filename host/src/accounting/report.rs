@@ -1,13 +1,14 @@
-//! Reports from `usage_daily`, which has a row for each client, account, model and day of UTC.
+//! Reports from `system_stats`, which has a row for each day of UTC, and `usage_daily`, which has one for each client and model,
+//! and each account and model, on such a day.
 
-use chrono::NaiveDate;
+use chrono::{Days, NaiveDate};
 use serde::Serialize;
 use thiserror::Error;
 use tollgate_store::{Database, SqlError, Statement, Value};
 use utoipa::ToSchema;
 
 use super::if_counted;
-use super::limits::REPORT_ROWS;
+use super::limits::{REPORT_DAYS, REPORT_ROWS};
 use crate::money;
 
 /// What a report has a row for each of.
@@ -36,23 +37,45 @@ impl Grouping {
         Grouping::ALL.into_iter().find_map(|(own, grouping)| (own == name).then_some(grouping))
     }
 
-    fn column(self) -> &'static str {
+    /// The columns in front, where the sums are from, and the order.
+    fn query(self) -> String {
+        // A key's name may be another's by now: names go to the next key when one is revoked.
+        let name = "(SELECT name FROM api_keys WHERE api_keys.key_hash = usage_daily.key_hash)";
+        let grouped = |column: &str, name: &str, kind: &str| {
+            format!(
+                "SELECT {column}, {name}, {SUMS} FROM usage_daily WHERE kind = '{kind}' AND date BETWEEN ?1 AND ?2
+                GROUP BY {column} ORDER BY 3 DESC, 1"
+            )
+        };
         match self {
-            Grouping::Day => "date",
-            Grouping::Key => "client_key_hash",
-            Grouping::Account => "api_key_hash",
-            Grouping::Model => "model",
+            Grouping::Day => {
+                "SELECT date, NULL, total_requests, failed_requests, input_tokens, output_tokens,
+                cache_read_tokens, cache_write_tokens, cost, NULL, NULL
+                FROM system_stats WHERE date BETWEEN ?1 AND ?2 ORDER BY 1"
+                    .to_owned()
+            }
+            Grouping::Key => grouped("key_hash", name, "key"),
+            Grouping::Account => grouped("key_hash", "NULL", "account"),
+            // There are fewer accounts than clients.
+            Grouping::Model => grouped("model", "NULL", "account"),
         }
     }
 }
 
-/// Which days a report is about; none: without that end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which days a report is about, the first and the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// The first day.
-    pub since: Option<NaiveDate>,
-    /// The last day.
-    pub until: Option<NaiveDate>,
+    since: NaiveDate,
+    until: NaiveDate,
+}
+
+impl Window {
+    /// The days asked for; without a last one up to today, without a first one thirty of them.
+    pub fn of(since: Option<NaiveDate>, until: Option<NaiveDate>, today: NaiveDate) -> Window {
+        let until = until.unwrap_or(today);
+        let since = since.or_else(|| until.checked_sub_days(Days::new(REPORT_DAYS - 1)));
+        Window { since: since.unwrap_or(NaiveDate::MIN), until }
+    }
 }
 
 /// What was used.
@@ -72,7 +95,7 @@ pub struct Totals {
     pub cache_write_tokens: u64,
     /// What that cost, in the price table's unit; models without a price add nothing.
     pub cost: f64,
-    /// Milliseconds since 1970, UTC; null: never.
+    /// Milliseconds since 1970, UTC; null: never, or not told of days.
     pub first_used_ms: Option<u64>,
     /// Milliseconds since 1970, UTC; null: never.
     pub last_used_ms: Option<u64>,
@@ -81,7 +104,7 @@ pub struct Totals {
 /// A row of a report.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct UsageRow {
-    /// The day, the model, or the id of the key or account; empty for requests that had none.
+    /// The day, the model, or the id of the key or account; empty for requests that reached no account.
     pub group: String,
     /// The name of the key or account, as far as it is still known.
     pub name: Option<String>,
@@ -116,21 +139,8 @@ const SUMS: &str =
 
 /// What was used in some days, by day, key, account or model.
 pub async fn report(database: &Database, by: Grouping, window: Window) -> Result<UsageReport, ReportError> {
-    let column = by.column();
-    let order = if by == Grouping::Day { "1" } else { "3 DESC, 1" };
-    // A name lasts longer than its key, which may be revoked and another made under the same name.
-    let name = match by {
-        Grouping::Key => "(SELECT name FROM api_keys WHERE key_hash = client_key_hash)",
-        _ => "NULL",
-    };
-    let sql = format!(
-        "SELECT {column}, {name}, {SUMS} FROM usage_daily WHERE date BETWEEN ?1 AND ?2
-        GROUP BY {column} ORDER BY {order} LIMIT {}",
-        REPORT_ROWS + 1
-    );
-    let day =
-        |day: Option<NaiveDate>, none: &str| Value::Text(day.map_or(none.to_owned(), |day| day.to_string()));
-    let params = vec![day(window.since, ""), day(window.until, "9999-12-31")];
+    let sql = format!("{} LIMIT {}", by.query(), REPORT_ROWS + 1);
+    let params = vec![window.since.to_string().into(), window.until.to_string().into()];
     let outcome =
         if_counted(database.query(Statement { sql, params }).await)?.ok_or(ReportError::NotCounted)?;
     let truncated = outcome.rows.len() > REPORT_ROWS;
@@ -140,7 +150,7 @@ pub async fn report(database: &Database, by: Grouping, window: Window) -> Result
 
 /// All that a client key has used since usage is counted; none where nothing is counted.
 pub async fn totals(database: &Database, client_key_hash: &str) -> Result<Option<Totals>, SqlError> {
-    let sql = format!("SELECT {SUMS} FROM usage_daily WHERE client_key_hash = ?1");
+    let sql = format!("SELECT {SUMS} FROM usage_daily WHERE kind = 'key' AND key_hash = ?1");
     let outcome = database.query(Statement { sql, params: vec![client_key_hash.into()] }).await;
     let row = if_counted(outcome)?.and_then(|outcome| outcome.rows.into_iter().next());
     Ok(row.map(|row| sums(&row)))

@@ -6,10 +6,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tollgate_store::{Clock, Database, SqlError, Statement, Value};
+use tollgate_store::{Clock, Database, SqlError, Statement};
 
 use super::if_counted;
-use super::limits::{PRUNE_EVERY, PRUNE_PAUSE, PRUNED_AT_ONCE};
+use super::limits::{PRUNE_AGAIN, PRUNE_EVERY, PRUNE_PAUSE, PRUNED_AT_ONCE};
 
 /// How long rows are kept; none: for good.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,8 +45,8 @@ const TABLES: [Table; 5] = [
     Table {
         name: "usage_daily",
         keep: |retention| retention.statistics,
-        delete: "DELETE FROM usage_daily WHERE (client_key_hash, date, api_key_hash, model) IN
-            (SELECT client_key_hash, date, api_key_hash, model FROM usage_daily
+        delete: "DELETE FROM usage_daily WHERE (kind, key_hash, date, model) IN
+            (SELECT kind, key_hash, date, model FROM usage_daily
              WHERE date < date(?1 / 1000, 'unixepoch') LIMIT ?2)",
     },
     Table {
@@ -91,34 +91,33 @@ impl Pruner {
     pub async fn run(self, stopping: CancellationToken) {
         let work = async {
             loop {
-                if let Err(error) = self.prune().await {
-                    tracing::warn!(%error, "old rows cannot be removed");
-                }
-                let _ = tokio::time::timeout(PRUNE_EVERY, self.0.changed.notified()).await;
+                let pause = if self.prune().await.is_some() { PRUNE_EVERY } else { PRUNE_AGAIN };
+                let _ = tokio::time::timeout(pause, self.0.changed.notified()).await;
             }
         };
         stopping.run_until_cancelled(work).await;
     }
 
-    /// Removes all that is too old; how many rows.
-    pub(super) async fn prune(&self) -> Result<u64, SqlError> {
-        let retention = *self.0.retention.lock();
-        let mut all = 0;
+    /// Removes all that is too old; how many rows, or none when a table refused.
+    pub(super) async fn prune(&self) -> Option<u64> {
+        let mut all = Some(0);
         for table in &TABLES {
-            if let Some(keep) = (table.keep)(&retention) {
-                all += self.prune_table(table, keep).await?;
-            }
+            let pruned = self.prune_table(table).await;
+            let pruned =
+                pruned.inspect_err(|error| tracing::warn!(table = table.name, %error, "old rows stay"));
+            all = all.zip(pruned.ok()).map(|(all, rows)| all + rows);
         }
-        Ok(all)
+        all
     }
 
-    async fn prune_table(&self, table: &Table, keep: Duration) -> Result<u64, SqlError> {
-        let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
-        let oldest =
-            Value::Integer(i64::try_from((self.0.clock)().saturating_sub(keep_ms)).unwrap_or(i64::MAX));
+    async fn prune_table(&self, table: &Table) -> Result<u64, SqlError> {
         let mut all = 0;
         loop {
-            let params = vec![oldest.clone(), PRUNED_AT_ONCE.into()];
+            // Asked at each step: who has corrected a mistake does not lose more rows by it.
+            let Some(keep) = (table.keep)(&self.0.retention.lock()) else { return Ok(all) };
+            let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
+            let oldest = (self.0.clock)().saturating_sub(keep_ms);
+            let params = vec![i64::try_from(oldest).unwrap_or(i64::MAX).into(), PRUNED_AT_ONCE.into()];
             let outcome = if_counted(self.0.database.execute(Statement::new(table.delete, params)).await)?;
             let rows = outcome.map_or(0, |outcome| outcome.rows_written);
             metrics::counter!("tollgate_pruned_rows_total", "table" => table.name).increment(rows);

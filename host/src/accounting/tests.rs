@@ -47,11 +47,21 @@ impl Counted {
         self.database.execute(sql.into()).await.unwrap();
     }
 
+    /// A request's worth of both rows, some days ago.
     async fn used(&self, client: &str, days_ago: u64, model: &str, requests: i64) {
         let at = NOON - days_ago * DAY_MS;
-        let sql = "INSERT INTO usage_daily VALUES (?1, date(?2 / 1000, 'unixepoch'), 'account', ?3, ?4, 1, 10, 20, 3, 4,
-            1500000000, ?2, ?2)";
-        let params = vec![client.into(), Value::Integer(at as i64), model.into(), requests.into()];
+        let sql =
+            "INSERT INTO usage_daily VALUES (?5, ?1, date(?2 / 1000, 'unixepoch'), ?3, ?4, 1, 10, 20, 3, 4,
+            1500000000, ?2, ?2) ON CONFLICT DO UPDATE SET requests = requests + ?4";
+        for (kind, hash) in [("key", client), ("account", "account")] {
+            let params =
+                vec![hash.into(), Value::Integer(at as i64), model.into(), requests.into(), kind.into()];
+            self.database.execute(Statement::new(sql, params)).await.unwrap();
+        }
+        let sql = "INSERT INTO system_stats SELECT date(?1 / 1000, 'unixepoch'), ?2, 0, 1, 0, 0, 0, 0, 10, 20, 30, 3, 4,
+            1500000000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+            WHERE true ON CONFLICT DO UPDATE SET total_requests = total_requests + ?2";
+        let params = vec![Value::Integer(at as i64), requests.into()];
         self.database.execute(Statement::new(sql, params)).await.unwrap();
     }
 
@@ -73,7 +83,9 @@ async fn a_report_sums_what_lies_in_its_days_by_what_was_asked_for() {
     counted.used("a", 0, "large", 5).await;
     counted.used("a", 1, "small", 7).await;
     counted.used("b", 1, "small", 9).await;
-    let all = Window::default();
+    let day = |text: &str| Some(text.parse().unwrap());
+    let today = day("2026-01-01").unwrap();
+    let all = Window::of(None, None, today);
     let owned = |text: &str| text.to_owned();
     let days = [(owned("2025-12-31"), None, 16), (owned("2026-01-01"), None, 5)];
     assert_eq!(groups(&counted, Grouping::Day, all).await, days);
@@ -84,9 +96,9 @@ async fn a_report_sums_what_lies_in_its_days_by_what_was_asked_for() {
         [(owned("small"), None, 16), (owned("large"), None, 5)]
     );
     assert_eq!(groups(&counted, Grouping::Account, all).await, [(owned("account"), None, 21)]);
-    let today = Window { since: Some("2026-01-01".parse().unwrap()), until: None };
-    assert_eq!(groups(&counted, Grouping::Key, today).await, [(owned("a"), Some(owned("alice")), 5)]);
-    let before = Window { since: None, until: Some("2025-12-31".parse().unwrap()) };
+    let last = Window::of(day("2026-01-01"), None, today);
+    assert_eq!(groups(&counted, Grouping::Key, last).await, [(owned("a"), Some(owned("alice")), 5)]);
+    let before = Window::of(None, day("2025-12-31"), today);
     assert_eq!(groups(&counted, Grouping::Day, before).await, [(owned("2025-12-31"), None, 16)]);
     let totals = totals(&counted.database, "a").await.unwrap().unwrap();
     let expected = Totals {
@@ -106,13 +118,15 @@ async fn a_report_sums_what_lies_in_its_days_by_what_was_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_nothing_is_counted_there_is_no_report_and_nothing_to_prune() {
     let counted = Counted::without_tables();
-    let report = report(&counted.database, Grouping::Day, Window::default()).await;
-    assert!(matches!(report, Err(ReportError::NotCounted)));
+    let window = Window::of(None, None, "2026-01-01".parse().unwrap());
+    for by in [Grouping::Day, Grouping::Key] {
+        assert!(matches!(report(&counted.database, by, window).await, Err(ReportError::NotCounted)));
+    }
     assert_eq!(totals(&counted.database, "a").await.unwrap(), None);
     let day = Some(Duration::from_millis(DAY_MS));
     let retention = Retention { request_logs: day, error_logs: day, statistics: day };
     let pruner = Pruner::new(counted.database.clone(), counted.clock.clone(), retention);
-    assert_eq!(pruner.prune().await.unwrap(), 0);
+    assert_eq!(pruner.prune().await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,17 +146,17 @@ async fn each_kind_of_row_is_kept_for_its_own_time_however_many_there_are() {
     let days = |days: u64| Some(Duration::from_millis(days * DAY_MS));
     let retention = Retention { request_logs: None, error_logs: days(2), statistics: None };
     let pruner = Pruner::new(counted.database.clone(), counted.clock.clone(), retention);
-    assert_eq!(pruner.prune().await.unwrap(), 1_200 - 48);
+    assert_eq!(pruner.prune().await, Some(1_200 - 48));
     assert_eq!(
         (counted.count("error_logs").await, counted.count("usage_daily").await),
-        (48.into(), 5.into())
+        (48.into(), 10.into())
     );
     pruner.keep(Retention { statistics: days(2), ..retention });
-    assert_eq!(pruner.prune().await.unwrap(), 2);
+    assert_eq!(pruner.prune().await, Some(4 + 2));
     counted.now_ms.fetch_add(DAY_MS, Ordering::Relaxed);
-    assert_eq!(pruner.prune().await.unwrap(), 24 + 1);
+    assert_eq!(pruner.prune().await, Some(24 + 2 + 1));
     assert_eq!(
         (counted.count("error_logs").await, counted.count("usage_daily").await),
-        (24.into(), 2.into())
+        (24.into(), 4.into())
     );
 }

@@ -76,7 +76,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Answer(json!({ "name": name, "key": key }))))
 }
 
-/// A client key, with what it has used. That is null where nothing is counted, as the ingestion plugin is switched off.
+/// A client key, with what it has used, as far back as statistics are kept. That is null where nothing is counted, as the ingestion plugin is switched off.
 #[utoipa::path(get, path = "/keys/{name}", responses((status = 200, body = Value)))]
 pub(super) async fn get(
     State(admin): State<Shared>,

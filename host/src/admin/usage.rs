@@ -1,8 +1,10 @@
 //! `/usage`.
 
+use std::time::SystemTime;
+
 use axum::Json as Answer;
 use axum::extract::State;
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -18,9 +20,9 @@ use crate::accounting::{Grouping, ReportError, UsageReport, Window, report};
 pub(super) struct Which {
     /// `day` (if left out), `key`, `account` or `model`: what there is a row for each of.
     by: Option<String>,
-    /// The first day, of UTC, such as `2026-01-31`.
+    /// The first day, of UTC, such as `2026-01-31`; left out: of thirty.
     since: Option<String>,
-    /// The last day.
+    /// The last day; left out: today.
     until: Option<String>,
 }
 
@@ -32,12 +34,14 @@ pub(super) async fn usage(
 ) -> Result<Answer<UsageReport>, ApiError> {
     let by = Grouping::named(by.as_deref().unwrap_or("day"));
     let by = by.ok_or_else(|| ApiError::invalid("`by` must be `day`, `key`, `account` or `model`"))?;
-    let window = Window { since: day("since", since)?, until: day("until", until)? };
+    let window = Window::of(day("since", since)?, day("until", until)?, today());
     let database =
         admin.sql.get("gateway").ok_or_else(|| ApiError::unavailable("there is no database `gateway`"))?;
     let mut report = report(database, by, window).await.map_err(|error| match error {
         ReportError::NotCounted => ApiError::conflict(error.to_string()),
-        ReportError::Store(error) => error.into(),
+        ReportError::Store(error) => {
+            ApiError::from(error).hint("fewer days, by `since` and `until`, are read sooner")
+        }
     })?;
     if by == Grouping::Account {
         let accounts = admin.accounts.list().await?;
@@ -47,6 +51,12 @@ pub(super) async fn usage(
         }
     }
     Ok(Answer(report))
+}
+
+fn today() -> NaiveDate {
+    let ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    let time = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis);
+    time.unwrap_or_default().date_naive()
 }
 
 fn day(field: &str, text: Option<String>) -> Result<Option<NaiveDate>, ApiError> {

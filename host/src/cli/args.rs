@@ -96,7 +96,8 @@ Example:
     Audit(AuditCommand),
     /// What clients have used: requests, tokens and what they cost, by day, key, account or model.
     #[command(after_help = "\
-Days are those of UTC. What a model without a price was used for costs nothing here.
+Days are those of UTC; without --since thirty of them. Models and accounts without a name are of requests that reached no
+account. What a model without a price was used for costs nothing here.
 
 Examples:
   tollgate usage

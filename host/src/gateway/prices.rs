@@ -9,6 +9,10 @@ use crate::pattern;
 /// Tokens that a price is for.
 const PER: u128 = 1_000_000;
 
+/// The most that one request costs, in billionths: over twice the largest limit that there can be, and a thousand such still
+/// have a sum in 64 bits.
+const COST_MOST: u64 = 1 << 53;
+
 /// Prices of a million tokens each, in billionths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Price {
@@ -44,7 +48,7 @@ impl Price {
 
 fn rounded_up<const N: usize>(parts: [(u64, u64); N]) -> u64 {
     let sum: u128 = parts.iter().map(|(tokens, price)| u128::from(*tokens) * u128::from(*price)).sum();
-    u64::try_from(sum.div_ceil(PER)).unwrap_or(u64::MAX)
+    u64::try_from(sum.div_ceil(PER)).unwrap_or(u64::MAX).min(COST_MOST)
 }
 
 /// The price table. Cheap to clone.

@@ -31,8 +31,10 @@ pub(crate) struct Day<'a> {
     request_bytes: u64,
     response_bytes: u64,
     streams: u64,
-    /// Hashes of the clients' keys, and of the accounts'.
-    keys: BTreeSet<(&'static str, &'a str)>,
+    /// Hashes of the clients' keys.
+    clients_seen: BTreeSet<&'a str>,
+    /// Hashes of the accounts' keys.
+    accounts_seen: BTreeSet<&'a str>,
 }
 
 impl<'a> Day<'a> {
@@ -81,19 +83,30 @@ impl<'a> Day<'a> {
         for (sum, more) in summed {
             *sum = sum.saturating_add(more);
         }
-        let keys = [("client", &event.client_key_hash), ("account", &event.api_key_hash)];
-        self.keys.extend(
-            keys.into_iter().filter(|(_, hash)| !hash.is_empty()).map(|(kind, hash)| (kind, hash.as_str())),
-        );
+        let seen = [
+            (&mut self.clients_seen, &event.client_key_hash),
+            (&mut self.accounts_seen, &event.api_key_hash),
+        ];
+        for (seen, hash) in seen {
+            if !hash.is_empty() {
+                seen.insert(hash);
+            }
+        }
     }
 
-    /// The statements that add this to the day's row; the keys first, since the row counts them.
-    pub(crate) fn statements(&self, day: u64) -> impl Iterator<Item = Statement> {
-        let keys = self.keys.iter().map(move |(kind, hash)| Statement {
-            sql: KEY.to_owned(),
-            params: vec![integer(day), Value::Text((*kind).to_owned()), Value::Text((*hash).to_owned())],
-        });
-        keys.chain([Statement { sql: UPSERT.to_owned(), params: self.params(day) }])
+    /// The statements that add this to the day's row: sums, then of each kind of key those that the day had not seen.
+    pub(crate) fn statements(&self, day: u64) -> [Statement; 5] {
+        let statement = |sql: &str, params| Statement { sql: sql.to_owned(), params };
+        let keys = |kind: &str, seen| {
+            statement(KEYS, vec![integer(day), Value::Text(kind.to_owned()), Value::Text(json_list(seen))])
+        };
+        [
+            statement(UPSERT, self.params(day)),
+            keys("client", &self.clients_seen),
+            statement(NEW_CLIENTS, vec![integer(day)]),
+            keys("account", &self.accounts_seen),
+            statement(NEW_ACCOUNTS, vec![integer(day)]),
+        ]
     }
 
     fn params(&self, day: u64) -> Vec<Value> {
@@ -118,7 +131,21 @@ impl<'a> Day<'a> {
     }
 }
 
-const KEY: &str = "INSERT OR IGNORE INTO system_stats_keys (date, kind, key_hash) VALUES (date(?1 * 86400, 'unixepoch'), ?2, ?3)";
+/// Hashes as a list in JSON. They are hexadecimal digits, of which none needs an escape; what is none is left out.
+fn json_list(hashes: &BTreeSet<&str>) -> String {
+    let sound = hashes.iter().filter(|hash| hash.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    format!("[{}]", sound.map(|hash| format!("\"{hash}\"")).collect::<Vec<_>>().join(","))
+}
+
+const KEYS: &str = "INSERT OR IGNORE INTO system_stats_keys (date, kind, key_hash)
+    SELECT date(?1 * 86400, 'unixepoch'), ?2, value FROM json_each(?3)";
+
+/// Right after the statement that inserts them: `changes()` is how many were new.
+const NEW_CLIENTS: &str = "UPDATE system_stats SET unique_keys = unique_keys + changes()
+    WHERE date = date(?1 * 86400, 'unixepoch')";
+
+const NEW_ACCOUNTS: &str = "UPDATE system_stats SET active_accounts = active_accounts + changes()
+    WHERE date = date(?1 * 86400, 'unixepoch')";
 
 const UPSERT: &str = "INSERT INTO system_stats (
     date, total_requests, successful_requests, failed_requests, openai_requests, claude_requests, gemini_requests,
@@ -126,9 +153,7 @@ const UPSERT: &str = "INSERT INTO system_stats (
     total_response_time, average_response_time, min_response_time, max_response_time, error_rate, timeouts, rate_limits,
     auth_errors, request_bytes, response_bytes, stream_requests, unique_keys, active_accounts)
 VALUES (date(?1 * 86400, 'unixepoch'), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?9 + ?10, ?11, ?12, ?13, ?14,
-    CAST(?14 AS REAL) / ?2, ?15, ?16, CAST(?4 AS REAL) / ?2, ?17, ?18, ?19, ?20, ?21, ?22,
-    (SELECT count(*) FROM system_stats_keys WHERE date = date(?1 * 86400, 'unixepoch') AND kind = 'client'),
-    (SELECT count(*) FROM system_stats_keys WHERE date = date(?1 * 86400, 'unixepoch') AND kind = 'account'))
+    CAST(?14 AS REAL) / ?2, ?15, ?16, CAST(?4 AS REAL) / ?2, ?17, ?18, ?19, ?20, ?21, ?22, 0, 0)
 ON CONFLICT (date) DO UPDATE SET
     total_requests = total_requests + ?2,
     successful_requests = successful_requests + ?3,
@@ -153,6 +178,4 @@ ON CONFLICT (date) DO UPDATE SET
     auth_errors = auth_errors + ?19,
     request_bytes = request_bytes + ?20,
     response_bytes = response_bytes + ?21,
-    stream_requests = stream_requests + ?22,
-    unique_keys = excluded.unique_keys,
-    active_accounts = excluded.active_accounts";
+    stream_requests = stream_requests + ?22";

@@ -16,6 +16,7 @@ use tollgate_guest::ingestion::{Event, Receipt};
 use tollgate_guest::{ingestion, lifecycle};
 
 use crate::days::Day;
+use crate::limits::EVENTS_AT_ONCE;
 use crate::schema::{COLUMNS, PRESENT, TABLES, additions};
 use crate::totals::Totals;
 use crate::usage::Used;
@@ -62,8 +63,11 @@ impl ingestion::Guest for Ingestion {
             let all = batch.len() as u32;
             let events: Vec<Event> = batch.into_iter().filter(|event| event.sequence > last).collect();
             let stored = events.len() as u32;
-            if !events.is_empty() {
-                database.batch(&statements(last, events))?;
+            let mut last = last;
+            for events in events.chunks(EVENTS_AT_ONCE) {
+                let newest = events.last().map_or(last, |event| event.sequence);
+                database.batch(&statements(last, newest, events))?;
+                last = newest;
             }
             Ok(Receipt { stored, repeated: all - stored })
         })
@@ -80,19 +84,15 @@ fn last_sequence(database: &Named) -> Result<u64, String> {
     }
 }
 
-/// The transaction that stores events, all of them later than `last`.
-fn statements(last: u64, events: Vec<Event>) -> Vec<Statement> {
-    let newest = events.iter().map(|event| event.sequence).max().unwrap_or(last);
-    let mut totals =
-        Totals::of(&events).into_iter().map(|(key, totals)| totals.statement(key)).collect::<Vec<_>>();
-    totals.extend(Day::of(&events).iter().flat_map(|(number, day)| day.statements(*number)));
-    totals.extend(Used::of(&events).into_iter().map(|(key, used)| used.statement(key)));
-    totals.extend(events.iter().filter_map(errors::statement));
+/// The transaction that stores events, the last of which is `newest` and all of them later than `last`.
+fn statements(last: u64, newest: u64, events: &[Event]) -> Vec<Statement> {
     let mut statements = vec![Statement { sql: GUARD.to_owned(), params: vec![integer(last)] }];
     let sql = insert();
-    statements
-        .extend(events.into_iter().map(|event| Statement { sql: sql.clone(), params: row(event).into() }));
-    statements.extend(totals);
+    statements.extend(events.iter().map(|event| Statement { sql: sql.clone(), params: row(event).into() }));
+    statements.extend(Totals::of(events).into_iter().map(|(key, totals)| totals.statement(key)));
+    statements.extend(Day::of(events).iter().flat_map(|(number, day)| day.statements(*number)));
+    statements.extend(Used::of(events).into_iter().map(|(key, used)| used.statement(key)));
+    statements.extend(events.iter().filter_map(errors::statement));
     statements.push(Statement { sql: WRITE_STATE.to_owned(), params: vec![integer(newest)] });
     statements
 }
@@ -104,21 +104,22 @@ fn insert() -> String {
     format!("INSERT INTO request_logs ({}) VALUES ({places}?)", COLUMNS.join(", "))
 }
 
-fn row(event: Event) -> [Value; COLUMNS.len()] {
+fn row(event: &Event) -> [Value; COLUMNS.len()] {
+    let text = |text: &str| Value::Text(text.to_owned());
     [
         integer(event.sequence),
-        Value::Text(event.request_id),
+        text(&event.request_id),
         integer(event.time_ms),
-        Value::Text(event.client_type),
-        Value::Text(event.client_ip),
-        Value::Text(event.user_agent),
-        Value::Text(event.client_key_hash),
-        Value::Text(event.client_name),
-        Value::Text(event.api_key_hash),
-        Value::Text(event.account_name),
-        Value::Text(event.model),
-        Value::Text(event.original_model),
-        Value::Text(event.endpoint),
+        text(&event.client_type),
+        text(&event.client_ip),
+        text(&event.user_agent),
+        text(&event.client_key_hash),
+        text(&event.client_name),
+        text(&event.api_key_hash),
+        text(&event.account_name),
+        text(&event.model),
+        text(&event.original_model),
+        text(&event.endpoint),
         integer(event.response_time_ms),
         Value::Integer(i64::from(event.status_code)),
         integer(event.input_tokens),
@@ -127,11 +128,11 @@ fn row(event: Event) -> [Value; COLUMNS.len()] {
         integer(event.cache_read_tokens),
         integer(event.cache_write_tokens),
         integer(event.reasoning_tokens),
-        Value::Text(event.token_source),
+        text(&event.token_source),
         event.cost.map_or(Value::Null, integer),
         Value::Integer(i64::from(event.is_stream)),
         Value::Integer(i64::from(event.has_error)),
-        event.error_message.map_or(Value::Null, Value::Text),
+        event.error_message.as_deref().map_or(Value::Null, text),
         integer(event.request_size),
         integer(event.response_size),
     ]

@@ -146,9 +146,9 @@ pub(crate) const TABLES: [&str; 22] = [
     "CREATE INDEX IF NOT EXISTS error_logs_type_time ON error_logs (error_type, timestamp)",
     "CREATE INDEX IF NOT EXISTS error_logs_key_time ON error_logs (api_key_hash, timestamp)",
     "CREATE TABLE IF NOT EXISTS usage_daily (
-        client_key_hash TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        key_hash TEXT NOT NULL,
         date TEXT NOT NULL,
-        api_key_hash TEXT NOT NULL,
         model TEXT NOT NULL,
         requests INTEGER NOT NULL,
         failed_requests INTEGER NOT NULL,
@@ -159,9 +159,9 @@ pub(crate) const TABLES: [&str; 22] = [
         cost INTEGER NOT NULL,
         first_used INTEGER NOT NULL,
         last_used INTEGER NOT NULL,
-        PRIMARY KEY (client_key_hash, date, api_key_hash, model)
+        PRIMARY KEY (kind, key_hash, date, model)
     ) WITHOUT ROWID",
-    "CREATE INDEX IF NOT EXISTS usage_daily_date ON usage_daily (date)",
+    "CREATE INDEX IF NOT EXISTS usage_daily_date ON usage_daily (date, kind)",
     "CREATE TABLE IF NOT EXISTS system_stats_keys (
         date TEXT NOT NULL,
         kind TEXT NOT NULL,

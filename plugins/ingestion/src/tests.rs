@@ -33,7 +33,8 @@ impl Gateway {
     }
 
     fn ingest(&mut self, last: u64, events: &[Event]) -> rusqlite::Result<()> {
-        self.batch(&statements(last, events.to_vec()))
+        let newest = events.last().map_or(last, |event| event.sequence);
+        self.batch(&statements(last, newest, events))
     }
 
     /// Adds the columns that are missing, and returns how many they were.
@@ -197,8 +198,8 @@ fn searches_of_the_specification_use_an_index() {
         ("request_logs", "has_error = 1"),
         ("request_logs", "api_key_hash = 'a' AND model = 'm' AND timestamp > 1"),
         ("request_logs", "timestamp = 1 AND status_code = 500"),
-        ("usage_daily", "client_key_hash = 'a'"),
-        ("usage_daily", "date > '2026-01-01'"),
+        ("usage_daily", "kind = 'key' AND key_hash = 'a'"),
+        ("usage_daily", "date = '2026-01-01' AND kind = 'key'"),
         ("error_logs", "timestamp > 1"),
         ("error_logs", "error_type = 'timeout' AND timestamp > 1"),
         ("error_logs", "api_key_hash = 'a' AND timestamp > 1"),
@@ -228,10 +229,13 @@ const RECOUNT: &str = "SELECT date(timestamp / 1000, 'unixepoch') AS day, count(
     FROM request_logs GROUP BY day ORDER BY day";
 
 /// What was used as the log itself tells it.
-const RECOUNT_OF_USE: &str = "SELECT client_key_hash, date(timestamp / 1000, 'unixepoch') AS day, api_key_hash, model,
+const RECOUNT_OF_USE: &str = "WITH used AS (
+        SELECT 'key' AS kind, client_key_hash AS key_hash, * FROM request_logs
+        UNION ALL SELECT 'account', api_key_hash, * FROM request_logs)
+    SELECT kind, key_hash, date(timestamp / 1000, 'unixepoch') AS day, iif(api_key_hash = '', '', model) AS used_model,
     count(*), sum(has_error), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens),
     ifnull(sum(cost), 0), min(timestamp), max(timestamp)
-    FROM request_logs GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4";
+    FROM used GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4";
 
 #[test]
 fn the_statistics_of_days_equal_a_recount_of_the_log_however_events_are_cut_into_batches() {
@@ -314,6 +318,20 @@ fn an_error_is_logged_with_what_it_was_about() {
         context,
         r#"{"model":"m","original_model":"alias","client_name":"c","account_name":"a","is_stream":1,"response_time":30}"#
     );
+}
+
+#[test]
+fn a_transaction_in_which_nothing_repeats_has_no_more_statements_than_a_batch_may() {
+    let event = |sequence: u64| Event {
+        client_key_hash: format!("c{sequence}"),
+        api_key_hash: format!("a{sequence}"),
+        model: format!("m{sequence}"),
+        time_ms: sequence * crate::days::DAY_MS / 100,
+        ..event(sequence, 500)
+    };
+    let events: Vec<Event> = (1..=EVENTS_AT_ONCE as u64).map(event).collect();
+    let statements = statements(0, EVENTS_AT_ONCE as u64, &events).len();
+    assert!(statements > 5 * EVENTS_AT_ONCE && statements < 10_000, "{statements}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What a batch adds to what each client used of each account and model on a day of UTC. A sum over these few rows answers
-//! what would otherwise read the whole log.
+//! What a batch adds to what each client and each account used of each model on a day of UTC. There is a row for each
+//! that was used, so that reports need not read the log.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use tollgate_guest::ingestion::Event;
 use crate::days::DAY_MS;
 use crate::integer;
 
-/// Whose use of what, when: day since 1970, client, account and model.
-type Key<'a> = (u64, &'a str, &'a str, &'a str);
+/// What is summed: kind, hash, day since 1970, and model.
+type Key<'a> = (&'static str, &'a str, u64, &'a str);
 
 /// The sum of one key's events in a batch.
 #[derive(Debug, Default)]
@@ -31,9 +31,11 @@ impl Used {
     pub(crate) fn of(events: &[Event]) -> BTreeMap<Key<'_>, Used> {
         let mut sums: BTreeMap<Key<'_>, Used> = BTreeMap::new();
         for event in events {
-            let day = event.time_ms / DAY_MS;
-            let key = (day, &*event.client_key_hash, &*event.api_key_hash, &*event.model);
-            sums.entry(key).or_default().add(event);
+            // What reached no account used no model, whatever it named: anybody can invent names.
+            let model = if event.api_key_hash.is_empty() { "" } else { event.model.as_str() };
+            for (kind, hash) in [("key", &event.client_key_hash), ("account", &event.api_key_hash)] {
+                sums.entry((kind, hash, event.time_ms / DAY_MS, model)).or_default().add(event);
+            }
         }
         sums
     }
@@ -56,9 +58,9 @@ impl Used {
     }
 
     /// The statement that adds this to its row.
-    pub(crate) fn statement(&self, (day, client, account, model): Key<'_>) -> Statement {
+    pub(crate) fn statement(&self, (kind, hash, day, model): Key<'_>) -> Statement {
         let text = |text: &str| Value::Text(text.to_owned());
-        let mut params = vec![integer(day), text(client), text(account), text(model)];
+        let mut params = vec![integer(day), text(kind), text(hash), text(model)];
         let sums = [
             self.requests,
             self.failed,
@@ -76,10 +78,10 @@ impl Used {
 }
 
 const UPSERT: &str = "INSERT INTO usage_daily (
-    date, client_key_hash, api_key_hash, model, requests, failed_requests, input_tokens, output_tokens,
+    date, kind, key_hash, model, requests, failed_requests, input_tokens, output_tokens,
     cache_read_tokens, cache_write_tokens, cost, first_used, last_used)
 VALUES (date(?1 * 86400, 'unixepoch'), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
-ON CONFLICT (client_key_hash, date, api_key_hash, model) DO UPDATE SET
+ON CONFLICT (kind, key_hash, date, model) DO UPDATE SET
     requests = requests + ?5,
     failed_requests = failed_requests + ?6,
     input_tokens = input_tokens + ?7,

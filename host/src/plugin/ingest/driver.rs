@@ -58,7 +58,8 @@ impl<S: Sink> Driver<S> {
             }
             match self.queue.read(after, INGEST_BATCH_EVENTS, INGEST_BATCH_BYTES).await {
                 Ok(batch) if !batch.is_empty() => {
-                    behind = batch.len() == INGEST_BATCH_EVENTS;
+                    let bytes: usize = batch.iter().map(|(_, bytes)| bytes.len()).sum();
+                    behind = batch.len() == INGEST_BATCH_EVENTS || bytes > INGEST_BATCH_BYTES / 2;
                     after = self.take(batch, after).await;
                     pause = Pause::default();
                 }

@@ -459,6 +459,38 @@ async fn every_event_is_ingested_exactly_once_whenever_the_host_stops() {
 }
 
 #[tokio::test]
+async fn events_of_which_no_two_are_alike_are_ingested_without_a_failure() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), SHIPPED).await;
+    // More than a batch, each by another client, on another account, for another model, and an error.
+    const EVENTS: i64 = 5_000;
+    for number in 0..EVENTS {
+        let record = EventRecord {
+            request_id: format!("{number}"),
+            client_key_hash: format!("{number:064x}"),
+            api_key_hash: format!("{number:064x}"),
+            model: format!("{number:0200}"),
+            time_ms: 1_700_000_000_000,
+            status_code: 500,
+            has_error: true,
+            error_message: Some("m".repeat(200)),
+            ..EventRecord::default()
+        };
+        house.registry.events().record(record).unwrap();
+    }
+    assert!(house.registry.inner.ingestion.flush(Duration::from_secs(120)).await);
+    let plugins = house.registry.list().await.unwrap();
+    let ingestion = plugins.iter().find(|plugin| plugin.name == "ingestion").unwrap();
+    let sql = "SELECT (SELECT count(*) FROM request_logs), (SELECT count(*) FROM error_logs), (SELECT count(*) FROM usage_daily),
+        (SELECT unique_keys FROM system_stats), (SELECT active_accounts FROM system_stats)";
+    let database = house.store.database("gateway").unwrap();
+    let rows = database.query(Statement::new(sql, Vec::new())).await.unwrap().rows;
+    assert_eq!(rows, [[EVENTS, EVENTS, 2 * EVENTS, EVENTS, EVENTS].map(Value::Integer)]);
+    assert_eq!((ingestion.traps, ingestion.errors), (0, 0));
+    house.close().await;
+}
+
+#[tokio::test]
 async fn compiled_code_that_was_tampered_with_is_compiled_again() {
     let home = tempfile::tempdir().unwrap();
     let house = House::open(home.path(), &[]).await;
