@@ -220,3 +220,28 @@ async fn a_route_belongs_to_one_plugin_and_follows_its_versions() {
     assert!(client.get("/guestbook/entries").await.text().starts_with("Welcome, visitor"));
     assert_eq!(client.get("/book/entries").await.status, StatusCode::NOT_FOUND);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_sends_requests_to_the_hosts_that_it_was_granted_and_to_no_others() {
+    let server = started();
+    let client = server.client(&server.key("asker", &[]));
+    let wasm = std::fs::read(components().join("prebuilt/fetcher.wasm")).unwrap();
+    let manifest = std::fs::read_to_string(components().join("fetcher/plugin.toml")).unwrap();
+    let refused = push(&server, "fetcher", &wasm, &manifest.replace("[grants.http]", "")).unwrap_err();
+    assert!(refused.contains("wasi:http/outgoing-handler@0.2"), "{refused}");
+    let here = server.url().strip_prefix("http://").unwrap();
+    let named = here.replace("127.0.0.1", "localhost");
+    let (denied, prohibited) = ((502, "HttpRequestDenied"), (502, "DestinationIpProhibited"));
+    for (grant, target, (status, text)) in [
+        (String::new(), here, denied),
+        (format!("{here:?} = \"public\""), here, prohibited),
+        (format!("{named:?} = \"public\""), named.as_str(), prohibited),
+        (format!("{named:?} = \"private\""), here, denied),
+        (format!("{named:?} = \"private\""), named.as_str(), (200, "")),
+        (format!("{here:?} = \"private\""), here, (200, "")),
+    ] {
+        push(&server, "fetcher", &wasm, &format!("{manifest}{grant}\n")).unwrap();
+        let answer = client.get(&format!("/fetcher/?{target}/healthz")).await;
+        assert!(answer.status == status && answer.text().contains(text), "{grant}: {target}: {answer:?}");
+    }
+}

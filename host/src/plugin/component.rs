@@ -155,6 +155,7 @@ pub(super) const KEYVALUE_STORE: &str = "wasi:keyvalue/store@0.2.0-draft2";
 pub(super) const KEYVALUE_ATOMICS: &str = "wasi:keyvalue/atomics@0.2.0-draft2";
 pub(super) const KEYVALUE_BATCH: &str = "wasi:keyvalue/batch@0.2.0-draft2";
 const HTTP_TYPES: &str = "wasi:http/types@0.2";
+const HTTP_OUTGOING: &str = "wasi:http/outgoing-handler@0.2";
 const CONFIG: &str = "wasi:config/store@0.2.0-rc.1";
 const LOGGING: &str = "wasi:logging/logging@0.1.0-draft";
 
@@ -285,6 +286,11 @@ impl Inspection {
         Ok(Inspection { hooks, imports })
     }
 
+    /// Whether it can send requests.
+    pub fn sends_requests(&self) -> bool {
+        self.imports.iter().any(|import| is_of(&import.interface, HTTP_OUTGOING))
+    }
+
     /// Whether the manifest grants every import, and has a route where one is needed.
     pub fn check_manifest(&self, manifest: &Manifest) -> Result<(), ComponentError> {
         match (self.hooks.http, &manifest.http) {
@@ -293,7 +299,7 @@ impl Inspection {
             (true, Some(_)) | (false, None) => {}
         }
         let imports = self.imports.iter().map(|import| import.interface.as_str());
-        // Its types are of no use to anybody else, and nothing can be sent by them.
+        // By its types alone nothing can be sent.
         let mut imports = imports.filter(|import| !(self.hooks.http && is_of(import, HTTP_TYPES)));
         imports.try_for_each(|import| check_import(import, &manifest.grants))
     }
@@ -313,6 +319,7 @@ fn check_import(import: &str, grants: &Grants) -> Result<(), ComponentError> {
         STORAGE_SQL => !grants.sql.is_empty(),
         STORAGE_BLOB => !grants.blob.is_empty(),
         STORAGE_VECTOR => !grants.vector.is_empty(),
+        _ if is_of(import, HTTP_TYPES) || is_of(import, HTTP_OUTGOING) => grants.http.is_some(),
         _ if INERT.iter().any(|prefix| import.starts_with(prefix)) => true,
         _ => false,
     };

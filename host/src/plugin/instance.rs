@@ -14,7 +14,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use super::admission::{Decision, Request, Subject};
 use super::bindings::{ingestion, jobs, lifecycle};
 use super::component::{ADMISSION, ComponentError, Hooks};
-use super::http::{Answering, Asked, Exchange};
+use super::http::{Answering, Asked, Exchange, Sender};
 use super::lane::Seen;
 use super::log::{PluginLog, Stream};
 use super::manifest::Manifest;
@@ -116,6 +116,7 @@ pub(crate) struct Blueprint {
     granted: Arc<Granted>,
     pub(crate) log: Arc<PluginLog>,
     pub(crate) tally: Arc<Tally>,
+    sender: Option<Arc<Sender>>,
     memory_bytes: usize,
     total_memory_bytes: usize,
 }
@@ -155,6 +156,8 @@ impl Blueprint {
         let exports = Exports::find(&instances, hooks).map_err(unfit)?;
         let name: Arc<str> = Arc::from(manifest.name.as_str());
         let log = PluginLog::new(name.clone(), engine.logs().of(&name), tally.clone());
+        let hosts = manifest.grants.http.clone();
+        let sender = hosts.map(|hosts| Arc::new(Sender::new(hosts, tally.clone())));
         Ok(Blueprint {
             engine: engine.clone(),
             instances,
@@ -162,6 +165,7 @@ impl Blueprint {
             granted: Arc::new(granted),
             log: Arc::new(log),
             tally,
+            sender,
             memory_bytes: manifest.limits.memory_bytes,
             total_memory_bytes: manifest.limits.total_memory_bytes,
         })
@@ -211,7 +215,7 @@ impl Blueprint {
             ticked: false,
             pulse: self.engine.ticker().pulse().clone(),
             wasi,
-            http: Exchange::new(),
+            http: Exchange::new(self.sender.clone()),
             memory: MemoryLimit {
                 tally: self.tally.clone(),
                 used: 0,

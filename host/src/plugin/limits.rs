@@ -190,7 +190,8 @@ pub const HTTP_RETRY_AFTER: u64 = 1_000;
 /// How long a guest may wait for the next bytes of a request's body.
 pub const HTTP_SILENCE: Duration = Duration::from_secs(30);
 
-/// Bytes of a request's body. It streams, so that no memory holds them: a large upload is just cut off that never ends.
+/// Bytes of a request's body, and of an answer to a request that a plugin sent. It streams, so that no memory holds them: what
+/// never ends is just cut off.
 pub const HTTP_BODY_BYTES: usize = 100 << 20;
 
 /// Bytes of an answer's body, for the same reason.
@@ -202,6 +203,18 @@ pub const HTTP_CHUNK_BYTES: usize = 16 << 10;
 
 /// Memory of one set of headers, of which an instance may have as many as it has handles: some hundred headers.
 pub const HTTP_FIELDS_BYTES: usize = 32 << 10;
+
+/// Requests that one plugin may have sent and not yet read the answers of.
+pub const HTTP_SENDS: usize = 32;
+
+/// Time to reach a host that a plugin sends a request to.
+pub const HTTP_CONNECT: Duration = Duration::from_secs(10);
+
+/// Connections to one host that are kept for the next requests of a plugin.
+pub const HTTP_IDLE_CONNECTIONS: usize = 4;
+
+/// How long they are kept.
+pub const HTTP_KEPT_IDLE: Duration = Duration::from_secs(30);
 
 /// Random bytes in one call.
 pub const RANDOM_BYTES: u64 = 64 << 10;

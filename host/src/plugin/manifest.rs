@@ -10,7 +10,7 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use super::limits;
-pub use http::Http;
+pub use http::{Http, Reach};
 
 /// A validated manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct Grants {
     pub blob: BTreeMap<String, Access>,
     /// Vector indexes by name.
     pub vector: BTreeMap<String, Access>,
+    /// Hosts that it may send requests to, by `HOST` or `HOST:PORT`; none: it cannot send any.
+    pub http: Option<BTreeMap<String, Reach>>,
 }
 
 /// How far a grant goes.
@@ -149,6 +151,8 @@ impl Grants {
         for (kind, grants) in [("blob", &self.blob), ("vector", &self.vector), ("cache", &self.cache)] {
             lines.extend(grants.iter().map(|(name, access)| format!("{kind}.{name} = {:?}", access.name())));
         }
+        let hosts = self.http.iter().flatten();
+        lines.extend(hosts.map(|(host, reach)| format!("http.{host:?} = {:?}", reach.name())));
         lines
     }
 }
@@ -195,6 +199,7 @@ struct RawGrants {
     blob: BTreeMap<String, Access>,
     #[serde(default)]
     vector: BTreeMap<String, Access>,
+    http: Option<BTreeMap<String, Reach>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -257,7 +262,8 @@ impl RawGrants {
     fn validate(self) -> Result<Grants, ManifestError> {
         let tables: usize = self.sql.values().map(tables_of).sum();
         let simple = [&self.cache, &self.kv, &self.blob, &self.vector].map(BTreeMap::len);
-        if simple.iter().sum::<usize>() + self.sql.len() + tables > limits::GRANTS {
+        let hosts = self.http.as_ref().map_or(0, BTreeMap::len);
+        if simple.iter().sum::<usize>() + self.sql.len() + tables + hosts > limits::GRANTS {
             return Err(ManifestError(format!("grants: at most {} are allowed", limits::GRANTS)));
         }
         if let Some((database, _)) = self.sql.iter().find(|(_, grant)| is_empty(grant)) {
@@ -265,8 +271,9 @@ impl RawGrants {
                 "grants.sql.{database} names no table; give tables, or \"read\" or \"read-write\" for all of it"
             )));
         }
-        let RawGrants { cache, kv, sql, blob, vector } = self;
-        Ok(Grants { cache, kv, sql, blob, vector })
+        let RawGrants { cache, kv, sql, blob, vector, http } = self;
+        http.iter().flat_map(BTreeMap::keys).try_for_each(|host| http::check_host(host))?;
+        Ok(Grants { cache, kv, sql, blob, vector, http })
     }
 }
 

@@ -61,10 +61,12 @@ pub(crate) enum Limit {
     LogLines,
     /// Bytes of a ticket.
     Ticket,
+    /// Requests that are sent at once.
+    Sends,
 }
 
 impl Limit {
-    const ALL: [Limit; 16] = [
+    const ALL: [Limit; 17] = [
         Limit::Memory,
         Limit::TotalMemory,
         Limit::Table,
@@ -81,6 +83,7 @@ impl Limit {
         Limit::Grant,
         Limit::LogLines,
         Limit::Ticket,
+        Limit::Sends,
     ];
 
     fn name(self) -> &'static str {
@@ -101,6 +104,7 @@ impl Limit {
             Limit::Grant => "grant",
             Limit::LogLines => "log-lines",
             Limit::Ticket => "ticket",
+            Limit::Sends => "sends",
         }
     }
 }

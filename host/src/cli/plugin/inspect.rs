@@ -50,14 +50,21 @@ fn brief(generation: &Value) -> Value {
 pub(super) fn describe(wasm: &[u8], inspection: &Inspection) -> Value {
     let imports: Vec<String> = inspection.imports.iter().map(ToString::to_string).collect();
     let needs = inspection.needs().into_iter();
-    let needs = needs.map(|need| format!("[{}] NAME = {:?}", need.table, need.access.name()));
+    let mut needs: Vec<String> =
+        needs.map(|need| format!("[{}] NAME = {:?}", need.table, need.access.name())).collect();
+    if inspection.sends_requests() {
+        needs.push("[grants.http] \"HOST\" = \"public\"".to_owned());
+    }
+    if inspection.hooks.http {
+        needs.push("[http] route = \"/NAME/\"".to_owned());
+    }
     json!({
         "size": wasm.len(),
         "digest": hex::encode(Sha256::digest(wasm)),
         "hooks": inspection.hooks.names(),
         "contracts": inspection.packages(),
         "imports": imports,
-        "needs": needs.collect::<Vec<_>>(),
+        "needs": needs,
         "made_by": made_by(wasm),
     })
 }

@@ -1,4 +1,4 @@
-//! A request on its way into a guest.
+//! What comes into a guest from the network: the body of a request, or of an answer to one that the guest sent.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::combinators::UnsyncBoxBody;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::Error;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
@@ -21,7 +21,7 @@ pub(crate) type Asked = http::Request<UnsyncBoxBody<Bytes, Error>>;
 /// Where the guest brings its answer, or the reason why there is none.
 pub(crate) type Answering = oneshot::Sender<Result<http::Response<HyperOutgoingBody>, ErrorCode>>;
 
-/// What is wrong with a client's body.
+/// What is wrong with a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     /// It is too large.
@@ -30,31 +30,57 @@ pub(super) enum Fault {
     Slow,
 }
 
-/// A client's body within its limits. Beyond them it says so to the host, and to the guest nothing any more: whatever a client
-/// sends must not look like a fault of the plugin's.
+/// A body within its limits.
 pub(super) struct Incoming<B> {
     body: B,
     /// Bytes that may still come.
     left: usize,
     /// Runs while the guest waits.
     silence: Option<Pin<Box<Sleep>>>,
-    /// None: there was a fault.
-    fault: Option<oneshot::Sender<Fault>>,
+    at_fault: AtFault,
     patience: Duration,
 }
 
+/// What happens beyond the limits.
+enum AtFault {
+    /// The host is told, and the guest nothing any more: whatever a client sends must not look like a fault of the plugin's.
+    Tell(oneshot::Sender<Fault>),
+    /// The host has been told.
+    Told,
+    /// The guest gets an error; until then the body keeps a place.
+    Fail { _place: OwnedSemaphorePermit },
+}
+
 impl<B> Incoming<B> {
-    /// `patience` is how long the guest may wait for the next bytes.
+    /// Of a request; `patience` is how long the guest may wait for the next bytes.
     pub(super) fn new(body: B, patience: Duration, fault: oneshot::Sender<Fault>) -> Incoming<B> {
-        Incoming { body, left: HTTP_BODY_BYTES, silence: None, fault: Some(fault), patience }
+        Incoming { body, left: HTTP_BODY_BYTES, silence: None, at_fault: AtFault::Tell(fault), patience }
     }
 
-    fn fail<T>(&mut self, fault: Fault) -> Poll<T> {
-        if let Some(sender) = self.fault.take() {
-            // Nobody waits for it when the request is over anyway.
-            let _ = sender.send(fault);
+    /// Of an answer, which keeps its place among those under way.
+    pub(super) fn answer(body: B, patience: Duration, place: OwnedSemaphorePermit) -> Incoming<B> {
+        Incoming {
+            body,
+            left: HTTP_BODY_BYTES,
+            silence: None,
+            at_fault: AtFault::Fail { _place: place },
+            patience,
         }
-        Poll::Pending
+    }
+
+    fn fail<T>(&mut self, fault: Fault) -> Poll<Option<Result<T, Error>>> {
+        match std::mem::replace(&mut self.at_fault, AtFault::Told) {
+            AtFault::Tell(sender) => {
+                // Nobody waits for it when the request is over anyway.
+                let _ = sender.send(fault);
+                Poll::Pending
+            }
+            AtFault::Told => Poll::Pending,
+            AtFault::Fail { .. } => Poll::Ready(Some(Err(match fault {
+                Fault::TooLarge => Error::HttpResponseBodySize(None),
+                Fault::Slow => Error::ConnectionReadTimeout,
+            }))),
+        }
     }
 }
 
@@ -66,7 +92,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Incoming<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if self.fault.is_none() {
+        if matches!(self.at_fault, AtFault::Told) {
             return Poll::Pending;
         }
         let polled = Pin::new(&mut self.body).poll_frame(context);
@@ -93,8 +119,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Incoming<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use futures_util::stream;
     use http_body_util::{BodyExt, StreamBody};
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -127,6 +156,23 @@ mod tests {
         let piece = Bytes::from(vec![0; 1 << 20]);
         let endless = stream::repeat_with(move || Ok(Frame::data(piece.clone())));
         assert_eq!(read(endless).await, (HTTP_BODY_BYTES, Ok(Fault::TooLarge)));
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_an_error_and_keeps_its_place_until_then() {
+        let piece = Bytes::from(vec![0; 1 << 20]);
+        let endless = stream::repeat_with(move || Piece::Ok(Frame::data(piece.clone())));
+        let room = Arc::new(Semaphore::new(1));
+        let place = room.clone().try_acquire_owned().unwrap();
+        let mut body = Incoming::answer(StreamBody::new(endless), Duration::from_secs(60), place);
+        let error = loop {
+            assert_eq!(room.available_permits(), 0);
+            if let Err(error) = body.frame().await.unwrap() {
+                break error;
+            }
+        };
+        assert!(matches!(error, Error::HttpResponseBodySize(_)), "{error}");
+        assert_eq!(room.available_permits(), 1);
     }
 
     #[tokio::test]

@@ -1,9 +1,12 @@
-//! What the host keeps of HTTP for an instance, and what it sends for it: nothing yet that a manifest could grant.
+//! What the host keeps of HTTP for an instance.
+
+use std::sync::Arc;
 
 use http::{Request, Response};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks};
 
+use super::sender::Sender;
 use crate::plugin::limits::{HTTP_CHUNK_BYTES, HTTP_FIELDS_BYTES};
 
 /// The HTTP of one instance.
@@ -12,17 +15,17 @@ pub(crate) struct Exchange {
     hooks: Hooks,
 }
 
-/// How it differs from the library's.
-struct Hooks;
+/// How it differs from the library's. None: it may send nothing.
+struct Hooks(Option<Arc<Sender>>);
 
 /// What becomes of a request or an answer that is under way.
 type Outcome = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl Exchange {
-    pub(crate) fn new() -> Exchange {
+    pub(crate) fn new(sender: Option<Arc<Sender>>) -> Exchange {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(HTTP_FIELDS_BYTES);
-        Exchange { context, hooks: Hooks }
+        Exchange { context, hooks: Hooks(sender) }
     }
 
     pub(crate) fn view<'a>(&'a mut self, table: &'a mut ResourceTable) -> WasiHttpCtxView<'a> {
@@ -33,11 +36,17 @@ impl Exchange {
 impl WasiHttpHooks for Hooks {
     fn send_request(
         &mut self,
-        _: Request<WasiBody>,
-        _: Option<RequestOptions>,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
         _: Outcome,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Outcome), Error>> + Send> {
-        Box::new(std::future::ready(Err(Error::HttpRequestDenied)))
+        let sender = self.0.clone();
+        Box::new(async move {
+            let sender = sender.ok_or(Error::HttpRequestDenied)?;
+            let response = sender.send(request, options.unwrap_or_default()).await?;
+            // What becomes of the answer is seen where its body is read.
+            Ok((response, Box::new(std::future::ready(Ok(()))) as Outcome))
+        })
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {

@@ -1,4 +1,4 @@
-//! `[http]`: under which route a plugin answers requests.
+//! `[http]`, under which route a plugin answers requests, and `[grants.http]`, to which hosts it may send some.
 
 use serde::Deserialize;
 
@@ -14,6 +14,39 @@ pub struct Http {
     /// Anybody may ask, and not only who has a client key.
     #[serde(default)]
     pub public: bool,
+}
+
+/// How far a grant of a host goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reach {
+    /// To addresses of the internet.
+    Public,
+    /// To any address, also of this machine and the networks around it.
+    Private,
+}
+
+impl Reach {
+    /// As a manifest has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reach::Public => "public",
+            Reach::Private => "private",
+        }
+    }
+}
+
+/// Refuses what is no host, with or without a port, as requests name it.
+pub(super) fn check_host(host: &str) -> Result<(), ManifestError> {
+    let authority = host.parse::<::http::uri::Authority>();
+    let plain = authority.is_ok_and(|authority| !authority.as_str().contains('@'));
+    if plain && host.len() <= ROUTE_BYTES && !host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Ok(());
+    }
+    Err(ManifestError(format!(
+        "grants.http: {host:?} is no host; give a name or an address in small letters, and a port where it is not 80 \
+         for http or 443 for https, such as \"api.example.com\" or \"127.0.0.1:8000\""
+    )))
 }
 
 /// What the host itself has paths under.
@@ -49,6 +82,17 @@ fn is_plain(part: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_are_granted_as_requests_name_them() {
+        for good in ["api.example.com", "api.example.com:8443", "127.0.0.1:80", "[::1]:80", "localhost"] {
+            assert!(check_host(good).is_ok(), "{good}");
+        }
+        for wrong in ["", "API.example.com", "me@example.com", "https://example.com", "a b", "example.com/x"]
+        {
+            assert!(check_host(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_route_is_a_plain_path_that_nobody_else_has() {
