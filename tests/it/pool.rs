@@ -165,3 +165,25 @@ async fn who_waits_for_an_account_counts_among_the_requests_of_its_key() {
     drop(running);
     assert_eq!(waits.await.unwrap().status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_does_not_answer_is_found_out_before_a_request_is_lost_on_it() {
+    let upstream = Upstream::start(FINE).await;
+    // Nothing listens on port 1.
+    let dead = "[[account]]\nname = \"dead\"\nbase_url = \"http://127.0.0.1:1\"\napi_key = \"k\"";
+    let server = Setup::default()
+        .account("alive", &upstream, "priority = 1")
+        .config(&format!("[gateway]\nhealth_interval_ms = 1000\n{dead}"))
+        .start();
+    eventually("both have been asked", || async {
+        let told = server.get("/metrics").await.text();
+        let is_told = |row: &str| told.lines().any(|line| line == row);
+        let (dead, alive) =
+            ("tollgate_account_up{account=\"dead\"} 0", "tollgate_account_up{account=\"alive\"} 1");
+        (is_told(dead) && is_told(alive)).then_some(())
+    })
+    .await;
+    assert_eq!(server.client(&server.key("user", &[])).chat("m").await.status, 200);
+    assert_eq!(server.metric("tollgate_retries_total").await, 0.0);
+    assert!(server.log().contains("the account's health has changed"), "{}", server.log());
+}

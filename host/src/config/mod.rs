@@ -3,6 +3,7 @@
 //! Every key is read through [`reader`], which knows where it stood: whatever is wrong is reported with its file, its
 //! line and the nearest right key, all problems of a file at once. Nothing here opens a socket or a store.
 
+mod accounts;
 mod error;
 pub mod limits;
 mod parse;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue, Uri};
-use metrics::{Gauge, Histogram};
+use metrics::Histogram;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -158,7 +158,6 @@ pub struct Account {
     latency: Mutex<Latency>,
     seconds: Histogram,
     is_up: AtomicBool,
-    up: Gauge,
 }
 
 impl Account {
@@ -216,7 +215,6 @@ impl Account {
             latency: Mutex::new(Latency { seconds: 0.0, at: Instant::now() }),
             seconds: upstream_seconds(&spec.name),
             is_up: AtomicBool::new(true),
-            up: account_up(&spec.name),
             spec,
         })
     }
@@ -241,7 +239,7 @@ impl Account {
         if self.is_up.swap(is_up, Atomic::Relaxed) != is_up {
             tracing::warn!(account = %self.name, is_up, "the account's health has changed");
         }
-        self.up.set(f64::from(u8::from(is_up)));
+        account_up(&self.name).set(f64::from(u8::from(is_up)));
     }
 
     /// The models it is restricted to, as clients name them; empty: all.

@@ -34,7 +34,9 @@ pub(super) async fn look_after(gateway: Weak<Inner>) {
             }
             Some(_) => {}
             // Nobody looks any more, so that nobody would see one come back.
-            None => accounts.iter().for_each(|account| account.set_up(true)),
+            None => {
+                accounts.iter().filter(|account| !account.is_up()).for_each(|account| account.set_up(true));
+            }
         }
     }
 }

@@ -133,7 +133,7 @@ pub(super) const IDLE_CONNECTIONS: usize = 256;
 pub(super) const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// How often it is looked whether accounts are to be asked if they answer; the grain of that.
-pub(super) const HEALTH_LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(super) const HEALTH_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Shortest interval of asking accounts: a provider that is asked more often takes it for an attack.
 pub const HEALTH_INTERVAL_LEAST: Duration = Duration::from_secs(1);

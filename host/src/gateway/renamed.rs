@@ -98,7 +98,9 @@ pub(super) fn at_top(body: &[u8], model: &str) -> Option<Vec<Change>> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use http_body_util::BodyExt;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -122,6 +124,22 @@ mod tests {
             (r#"{"mod\u0065l":"\u0061","z":"\ud83d\ude00"}"#, r#"{"mod\u0065l":"b\"ü","z":"\ud83d\ude00"}"#),
         ] {
             assert_eq!(sent(body, "b\"ü").await, expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_else_a_body_holds_stays_as_it_is(
+            before in "[a-z]{0,3}", texts in prop::collection::vec(any::<String>(), 0..4), blank in "[ \t\r\n]{0,3}",
+            model in any::<String>(), to in any::<String>(),
+        ) {
+            let json = |text: &str| serde_json::to_string(text).unwrap();
+            let texts = serde_json::to_string(&texts).unwrap();
+            let (head, tail) = (format!("{blank}{{\"x{before}\":[{texts}],\"model\"{blank}:{blank}"), format!("{blank},\"y\":{texts}}}{blank}"));
+            let body = Bytes::from(format!("{head}{}{tail}", json(&model)));
+            let sending = Sending::changed(&body, at_top(&body, &to).unwrap());
+            let sent = sending.collect().now_or_never().unwrap().unwrap().to_bytes();
+            prop_assert_eq!(sent, format!("{head}{}{tail}", json(&to)));
         }
     }
 
