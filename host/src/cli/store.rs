@@ -41,7 +41,7 @@ Examples:
     Check(Which),
     /// Give free space of the file back to the disk; the server must be stopped.
     #[command(after_help = "\
-redb needs the file for itself to move what is in it; a running server uses free space again, but never gives it back. Every page is
+redb needs the file for itself to move what is in it; a running server uses free space again, and cuts off no more than what is free at the end. Every page is
 compared with its checksum first. It can be cut off anywhere, by a crash too, and loses nothing; it needs no room beside the file.
 
 Examples:
