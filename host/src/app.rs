@@ -181,7 +181,6 @@ impl App {
         let stopping = CancellationToken::new();
         let data_router = data_api::router(data_api::Stores {
             tokens,
-            store: store.clone(),
             clock: clock.clone(),
             kv: named.kv,
             blob: blobs.clone(),
@@ -283,12 +282,12 @@ async fn open_stores(
         let options = Options {
             cache_bytes: config.storage.page_cache_bytes,
             kv_cache_bytes: config.storage.kv_cache_bytes,
-            clock,
+            clock: clock.clone(),
             two_phase: config.storage.two_phase,
             ..Options::default()
         };
         let store = Store::open(&path, options).with_context(|| format!("cannot open {}", path.display()))?;
-        let named = stores::open(&store, &config)?;
+        let named = stores::open(&store, &config, &clock)?;
         let host = store.kv(stores::HOST, KvOptions::default())?;
         Ok((store, named, host))
     };

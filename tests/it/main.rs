@@ -24,6 +24,7 @@ mod crash;
 mod data;
 mod dialects;
 mod drain;
+mod engines;
 mod hostile;
 mod http;
 mod keys;

@@ -10,7 +10,7 @@ use axum::{Extension, Json as Answer};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
-use tollgate_store::{Entry, Joint, Kv};
+use tollgate_store::{Entry, Kv};
 use utoipa::{IntoParams, ToSchema};
 
 use super::audit::{Via, audit};
@@ -149,14 +149,14 @@ async fn put(admin: &Admin, adds: Vec<Add>) -> Result<Added, ApiError> {
     let clients =
         if adds.iter().any(|add| add.client.is_some()) { admin.keys.list().await? } else { Vec::new() };
     let now_ms = now_ms();
-    let (mut joint, mut keys) = (Joint::new(), Vec::with_capacity(adds.len()));
+    let (mut batch, mut keys) = (kv.batch(), Vec::with_capacity(adds.len()));
     for (number, add) in adds.iter().enumerate() {
         let (key, value, ttl_ms) = entry(admin, &clients, add, now_ms)
             .map_err(|error| if adds.len() > 1 { error.at(format!("entries[{number}]")) } else { error })?;
-        joint = joint.set(kv, &key, value, Some(ttl_ms))?;
+        batch.set(kv, &key, value, Some(ttl_ms))?;
         keys.push(key);
     }
-    admin.store.commit(joint).await?;
+    batch.write().await?;
     let entries = present(kv, &keys).await?;
     let entries = entries.iter().map(|(key, entry)| describe(admin, key, entry, now_ms)).collect();
     Ok(Added { keys, entries })

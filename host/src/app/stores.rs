@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 use tollgate_store::{
-    Acknowledge, BlobOptions, Cache, Clock, Container, Database, Index, Kv, KvOptions, Store,
+    Acknowledge, BlobOptions, Cache, Clock, Container, Database, Index, Kv, KvOptions, OpenError, Options,
+    Store,
 };
 
 use crate::config::{self, Config};
@@ -20,6 +21,9 @@ const SHIPPED: [(&str, config::Acknowledge); 3] = [
     ("quota", config::Acknowledge::Relaxed),
     ("hot-keys", config::Acknowledge::Relaxed),
 ];
+
+/// Pages of stores in memory that are kept a second time; a page is there anyway.
+const MEMORY_CACHE_BYTES: usize = 4 << 20;
 
 /// How long an expired entry may stay in a cache that nobody uses.
 const CLEAN_EVERY: Duration = Duration::from_secs(5 * 60);
@@ -42,25 +46,33 @@ pub(super) struct Named {
 }
 
 /// Opens what is shipped and what is configured.
-pub(super) fn open(store: &Store, config: &Config) -> anyhow::Result<Named> {
+pub(super) fn open(file: &Store, config: &Config, clock: &Clock) -> anyhow::Result<Named> {
+    let memory = memory(config, clock).context("cannot make the stores in memory")?;
+    let store = |engine| match (engine, &memory) {
+        (config::Engine::Memory, Some(memory)) => memory,
+        _ => file,
+    };
     let mut settings: BTreeMap<&str, config::KvStore> = BTreeMap::new();
     for (name, acknowledge) in SHIPPED {
-        settings.insert(name, config::KvStore { acknowledge: Some(acknowledge), default_ttl_ms: None });
+        settings.insert(name, config::KvStore { acknowledge: Some(acknowledge), ..Default::default() });
     }
     for (name, configured) in &config.kv {
         let setting = settings.entry(name).or_default();
         setting.acknowledge = configured.acknowledge.or(setting.acknowledge);
         setting.default_ttl_ms = configured.default_ttl_ms;
+        setting.engine = configured.engine;
     }
     let mut kv = BTreeMap::new();
     for (name, setting) in settings {
-        let opened =
-            store.kv(name, options(setting)).with_context(|| format!("cannot open kv store `{name}`"))?;
+        let opened = store(setting.engine).kv(name, options(setting));
+        let opened = opened.with_context(|| format!("cannot open kv store `{name}`"))?;
         kv.insert(name.to_owned(), opened);
     }
     let mut sql = BTreeMap::new();
-    for name in std::iter::once(GATEWAY).chain(config.sql.keys().map(String::as_str)) {
-        let opened = store.database(name).with_context(|| format!("cannot open database `{name}`"))?;
+    let configured = config.sql.iter().map(|(name, database)| (name.as_str(), database.engine));
+    for (name, engine) in std::iter::once((GATEWAY, config::Engine::Redb)).chain(configured) {
+        let opened =
+            store(engine).database(name).with_context(|| format!("cannot open database `{name}`"))?;
         sql.insert(name.to_owned(), opened);
     }
     let (mut blob, mut parts) = (BTreeMap::new(), BTreeMap::new());
@@ -68,24 +80,42 @@ pub(super) fn open(store: &Store, config: &Config) -> anyhow::Result<Named> {
         let options = blob_options(configured);
         let part_options = BlobOptions { object_bytes: options.object_bytes, ..BlobOptions::default() };
         let open = |name: &str, options| {
-            store.container(name, options).with_context(|| format!("cannot open blob container `{name}`"))
+            let opened = store(configured.engine).container(name, options);
+            opened.with_context(|| format!("cannot open blob container `{name}`"))
         };
         blob.insert(name.clone(), open(name, options)?);
         parts.insert(name.clone(), open(&format!("{name}{PARTS}"), part_options)?);
     }
     let mut vector = BTreeMap::new();
     for (name, options) in &config.vector {
-        let opened = store
+        let opened = file
             .index(name, options.clone())
             .with_context(|| format!("cannot open vector index `{name}`"))?;
         vector.insert(name.clone(), opened);
     }
     let mut cache = BTreeMap::new();
     for (name, options) in &config.cache {
-        let opened = store.cache(name, *options).with_context(|| format!("cannot open cache `{name}`"))?;
+        let opened = file.cache(name, *options).with_context(|| format!("cannot open cache `{name}`"))?;
         cache.insert(name.clone(), opened);
     }
     Ok(Named { kv, sql, blob, parts, vector, cache })
+}
+
+/// The store of all that is configured to be in memory, if anything is; its handles keep it.
+fn memory(config: &Config, clock: &Clock) -> Result<Option<Store>, OpenError> {
+    let engines = config.kv.values().map(|kv| kv.engine);
+    let engines = engines.chain(config.sql.values().map(|database| database.engine));
+    let mut engines = engines.chain(config.blob.values().map(|container| container.engine));
+    if !engines.any(|engine| engine == config::Engine::Memory) {
+        return Ok(None);
+    }
+    let options = Options {
+        cache_bytes: MEMORY_CACHE_BYTES,
+        kv_cache_bytes: config.storage.kv_cache_bytes,
+        clock: clock.clone(),
+        ..Options::default()
+    };
+    Store::in_memory(options, config.storage.memory_bytes).map(Some)
 }
 
 fn blob_options(configured: &config::BlobContainer) -> BlobOptions {

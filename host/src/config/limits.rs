@@ -24,6 +24,12 @@ pub const KV_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// About 100,000 events: minutes of full load with ingestion standing still.
 pub const EVENT_QUEUE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// What a small machine can spare for stores that it may forget.
+pub const MEMORY_BYTES: u64 = 256 * 1024 * 1024;
+
+/// An empty store takes some of it already.
+pub const MEMORY_LEAST_BYTES: u64 = 16 * 1024 * 1024;
+
 /// Keeps a mistyped unit from asking for more memory than any machine has.
 pub const CACHE_MOST_BYTES: u64 = 1 << 40;
 

@@ -8,6 +8,7 @@ mod error;
 pub mod limits;
 mod parse;
 mod reader;
+mod stores;
 #[cfg(test)]
 mod tests;
 
@@ -75,6 +76,8 @@ pub struct Storage {
     pub event_queue_bytes: u64,
     /// Two fsyncs a commit, so that recovery trusts no checksum.
     pub two_phase: bool,
+    /// Bytes of all stores with `engine = "memory"` together.
+    pub memory_bytes: u64,
 }
 
 /// `[secrets]`: where the master key comes from.
@@ -118,9 +121,26 @@ pub enum Acknowledge {
     Relaxed,
 }
 
+/// Where a named store keeps what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// In the one file, by redb.
+    #[default]
+    Redb,
+    /// In memory: gone when the server stops.
+    Memory,
+}
+
+impl Engine {
+    /// All of them, by their names.
+    pub const NAMED: [(&'static str, Self); 2] = [("redb", Self::Redb), ("memory", Self::Memory)];
+}
+
 /// One `[kv.NAME]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KvStore {
+    /// Where its entries are.
+    pub engine: Engine,
     /// When its writes are acknowledged; none: as the store's user has it, and durable for a store of one's own.
     pub acknowledge: Option<Acknowledge>,
     /// Life of an entry whose writer names none, in milliseconds; none: it stays.
@@ -135,11 +155,16 @@ pub const HOST_KV: &str = "host.tollgate";
 
 /// One `[sql.NAME]`: a database that exists from the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SqlDatabase {}
+pub struct SqlDatabase {
+    /// Where its pages are.
+    pub engine: Engine,
+}
 
 /// One `[blob.NAME]`: a container that exists from the start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BlobContainer {
+    /// Where its objects are.
+    pub engine: Engine,
     /// Bytes of an object at most; none: the store's default, 100 MiB.
     pub object_limit_bytes: Option<u64>,
     /// Content types that are taken, such as `image/png` or `image/*`; empty: all.
@@ -179,6 +204,7 @@ impl Default for Storage {
             kv_cache_bytes: limits::KV_CACHE_BYTES,
             event_queue_bytes: limits::EVENT_QUEUE_BYTES,
             two_phase: false,
+            memory_bytes: limits::MEMORY_BYTES,
         }
     }
 }

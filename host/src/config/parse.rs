@@ -5,19 +5,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use tollgate_store::{
-    CacheOptions, Metric, Strategy, VectorOptions, limits as store_limits, vector::limits as vector_limits,
-};
 use toml::de::DeTable;
 use tracing_subscriber::EnvFilter;
 
 use super::accounts::accounts;
 use super::error::{ConfigError, Problem};
 use super::reader::{Section, Source};
-use super::{
-    Acknowledge, BlobContainer, Config, HOST_KV, KvStore, MasterKeySource, Plugin, SqlDatabase, Storage,
-    limits,
-};
+use super::stores::{blob, cache, kv, kv_sections, named, sql, sql_sections, vector};
+use super::{Config, MasterKeySource, Plugin, Storage, limits};
 use crate::accounting::Retention;
 use crate::gateway::{
     Price, Settings, Strategy as AccountStrategy,
@@ -71,7 +66,7 @@ fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> 
         prices: prices(section.sections("price")),
         plugins: plugins(section.sections("plugin"), directory),
         kv: named(kv_sections(&section), kv),
-        sql: named(section.named_sections("sql"), sql),
+        sql: named(sql_sections(&section), sql),
         blob: named(section.named_sections("blob"), blob),
         vector: named(section.named_sections("vector"), vector),
         cache: named(section.named_sections("cache"), cache),
@@ -142,6 +137,9 @@ fn storage(section: Section<'_>) -> Storage {
             .number("event_queue_bytes", 1..=most)
             .unwrap_or(defaults.event_queue_bytes),
         two_phase: section.flag("two_phase").unwrap_or(defaults.two_phase),
+        memory_bytes: section
+            .number("memory_bytes", limits::MEMORY_LEAST_BYTES..=most)
+            .unwrap_or(defaults.memory_bytes),
     };
     section.finish();
     storage
@@ -265,82 +263,4 @@ fn plugins(sections: Vec<Section<'_>>, directory: &Path) -> Vec<Plugin> {
         section.finish();
     }
     plugins
-}
-
-fn named<T>(sections: Vec<(&str, Section<'_>)>, read: fn(&Section<'_>) -> T) -> BTreeMap<String, T> {
-    let mut map = BTreeMap::new();
-    for (name, section) in sections {
-        map.insert(name.to_owned(), read(&section));
-        section.finish();
-    }
-    map
-}
-
-/// Without the host's own, which holds secrets.
-fn kv_sections<'a>(section: &Section<'a>) -> Vec<(&'a str, Section<'a>)> {
-    let mut sections = section.named_sections("kv");
-    sections.retain(|(name, section)| {
-        if *name == HOST_KV {
-            section.report(format!("[kv.{HOST_KV:?}] is the server's own; take another name"));
-        }
-        *name != HOST_KV
-    });
-    sections
-}
-
-fn kv(section: &Section<'_>) -> KvStore {
-    let choices = [("durable", Acknowledge::Durable), ("relaxed", Acknowledge::Relaxed)];
-    KvStore {
-        acknowledge: section.choice("acknowledge", &choices),
-        default_ttl_ms: section.number("default_ttl_ms", 1..=limits::TTL_MOST_MS),
-    }
-}
-
-fn cache(section: &Section<'_>) -> CacheOptions {
-    let defaults = CacheOptions::default();
-    let most = (store_limits::CACHE_ENTRIES_MOST, store_limits::CACHE_ROOM_BYTES_MOST);
-    CacheOptions {
-        entries: section.number("entries", 1..=most.0).unwrap_or(defaults.entries),
-        bytes: section.number("bytes", 1..=most.1).unwrap_or(defaults.bytes),
-        strategy: section.choice("strategy", &Strategy::NAMED).unwrap_or(defaults.strategy),
-        adaptive: section.flag("adaptive").unwrap_or(defaults.adaptive),
-    }
-}
-
-fn sql(_: &Section<'_>) -> SqlDatabase {
-    SqlDatabase {}
-}
-
-fn blob(section: &Section<'_>) -> BlobContainer {
-    let header = |value: &str| !value.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
-    let cache_control = section.text("cache_control");
-    if cache_control.is_some_and(header) {
-        let place = section.place();
-        section.problem("cache_control", format!("`cache_control`{place} must be printable ASCII"));
-    }
-    BlobContainer {
-        object_limit_bytes: section.number("object_limit_bytes", 1..=limits::OBJECT_MOST_BYTES),
-        content_types: section.texts("content_types").unwrap_or_default(),
-        cache_control: cache_control.map(str::to_owned),
-    }
-}
-
-fn vector(section: &Section<'_>) -> VectorOptions {
-    let place = section.place();
-    if !section.has("dimensions") {
-        section.report(format!("missing `dimensions`{place}"));
-    }
-    let dimensions = section.number("dimensions", 1..=vector_limits::DIMENSIONS as u64);
-    let defaults = VectorOptions::new(dimensions.and_then(|number| number.try_into().ok()).unwrap_or(1));
-    let options = VectorOptions {
-        metric: section.choice("metric", &Metric::NAMED).unwrap_or(defaults.metric),
-        indexed: section.texts("indexed").unwrap_or_default(),
-        vectors: section.number("vector_limit", 1..=vector_limits::VECTORS_MOST).unwrap_or(defaults.vectors),
-        ..defaults
-    };
-    // The numbers are within their bounds by now.
-    if let Err(error) = options.check() {
-        section.problem("indexed", format!("`indexed`{place}: {error}"));
-    }
-    options
 }

@@ -281,11 +281,8 @@ impl<'a> Section<'a> {
             if known.contains(&key) {
                 continue;
             }
-            let message = if known.is_empty() {
-                format!("unknown key `{key}`{}; it takes no keys", self.place())
-            } else {
-                format!("unknown key `{key}`{}; {}", self.place(), suggestion(key, &known, "right"))
-            };
+            let hint = suggestion(key, &known, "right");
+            let message = format!("unknown key `{key}`{}; {hint}", self.place());
             self.source.report(&name.span(), message);
         }
     }

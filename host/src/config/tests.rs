@@ -63,6 +63,7 @@ fn every_key_arrives() {
         page_cache_bytes = 1
         kv_cache_bytes = 0
         event_queue_bytes = 5
+        memory_bytes = 16777216
         two_phase = true
         [secrets]
         key_file = "/run/keys/master"
@@ -111,9 +112,14 @@ fn every_key_arrives() {
         [kv.notes]
         acknowledge = "relaxed"
         default_ttl_ms = 1000
+        engine = "memory"
         [kv.other]
         [sql.reports]
+        engine = "redb"
+        [sql.scratch]
+        engine = "memory"
         [blob.images]
+        engine = "memory"
         object_limit_bytes = 1000
         content_types = ["image/*"]
         cache_control = "public, max-age=31536000, immutable"
@@ -168,7 +174,13 @@ fn every_key_arrives() {
             error_logs: None,
             statistics: Some(Duration::from_secs(3 * 24 * 60 * 60)),
         },
-        storage: Storage { page_cache_bytes: 1, kv_cache_bytes: 0, event_queue_bytes: 5, two_phase: true },
+        storage: Storage {
+            page_cache_bytes: 1,
+            kv_cache_bytes: 0,
+            event_queue_bytes: 5,
+            two_phase: true,
+            memory_bytes: 16 << 20,
+        },
         accounts: vec![
             AccountSpec {
                 models: vec!["m1".to_owned(), "m2".to_owned()],
@@ -214,15 +226,23 @@ fn every_key_arrives() {
         kv: BTreeMap::from([
             (
                 "notes".to_owned(),
-                KvStore { acknowledge: Some(Acknowledge::Relaxed), default_ttl_ms: Some(1000) },
+                KvStore {
+                    engine: Engine::Memory,
+                    acknowledge: Some(Acknowledge::Relaxed),
+                    default_ttl_ms: Some(1000),
+                },
             ),
             ("other".to_owned(), KvStore::default()),
         ]),
-        sql: BTreeMap::from([("reports".to_owned(), SqlDatabase {})]),
+        sql: BTreeMap::from([
+            ("reports".to_owned(), SqlDatabase::default()),
+            ("scratch".to_owned(), SqlDatabase { engine: Engine::Memory }),
+        ]),
         blob: BTreeMap::from([
             (
                 "images".to_owned(),
                 BlobContainer {
+                    engine: Engine::Memory,
                     object_limit_bytes: Some(1000),
                     content_types: vec!["image/*".to_owned()],
                     cache_control: Some("public, max-age=31536000, immutable".to_owned()),
@@ -273,7 +293,7 @@ fn unknown_keys_name_their_line_and_the_nearest_right_key() {
         "[kv.x]\n\ndefault-ttl-ms = 1",
         &["3: unknown key `default-ttl-ms` in [kv.x]; did you mean `default_ttl_ms`?"],
     );
-    check("[sql.x]\nsize = 1", &["2: unknown key `size` in [sql.x]; it takes no keys"]);
+    check("[sql.x]\nsize = 1", &["2: unknown key `size` in [sql.x]; right: `engine`"]);
     check(
         "[blob.x]\nobject_limit_bytes = 0\ncache_control = \"a\\nb\"\ncontent_types = []",
         &[
@@ -292,7 +312,10 @@ fn unknown_keys_name_their_line_and_the_nearest_right_key() {
         ],
     );
     check("[vector.x]\ndimensions = 5000", &["2: `dimensions` in [vector.x] must be from 1 to 4096"]);
-    check("[kv.x]\nq = 1", &["2: unknown key `q` in [kv.x]; right: `acknowledge`, `default_ttl_ms`"]);
+    check(
+        "[kv.x]\nq = 1",
+        &["2: unknown key `q` in [kv.x]; right: `acknowledge`, `default_ttl_ms`, `engine`"],
+    );
     for key in ["naem", "dialetc", "api_keyenv", "model", "wieght", "prio", "rmp"] {
         let error = parse(&format!("{ACCOUNT}{key} = 1")).unwrap_err();
         assert!(error.starts_with("tollgate.toml:5: unknown key `"), "{error}");
@@ -475,6 +498,14 @@ fn other_values_name_what_is_possible() {
     check(
         "[kv.x]\nacknowledge = \"relax\"",
         &["2: `acknowledge` in [kv.x] cannot be `relax`; did you mean `relaxed`?"],
+    );
+    check(
+        "[kv.x]\nengine = \"memroy\"\n[blob.y]\nengine = \"sled\"\n[sql.gateway]\nengine = \"memory\"",
+        &[
+            "2: `engine` in [kv.x] cannot be `memroy`; did you mean `memory`?",
+            "4: `engine` in [blob.y] cannot be `sled`; possible: `memory`, `redb`",
+            "6: `engine` in [sql.gateway] must be `redb`: keys and plugins are kept there",
+        ],
     );
     check(&format!("{ACCOUNT}models = []"), &["5: `models` in [[account]] must not be empty; leave it out"]);
     check(&format!("{ACCOUNT}models = [\"\"]"), &["5: `models` in [[account]] has an empty string"]);

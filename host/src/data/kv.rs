@@ -176,7 +176,7 @@ pub(super) async fn delete(
         return Ok(StatusCode::NO_CONTENT);
     }
     for _ in 0..ATTEMPTS {
-        let mut change = data.stores.store.transaction();
+        let mut change = kv.transaction();
         // What the transaction read stands until its commit, so that the version read after it is of the same value.
         change.get(kv, &key).await?;
         if unmet(&precondition, kv.get(&key).await?.as_ref()).is_some() {

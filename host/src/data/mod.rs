@@ -20,7 +20,7 @@ use std::sync::Arc;
 use axum::Router;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
-use tollgate_store::{Clock, Database, Index, Kv, Store};
+use tollgate_store::{Clock, Database, Index, Kv};
 use utoipa::IntoParams;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -42,8 +42,6 @@ pub const PREFIX: &str = "/api";
 pub struct Stores {
     /// Who may use what.
     pub tokens: Tokens,
-    /// The store, for steps over several keys.
-    pub store: Store,
     /// The store's own time.
     pub clock: Clock,
     /// The named kv stores.

@@ -18,6 +18,7 @@ pub mod limits;
 mod names;
 mod overlay;
 pub mod queue;
+mod ram;
 pub mod report;
 pub mod sql;
 mod stats;

@@ -31,6 +31,7 @@ use crate::{
     names::Names,
     overlay::Overlay,
     queue::{CHUNKS, Queues, REMOVED},
+    ram::Ram,
     sql::{Database, Databases, SqlError},
     vector::{self, open::Indexes},
 };
@@ -127,6 +128,13 @@ impl Store {
         };
         let open = Arc::new(Open { core, committer: Some(committer) });
         Ok(Self { caches: Arc::default(), databases: Arc::default(), open })
+    }
+
+    /// Makes a store in memory, of `most_bytes` at most; with its last handle it is gone. It does all that a store in a file
+    /// does, and takes memory for its content beside that for caches. When it is full, it is as a store on a full disk.
+    pub fn in_memory(options: Options, most_bytes: u64) -> Result<Self, OpenError> {
+        let backend: Box<dyn redb::StorageBackend> = Box::new(Ram::new(most_bytes));
+        Self::open(Path::new(""), Options { backend: Some(backend), ..options })
     }
 
     /// Opens a named kv store, or creates it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Entry, KvError, KvOptions, KvWrite, Page, SetOptions, Swapped,
+    Batch, Entry, KvError, KvOptions, KvWrite, Page, SetOptions, Swapped, Transaction,
     key::{AsKey, Key, KeyBuffer},
     list,
     presence::Presence,
@@ -28,7 +28,7 @@ pub struct Kv {
     present: Arc<Presence>,
     core: Arc<Core>,
     /// Keeps the committer running.
-    _open: Arc<Open>,
+    open: Arc<Open>,
 }
 
 impl Kv {
@@ -38,7 +38,17 @@ impl Kv {
         core.health.check()?;
         let store = core.names.number(Kind::Kv, name).map_err(KvError::Invalid)?;
         let present = guarded(|| core.presences.of(&core, store))?;
-        Ok(Self { store, options, present, core, _open: open })
+        Ok(Self { store, options, present, core, open })
+    }
+
+    /// Begins to read and write kv stores of this one's file as one step.
+    pub fn transaction(&self) -> Transaction {
+        Transaction::new(Arc::clone(&self.open))
+    }
+
+    /// An empty batch of writes to kv stores of this one's file.
+    pub fn batch(&self) -> Batch {
+        Batch::new(Arc::clone(&self.open))
     }
 
     /// The value of a key.

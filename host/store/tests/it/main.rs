@@ -11,6 +11,7 @@ mod blob;
 mod cache;
 mod compact;
 mod crash;
+mod engines;
 mod expiry;
 mod faults;
 mod joint;
