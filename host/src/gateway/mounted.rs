@@ -116,6 +116,9 @@ fn problem(mount: &Mount, why: &Unanswered) -> Problem {
             return Problem::new(Class::TooLarge, format!("a body has at most {HTTP_BODY_BYTES} bytes here"));
         }
         Unanswered::Slow => return Problem::new(Class::Slow, "the request's body did not come in time"),
+        Unanswered::Broken => {
+            return Problem::new(Class::Invalid, "the request's body broke off or is malformed");
+        }
         Unanswered::Failed(error) if error.is_overrun() => {
             (Class::UpstreamTimeout, "ran into its limit of time".to_owned())
         }

@@ -30,6 +30,11 @@ pub enum ComponentError {
     /// The manifest has a route, and the component does not answer requests.
     #[error("the manifest has [http], but the component does not export {HANDLER}")]
     NoHandler,
+    /// It answers requests, and others wait for another of its hooks.
+    #[error(
+        "exports {HANDLER} and {0}: slow clients of the one would keep the other waiting; make two components of it"
+    )]
+    NotTogether(&'static str),
     /// Not a component, or not a valid one.
     #[error("not a valid component: {0}")]
     Invalid(String),
@@ -132,13 +137,15 @@ impl fmt::Display for Import {
 /// The interface of the admission hook.
 pub(crate) const ADMISSION: &str = "tollgate:policy/admission@0.1.0";
 
+const INGESTION: &str = "tollgate:policy/ingestion@0.1.0";
+
 /// The interface of the standard's hook, of which every 0.2 will do.
 const HANDLER: &str = "wasi:http/incoming-handler@0.2";
 
 /// Name and interface of each hook, in the order of [`Hooks`].
 const HOOKS: [(&str, &str); 5] = [
     ("admission", ADMISSION),
-    ("ingestion", "tollgate:policy/ingestion@0.1.0"),
+    ("ingestion", INGESTION),
     ("jobs", "tollgate:policy/jobs@0.1.0"),
     ("lifecycle", "tollgate:policy/lifecycle@0.1.0"),
     ("http", HANDLER),
@@ -297,6 +304,11 @@ impl Inspection {
             (true, None) => return Err(ComponentError::NoRoute),
             (false, Some(_)) => return Err(ComponentError::NoHandler),
             (true, Some(_)) | (false, None) => {}
+        }
+        // They share instances and memory, and every request waits for these.
+        let waited_for = [(self.hooks.admission, ADMISSION), (self.hooks.ingestion, INGESTION)];
+        if let Some((_, other)) = waited_for.into_iter().find(|(there, _)| *there && self.hooks.http) {
+            return Err(ComponentError::NotTogether(other));
         }
         let imports = self.imports.iter().map(|import| import.interface.as_str());
         // By its types alone nothing can be sent.

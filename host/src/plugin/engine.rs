@@ -12,7 +12,7 @@ use super::instance::HostState;
 use super::lane::Lane;
 use super::logs::Logs;
 use super::ticker::Ticker;
-use super::{ComponentError, component, limits};
+use super::{ComponentError, component, http, limits};
 use crate::capability;
 
 /// The engine, its ticker and what components are linked against. A clone is the same engine.
@@ -42,6 +42,7 @@ impl Engine {
         let mut linker = Linker::new(&wasm);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+        http::add_to_linker(&mut linker)?;
         capability::add_to_linker(&mut linker)?;
         let ticker = Ticker::start(wasm.clone()).context("cannot start the engine's ticker")?;
         let lane = lane.context("cannot start the threads for slow guests")?;

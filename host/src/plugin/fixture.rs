@@ -141,7 +141,15 @@ const WASI: &str = r#"
         }
     }
     package wasi:http@0.2.0 {
-        interface types { resource incoming-request; resource response-outparam; }
+        interface types {
+            resource incoming-request;
+            resource response-outparam;
+            resource fields { constructor(); clone: func() -> fields; }
+            resource outgoing-request {
+                constructor(headers: fields);
+                set-authority: func(authority: option<string>) -> result;
+            }
+        }
         interface incoming-handler {
             use types.{incoming-request, response-outparam};
             handle: func(request: incoming-request, response-out: response-outparam);

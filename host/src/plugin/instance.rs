@@ -86,6 +86,13 @@ pub(crate) struct HostState {
     memory: MemoryLimit,
 }
 
+impl HostState {
+    /// Has so many bytes that the host holds for the guest count as its memory; false: it has no room for them.
+    pub(crate) fn hold(&mut self, bytes: usize) -> bool {
+        self.memory.hold(bytes)
+    }
+}
+
 impl Host for HostState {
     fn parts(&mut self) -> (&Granted, &mut ResourceTable, &mut Budget) {
         (&self.granted, &mut self.table, &mut self.budget)
@@ -219,6 +226,7 @@ impl Blueprint {
             memory: MemoryLimit {
                 tally: self.tally.clone(),
                 used: 0,
+                held: 0,
                 most: self.memory_bytes,
                 most_together: self.total_memory_bytes,
                 refused: None,
@@ -251,6 +259,7 @@ impl Instance {
         state.budget.refill(time.allowance, time.until);
         state.ticks = time.ticks();
         state.ticked = false;
+        state.memory.let_go();
         self.store.set_hostcall_fuel(time.call_bytes());
         self.store.set_epoch_deadline(1);
     }
@@ -336,19 +345,49 @@ fn end_or_yield(mut store: StoreContextMut<'_, HostState>) -> wasmtime::Result<U
 struct MemoryLimit {
     tally: Arc<Tally>,
     used: usize,
+    /// Bytes of `used` that are in the host.
+    held: usize,
     most: usize,
     most_together: usize,
     refused: Option<Limit>,
 }
 
 impl MemoryLimit {
-    fn refuse(&mut self, limit: Limit) -> wasmtime::Result<bool> {
+    fn take(&mut self, bytes: usize) -> Result<(), Limit> {
+        if self.used.saturating_add(bytes) > self.most {
+            return Err(Limit::Memory);
+        }
+        if !self.tally.take_memory(bytes, self.most_together) {
+            return Err(Limit::TotalMemory);
+        }
+        self.used += bytes;
+        Ok(())
+    }
+
+    fn hold(&mut self, bytes: usize) -> bool {
+        let taken = self.take(bytes);
+        match taken {
+            Ok(()) => self.held += bytes,
+            Err(limit) => self.refuse(limit),
+        }
+        taken.is_ok()
+    }
+
+    /// Counts anew what the host holds: what is left of the last call's is bounded by the handles.
+    fn let_go(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        if held > 0 {
+            self.used -= held;
+            self.tally.give_memory(held);
+        }
+    }
+
+    fn refuse(&mut self, limit: Limit) {
         // Counted once: a guest may ask again and again.
         if self.refused != Some(limit) {
             self.tally.hit(limit);
         }
         self.refused = Some(limit);
-        Ok(false)
     }
 }
 
@@ -359,15 +398,11 @@ impl ResourceLimiter for MemoryLimit {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let more = desired.saturating_sub(current);
-        if self.used.saturating_add(more) > self.most {
-            return self.refuse(Limit::Memory);
+        let grown = self.take(desired.saturating_sub(current));
+        if let Err(limit) = grown {
+            self.refuse(limit);
         }
-        if !self.tally.take_memory(more, self.most_together) {
-            return self.refuse(Limit::TotalMemory);
-        }
-        self.used += more;
-        Ok(true)
+        Ok(grown.is_ok())
     }
 
     fn table_growing(
@@ -377,7 +412,8 @@ impl ResourceLimiter for MemoryLimit {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         if desired > limits::TABLE_ELEMENTS {
-            return self.refuse(Limit::Table);
+            self.refuse(Limit::Table);
+            return Ok(false);
         }
         Ok(true)
     }

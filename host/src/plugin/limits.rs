@@ -201,7 +201,11 @@ pub const HTTP_ANSWER_BYTES: u64 = 1 << 30;
 /// an instance has handles for.
 pub const HTTP_CHUNK_BYTES: usize = 16 << 10;
 
-/// Memory of one set of headers, of which an instance may have as many as it has handles: some hundred headers.
+/// Bytes of the method, authority or path of a request that a guest makes: as much as servers take. It counts as
+/// the instance's memory.
+pub const HTTP_TEXT_BYTES: usize = 8 << 10;
+
+/// Memory of one set of headers: some hundred of them. What an instance has of them counts as its memory.
 pub const HTTP_FIELDS_BYTES: usize = 32 << 10;
 
 /// Requests that one plugin may have sent and not yet read the answers of.

@@ -28,6 +28,8 @@ pub(super) enum Fault {
     TooLarge,
     /// Nothing came of it for too long.
     Slow,
+    /// It broke off, or is malformed.
+    Broken,
 }
 
 /// A body within its limits.
@@ -79,6 +81,7 @@ impl<B> Incoming<B> {
             AtFault::Fail { .. } => Poll::Ready(Some(Err(match fault {
                 Fault::TooLarge => Error::HttpResponseBodySize(None),
                 Fault::Slow => Error::ConnectionReadTimeout,
+                Fault::Broken => Error::ConnectionTerminated,
             }))),
         }
     }
@@ -103,8 +106,10 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Incoming<B> {
             return self.fail(Fault::Slow);
         };
         self.silence = None;
-        let Some(Ok(frame)) = frame else {
-            return Poll::Ready(frame.map(|_| Err(Error::ConnectionTerminated)));
+        let frame = match frame {
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) => return self.fail(Fault::Broken),
+            None => return Poll::Ready(None),
         };
         let bytes = frame.data_ref().map_or(0, Bytes::len);
         match self.left.checked_sub(bytes) {

@@ -6,16 +6,20 @@
 
 mod address;
 mod answer;
+mod held;
 mod incoming;
 mod mounts;
 mod outgoing;
 mod sender;
+mod unanswered;
 
 pub use answer::Answer;
+pub(crate) use held::add_to_linker;
 pub(crate) use incoming::{Answering, Asked};
-pub use mounts::{Mount, Mounts, Unanswered};
+pub use mounts::{Mount, Mounts};
 pub(crate) use outgoing::Exchange;
 pub(crate) use sender::Sender;
+pub use unanswered::Unanswered;
 
 #[cfg(test)]
 mod tests;

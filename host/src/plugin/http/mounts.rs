@@ -1,21 +1,23 @@
 //! Which plugin answers which paths.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header::CONTENT_LENGTH};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::answer::Answer;
 use super::incoming::{Fault, Incoming};
+use super::unanswered::Unanswered;
 use crate::plugin::limits::{HTTP_CALLS, HTTP_HEAD, HTTP_SILENCE, HTTP_TOTAL};
-use crate::plugin::{ActivePlugin, CallError, Limit};
+use crate::plugin::{ActivePlugin, CallError, Generation, Limit};
 
 /// The routes under which plugins answer; they follow every push. A clone is the same set.
 #[derive(Clone)]
@@ -36,40 +38,14 @@ pub(super) struct Patience {
     pub(super) silence: Duration,
 }
 
-/// A plugin under its route. Not to be kept longer than a request.
+/// The version of a plugin that serves under its route. Not to be kept longer than a request.
 #[derive(Clone)]
 pub struct Mount {
     route: Arc<str>,
     public: bool,
-    plugin: Arc<ActivePlugin>,
+    generation: Arc<Generation>,
     room: Arc<Semaphore>,
     patience: Patience,
-}
-
-/// Why a plugin brought no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum Unanswered {
-    /// Too many requests are with it, or with all plugins together.
-    #[error("the plugin has as many requests as it may have")]
-    Busy,
-    /// It trapped, or ran into a limit.
-    #[error("the plugin failed: it {0}")]
-    Failed(CallError),
-    /// It used up its time.
-    #[error("the plugin did not answer in time")]
-    Late,
-    /// It ended without an answer.
-    #[error("the plugin ended without an answer")]
-    Nothing,
-    /// It answered with one of the standard's errors.
-    #[error("the plugin answered with an error: {0}")]
-    Refused(String),
-    /// The client sent more than a plugin takes.
-    #[error("the request's body has more bytes than a plugin takes")]
-    TooLarge,
-    /// The client stopped sending.
-    #[error("the request's body did not come in time")]
-    Slow,
 }
 
 impl Default for Mounts {
@@ -83,17 +59,27 @@ impl Mounts {
         Mounts { mounted: Arc::default(), room: Arc::new(Semaphore::new(HTTP_CALLS)), patience }
     }
 
-    /// Mounts those of the plugins that have a route. Of two with the same one it is the first.
+    /// Mounts those of the plugins that have a route. Of two with the same one, as a rollback may bring about, it is the one
+    /// that has it already.
     pub(crate) fn install<'a>(&self, plugins: impl Iterator<Item = &'a Arc<ActivePlugin>>) {
         let mount = |plugin: &Arc<ActivePlugin>| {
             let generation = plugin.current();
             let http = generation.manifest().http.as_ref()?;
-            let (route, plugin, room) = (http.route.as_str().into(), plugin.clone(), self.room.clone());
-            Some(Mount { route, public: http.public, plugin, room, patience: self.patience })
+            let (route, public, room) = (http.route.as_str().into(), http.public, self.room.clone());
+            Some(Mount { route, public, generation, room, patience: self.patience })
         };
+        let before = self.mounted.load();
+        let is_new = |mount: &Mount| !before.iter().any(|other| other.is_same(mount));
         let mut mounted: Vec<Mount> = plugins.filter_map(mount).collect();
         // A route within another comes first.
-        mounted.sort_by_key(|mount| std::cmp::Reverse(mount.route.len()));
+        mounted.sort_by_cached_key(|mount| (Reverse(mount.route.len()), mount.route.clone(), is_new(mount)));
+        mounted.dedup_by(|mount, holder| {
+            let (plugin, route) = (mount.plugin(), &*mount.route);
+            if mount.route == holder.route {
+                tracing::error!(plugin, route, by = holder.plugin(), "the route is another plugin's");
+            }
+            mount.route == holder.route
+        });
         self.mounted.store(Arc::new(mounted));
     }
 
@@ -107,7 +93,7 @@ impl Mounts {
 impl Mount {
     /// The plugin's name.
     pub fn plugin(&self) -> &str {
-        self.plugin.name()
+        self.generation.name()
     }
 
     /// Whether anybody may ask, without a key.
@@ -125,55 +111,91 @@ impl Mount {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let place = self.room.clone().try_acquire_owned().map_err(|_| Unanswered::Busy)?;
-        let generation = self.plugin.current();
-        let tally = generation.tally().clone();
+        let generation = self.generation.clone();
+        let unread = request.method() == Method::HEAD;
         let Patience { head: head_wait, total, silence } = self.patience;
-        let end = Box::pin(sleep(total));
         let (at_fault, fault) = oneshot::channel();
         let (sender, head) = oneshot::channel();
         let request = request.map(|body| Incoming::new(body, silence, at_fault).boxed_unsync());
-        let running = AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut running = AbortOnDropHandle::new(tokio::spawn(async move {
             let _place = place;
-            generation.handle(request, sender).await
+            // A client that does not read can make it wait as long as it likes: no failure of the guest's.
+            match timeout(total, generation.handle(request, sender)).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(CallError::Busy)) => Err(Unanswered::Busy),
+                Ok(Err(error)) => Err(Unanswered::Failed(error)),
+                Err(_) => Err(Unanswered::Late),
+            }
         }));
-        let late = sleep(head_wait);
-        tokio::pin!(head, late);
         let mut fault = Some(fault);
-        let answered = loop {
-            tokio::select! {
-                biased;
-                answered = &mut head => break answered,
-                () = &mut late => {
-                    tally.hit(Limit::Waiting);
-                    return Err(Unanswered::Late);
+        let answered = {
+            let late = sleep(head_wait);
+            let answered = async {
+                match head.await {
+                    Ok(answered) => Ok(answered),
+                    // It has let go of the place for its answer, at its end or before.
+                    Err(_) => Err((&mut running).await),
                 }
-                wrong = heard(&mut fault) => match wrong {
-                    Some(Fault::TooLarge) => return Err(Unanswered::TooLarge),
-                    Some(Fault::Slow) => return Err(Unanswered::Slow),
-                    // The guest has done with the body.
-                    None => fault = None,
-                },
+            };
+            tokio::pin!(answered, late);
+            loop {
+                tokio::select! {
+                    biased;
+                    answered = &mut answered => break answered,
+                    () = &mut late => {
+                        self.generation.hit(Limit::Waiting);
+                        return Err(Unanswered::Late);
+                    }
+                    wrong = heard(&mut fault) => match wrong {
+                        Some(wrong) => return Err(wrong.into()),
+                        // The guest has done with the body.
+                        None => fault = None,
+                    },
+                }
             }
         };
-        match answered {
-            Ok(Ok(response)) => Ok(response.map(|body| Answer::new(body, running, fault, end))),
-            Ok(Err(code)) => Err(Unanswered::Refused(format!("{code:?}"))),
-            Err(_) => Err(match running.await {
-                Ok(Err(CallError::Busy)) => Unanswered::Busy,
-                Ok(Err(error)) => Unanswered::Failed(error),
-                Ok(Ok(())) | Err(_) => Unanswered::Nothing,
-            }),
+        let response = match answered {
+            Ok(Ok(response)) => response,
+            Ok(Err(code)) => return Err(Unanswered::refused(code)),
+            Err(ended) => return Err(ended.map_or(Unanswered::Nothing, without_answer)),
+        };
+        let (head, body) = response.into_parts();
+        let declared = length(&head.headers);
+        let mut answer = Answer::new(body, declared, running, fault);
+        // The connection lets go of a body that it has no use for, and the guest would end in the middle of its work.
+        if unread || has_no_body(head.status) || declared == Some(0) {
+            answer.finish().await?;
         }
+        Ok(Response::from_parts(head, answer))
     }
 
     #[cfg(test)]
     pub(super) fn traps(&self) -> u64 {
-        self.plugin.current().counters().traps
+        self.generation.counters().traps
+    }
+
+    /// Whether it is the same plugin under the same route, in whatever version.
+    fn is_same(&self, other: &Mount) -> bool {
+        (self.plugin(), &self.route) == (other.plugin(), &other.route)
     }
 
     fn has(&self, path: &str) -> bool {
         path.starts_with(&*self.route) || self.route.strip_suffix('/') == Some(path)
     }
+}
+
+/// What the end of a call means that has brought no answer.
+fn without_answer(ended: Result<(), Unanswered>) -> Unanswered {
+    ended.err().unwrap_or(Unanswered::Nothing)
+}
+
+/// The length of the body, where the head tells it.
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn has_no_body(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// What is wrong with the request's body, once that is known; none: nothing can be any more.
