@@ -17,7 +17,8 @@ use super::error::ApiError;
 use super::extract::Segments;
 use super::limits::STORAGE_WAIT;
 
-/// One report at a time: each reads as much as a store has, and keeps what it sees from being used again.
+/// One report at a time: each reads as much as a store has, and keeps what it sees from being used again. Its place is
+/// given back when it has ended, which for one that nobody waits for any more is a little later.
 #[derive(Clone)]
 pub struct Reading(Arc<Semaphore>);
 
@@ -92,8 +93,8 @@ struct StorageTable {
 /// What the file is made of. It reads the whole file once.
 #[utoipa::path(get, path = "/storage/file", responses((status = 200, body = StorageFile)))]
 pub(super) async fn file(State(admin): State<Shared>) -> Result<Answer<StorageFile>, ApiError> {
-    let _place = admin.reading.place().await?;
-    let report = admin.store.file_report().await?;
+    let place = admin.reading.place().await?;
+    let report = admin.store.file_report(place).await?;
     let (file_bytes, free_bytes) = (report.file_bytes, report.free_bytes());
     let tables = report.tables.into_iter().map(|table| StorageTable {
         name: table.name,
@@ -157,8 +158,8 @@ async fn report(admin: &Shared, kind: &str, name: &str, thorough: bool) -> Resul
             .hint("`tollgate store stats` shows the stores there are")
     };
     let (_, kind) = StoreKind::NAMED.into_iter().find(|(known, _)| *known == kind).ok_or_else(no_such)?;
-    let _place = admin.reading.place().await?;
-    let report = admin.store.report(kind, name, thorough).await?.ok_or_else(no_such)?;
+    let place = admin.reading.place().await?;
+    let report = admin.store.report(kind, name, thorough, place).await?.ok_or_else(no_such)?;
     let problems = report.problems().to_vec();
     let mut answer = StorageReport::new(kind, name, report);
     if thorough || !problems.is_empty() {

@@ -1,19 +1,16 @@
 //! Counts everything again.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::{collections::HashMap, ops::Bound, sync::atomic::AtomicBool};
 
 use redb::{ReadTransaction, ReadableTable};
 use sha2::{Digest, Sha256};
 
 use super::{
     chunk::Hash,
-    limits::CHUNK_BYTES,
+    limits::{CHECK_AT_ONCE, CHUNK_BYTES},
     rows::{self, CHUNKS, CONTENTS, OBJECTS, PARTS, RELEASED, Record, TAILS, hashes},
 };
-use crate::report::note;
+use crate::report::{note, wanted};
 
 /// What is in a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,110 +40,184 @@ impl BlobReport {
 pub(crate) fn report(
     transaction: &ReadTransaction,
     container: u32,
-    bytes: bool,
+    thorough: bool,
     stop: &AtomicBool,
 ) -> Result<BlobReport, redb::Error> {
-    let mut report = BlobReport::default();
-    let mut contents = contents(transaction, container)?;
-    let mut found: HashMap<Hash, u64> = HashMap::new();
-    for hash in contents.values().flatten() {
-        *found.entry(*hash).or_default() += 1;
+    let report = BlobReport::default();
+    let mut reading = Reading { transaction, container, stop, at_once: CHECK_AT_ONCE, report };
+    reading.count()?;
+    if thorough {
+        reading.contents()?;
+        reading.chunks()?;
+        reading.strays()?;
     }
-    report.references = found.values().sum();
-    objects(transaction, container, &mut contents, &mut report)?;
-    for row in transaction.open_table(RELEASED)?.range((container, 0)..=(container, u64::MAX))? {
-        let (_, content) = row?.0.value();
-        report.released += 1;
-        contents.remove(&content);
-    }
-    for content in contents.keys() {
-        report.problem(|| format!("content {content} belongs to nothing"));
-    }
-    let bytes = bytes.then_some(stop);
-    chunks(transaction, container, found, bytes, &mut report)?;
-    Ok(report)
+    Ok(reading.report)
 }
 
-fn contents(transaction: &ReadTransaction, container: u32) -> Result<HashMap<u64, Vec<Hash>>, redb::Error> {
-    let mut contents: HashMap<u64, Vec<Hash>> = HashMap::new();
-    let all = (container, 0, 0)..=(container, u64::MAX, u64::MAX);
-    for row in transaction.open_table(CONTENTS)?.range(all)? {
-        let (key, row) = row?;
-        let (_, content, _) = key.value();
-        contents.entry(content).or_default().extend_from_slice(hashes(row.value())?);
-    }
-    Ok(contents)
-}
-
-/// Every object has its content, of the right length.
-fn objects(
-    transaction: &ReadTransaction,
+struct Reading<'a> {
+    transaction: &'a ReadTransaction,
     container: u32,
-    contents: &mut HashMap<u64, Vec<Hash>>,
-    report: &mut BlobReport,
-) -> Result<(), redb::Error> {
-    for row in transaction.open_table(OBJECTS)?.range::<(u32, &str)>((container, "")..)? {
-        let (key, row) = row?;
-        let (owner, key) = key.value();
-        if owner != container {
-            break;
-        }
-        let record = Record::decode(row.value())?;
-        report.objects += 1;
-        report.object_bytes += record.size;
-        let chunks = contents.remove(&record.content).unwrap_or_default().len() as u64;
-        let expected = record.size.div_ceil(u64::from(record.chunk_bytes));
-        if chunks != expected {
-            report.problem(|| format!("object {key:?} has {chunks} chunks, not {expected}"));
-        }
-    }
-    Ok(())
+    stop: &'a AtomicBool,
+    /// How many chunks, or contents, are in memory at once.
+    at_once: usize,
+    report: BlobReport,
 }
 
-/// Every chunk counts the places where it stands, and has its bytes, if those are compared until they are not wanted any more.
-fn chunks(
-    transaction: &ReadTransaction,
-    container: u32,
-    mut found: HashMap<Hash, u64>,
-    bytes: Option<&AtomicBool>,
-    report: &mut BlobReport,
-) -> Result<(), redb::Error> {
-    let (parts, tails) = (transaction.open_table(PARTS)?, transaction.open_table(TAILS)?);
-    for row in transaction.open_table(CHUNKS)?.range((container, &[0; 32])..=(container, &[u8::MAX; 32]))? {
-        let (key, row) = row?;
-        let (_, hash) = key.value();
-        let (references, _, stored) = row.value();
-        report.chunks += 1;
-        report.stored_bytes += u64::from(stored);
-        let places = found.remove(hash).unwrap_or_default();
-        if references != places || references == 0 {
-            report.problem(|| format!("a chunk counts {references} references, and has {places}"));
+/// How often each chunk should stand in contents, and how often it was found there.
+type Places = HashMap<Hash, (u64, u64)>;
+
+impl Reading<'_> {
+    fn count(&mut self) -> Result<(), redb::Error> {
+        self.objects(|report, _, record| {
+            report.objects += 1;
+            report.object_bytes += record.size;
+        })?;
+        let released = (self.container, 0)..=(self.container, u64::MAX);
+        for row in wanted(self.transaction.open_table(RELEASED)?.range(released)?, self.stop) {
+            row?;
+            self.report.released += 1;
         }
-        // The bytes take by far the longest; nobody sees the report of a check that is given up.
-        let bytes = bytes.is_some_and(|stop| !stop.load(Ordering::Relaxed));
-        if bytes && !is_whole(&parts, &tails, container, hash, row.value())? {
-            report.problem(|| "a chunk has not the bytes that were uploaded".to_owned());
+        let all = (self.container, &[0; 32])..=(self.container, &[u8::MAX; 32]);
+        for row in wanted(self.transaction.open_table(CHUNKS)?.range(all)?, self.stop) {
+            let (references, _, stored) = row?.1.value();
+            self.report.chunks += 1;
+            self.report.references += references;
+            self.report.stored_bytes += u64::from(stored);
+        }
+        Ok(())
+    }
+
+    fn objects(&mut self, mut visit: impl FnMut(&mut BlobReport, &str, Record)) -> Result<(), redb::Error> {
+        let all = self.transaction.open_table(OBJECTS)?;
+        for row in wanted(all.range::<(u32, &str)>((self.container, "")..)?, self.stop) {
+            let (key, row) = row?;
+            let (owner, key) = key.value();
+            if owner != self.container {
+                break;
+            }
+            visit(&mut self.report, key, Record::decode(row.value())?);
+        }
+        Ok(())
+    }
+
+    /// Every object has its content, of the right length, and every other content is released.
+    fn contents(&mut self) -> Result<(), redb::Error> {
+        let mut next = Some(0);
+        while let Some(first) = next {
+            let (last, mut lengths) = self.lengths(first)?;
+            self.objects(|report, key, record| {
+                if !(first..=last).contains(&record.content) {
+                    return;
+                }
+                let chunks = lengths.remove(&record.content).unwrap_or_default();
+                let expected = record.size.div_ceil(u64::from(record.chunk_bytes));
+                if chunks != expected {
+                    report.problem(|| format!("object {key:?} has {chunks} chunks, not {expected}"));
+                }
+            })?;
+            let released = (self.container, first)..=(self.container, last);
+            for row in self.transaction.open_table(RELEASED)?.range(released)? {
+                let (_, content) = row?.0.value();
+                lengths.remove(&content);
+            }
+            for content in lengths.keys() {
+                self.report.problem(|| format!("content {content} belongs to nothing"));
+            }
+            next = last.checked_add(1);
+        }
+        Ok(())
+    }
+
+    /// The number of chunks of contents from `first` on, of as many as are compared at once, and up to which these are all.
+    fn lengths(&self, first: u64) -> Result<(u64, HashMap<u64, u64>), redb::Error> {
+        let mut lengths = HashMap::new();
+        let all = (self.container, first, 0)..=(self.container, u64::MAX, u64::MAX);
+        for row in wanted(self.transaction.open_table(CONTENTS)?.range(all)?, self.stop) {
+            let (key, row) = row?;
+            let (_, content, _) = key.value();
+            if lengths.len() == self.at_once && !lengths.contains_key(&content) {
+                return Ok((content.saturating_sub(1), lengths));
+            }
+            *lengths.entry(content).or_default() += hashes(row.value())?.len() as u64;
+        }
+        Ok((u64::MAX, lengths))
+    }
+
+    /// Every chunk has its bytes and counts the places where it stands, and every chunk that stands somewhere is there.
+    fn chunks(&mut self) -> Result<(), redb::Error> {
+        let mut after = None;
+        loop {
+            let (through, mut places) = self.stored(after)?;
+            let is_here = |hash: &Hash| {
+                after.is_none_or(|after| *hash > after) && through.is_none_or(|through| *hash <= through)
+            };
+            let all = (self.container, 0, 0)..=(self.container, u64::MAX, u64::MAX);
+            for row in wanted(self.transaction.open_table(CONTENTS)?.range(all)?, self.stop) {
+                let (key, row) = row?;
+                for hash in hashes(row.value())?.iter().filter(|hash| is_here(hash)) {
+                    let (_, content, _) = key.value();
+                    match places.get_mut(hash) {
+                        Some((_, found)) => *found += 1,
+                        None => self.report.problem(|| format!("a chunk of content {content} is missing")),
+                    }
+                }
+            }
+            for (counted, found) in places.values() {
+                if counted != found || *counted == 0 {
+                    self.report.problem(|| format!("a chunk counts {counted} references, and has {found}"));
+                }
+            }
+            if through.is_none() {
+                return Ok(());
+            }
+            after = through;
         }
     }
-    for places in found.into_values() {
-        report.problem(|| format!("a chunk is missing, and has {places} references"));
-    }
-    let rows_of_parts = parts.range((container, &[0; 32], 0)..=(container, &[u8::MAX; 32], u8::MAX))?;
-    let known = transaction.open_table(CHUNKS)?;
-    for row in rows_of_parts {
-        let key = row?.0;
-        let (_, hash, _) = key.value();
-        if known.get((container, hash))?.is_none() {
-            report.problem(|| "a part belongs to no chunk".to_owned());
+
+    /// The chunks behind `after`, as many as are compared at once, and the last of them; none: these are all that are left.
+    fn stored(&mut self, after: Option<Hash>) -> Result<(Option<Hash>, Places), redb::Error> {
+        let (parts, tails) = (self.transaction.open_table(PARTS)?, self.transaction.open_table(TAILS)?);
+        let low = match &after {
+            Some(after) => Bound::Excluded((self.container, after)),
+            None => Bound::Included((self.container, &[0; 32])),
+        };
+        let all = (low, Bound::Included((self.container, &[u8::MAX; 32])));
+        let mut places = Places::new();
+        for row in wanted(self.transaction.open_table(CHUNKS)?.range(all)?, self.stop) {
+            let (key, row) = row?;
+            let (_, hash) = key.value();
+            if !is_whole(&parts, &tails, self.container, hash, row.value())? {
+                self.report.problem(|| "a chunk has not the bytes that were uploaded".to_owned());
+            }
+            let (references, ..) = row.value();
+            places.insert(*hash, (references, 0));
+            if places.len() == self.at_once {
+                return Ok((Some(*hash), places));
+            }
         }
+        Ok((None, places))
     }
-    for row in tails.range((container, &[0; 32])..=(container, &[u8::MAX; 32]))? {
-        let key = row?.0;
-        if known.get(key.value())?.is_none() {
-            report.problem(|| "a tail belongs to no chunk".to_owned());
+
+    /// Nothing is left of chunks that have gone.
+    fn strays(&mut self) -> Result<(), redb::Error> {
+        let known = self.transaction.open_table(CHUNKS)?;
+        let parts = (self.container, &[0; 32], 0)..=(self.container, &[u8::MAX; 32], u8::MAX);
+        for row in wanted(self.transaction.open_table(PARTS)?.range(parts)?, self.stop) {
+            let key = row?.0;
+            let (_, hash, _) = key.value();
+            if known.get((self.container, hash))?.is_none() {
+                self.report.problem(|| "a part belongs to no chunk".to_owned());
+            }
         }
+        let tails = (self.container, &[0; 32])..=(self.container, &[u8::MAX; 32]);
+        for row in wanted(self.transaction.open_table(TAILS)?.range(tails)?, self.stop) {
+            let key = row?.0;
+            if known.get(key.value())?.is_none() {
+                self.report.problem(|| "a tail belongs to no chunk".to_owned());
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn is_whole(
@@ -160,4 +231,78 @@ fn is_whole(
     let Ok(stored) = rows::read_stored(parts, tails, container, hash, stored) else { return Ok(false) };
     let raw = codec.decode(stored, CHUNK_BYTES);
     Ok(raw.is_some_and(|raw| Sha256::digest(&raw).as_slice() == hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::{Database, ReadableDatabase};
+
+    use super::*;
+    use crate::{BlobOptions, Options, PutOptions, Store, names::Kind};
+
+    fn hash(byte: u8) -> Hash {
+        Sha256::digest(vec![byte; CHUNK_BYTES]).into()
+    }
+
+    fn problems(database: &Database, container: u32, at_once: usize) -> Vec<String> {
+        let transaction = database.begin_read().unwrap();
+        let (stop, report) = (AtomicBool::new(false), BlobReport::default());
+        let mut reading = Reading { transaction: &transaction, container, stop: &stop, at_once, report };
+        reading.contents().unwrap();
+        reading.chunks().unwrap();
+        reading.strays().unwrap();
+        reading.report.problems.sort();
+        reading.report.problems
+    }
+
+    /// A content loses its object, a chunk its row, and another its count.
+    fn damage(database: &Database, container: u32) -> u64 {
+        let write = database.begin_write().unwrap();
+        let content = {
+            let mut contents = write.open_table(CONTENTS).unwrap();
+            let (key, hashes) =
+                contents.pop_first().unwrap().map(|(key, row)| (key.value(), row.value().to_vec())).unwrap();
+            contents.insert((container, 1_000, 0), hashes.as_slice()).unwrap();
+            let mut chunks = write.open_table(CHUNKS).unwrap();
+            let (_, codec, stored) = chunks.remove((container, &hash(5))).unwrap().unwrap().value();
+            chunks.insert((container, &hash(4)), (7, codec, stored)).unwrap();
+            key.1
+        };
+        write.commit().unwrap();
+        content
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn however_little_is_compared_at_once_the_same_is_found() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("store");
+        let store = Store::open(&path, Options::default()).unwrap();
+        let images = store.container("images", BlobOptions::default()).unwrap();
+        for (key, chunks) in [("a", [1, 2, 3].as_slice()), ("b", &[3, 4]), ("c", &[5]), ("d", &[])] {
+            let content = chunks.iter().flat_map(|byte| vec![*byte; CHUNK_BYTES]).collect::<Vec<_>>();
+            images.put(key, &content, PutOptions::default()).await.unwrap();
+        }
+        let container = store.open.core.names.find(Kind::Blob, "images").unwrap();
+        drop(images);
+        store.close().await.unwrap();
+        drop(store);
+        let database = Database::open(&path).unwrap();
+        for at_once in [1, 2, 3, 100] {
+            assert_eq!(problems(&database, container, at_once), [""; 0], "{at_once}");
+        }
+        let first = damage(&database, container);
+        let expected = [
+            "a chunk counts 7 references, and has 1".to_owned(),
+            format!("a chunk of content {} is missing", first + 2),
+            "a tail belongs to no chunk".to_owned(),
+            "content 1000 belongs to nothing".to_owned(),
+            "object \"a\" has 0 chunks, not 3".to_owned(),
+        ];
+        for at_once in [1, 2, 3, 100] {
+            let found = problems(&database, container, at_once);
+            let found: Vec<_> =
+                found.into_iter().filter(|problem| !problem.contains("not the bytes")).collect();
+            assert_eq!(found, expected, "{at_once}");
+        }
+    }
 }

@@ -98,11 +98,12 @@ impl Container {
         self.read(move |transaction| list::page(transaction, number, &list)).await
     }
 
-    /// Counts everything again and compares; reads the bytes of every chunk too, if asked. Takes time and some memory for
-    /// each chunk; it sees one instant, and whatever it sees keeps its pages until the end.
-    pub async fn check(&self, bytes: bool) -> Result<BlobReport, BlobError> {
+    /// Counts what is there; `thorough` counts all references again, reads the bytes of every chunk, and compares. It sees
+    /// one instant, and whatever it sees keeps its pages until the end.
+    pub async fn check(&self, thorough: bool) -> Result<BlobReport, BlobError> {
         let number = self.number;
-        self.read(move |transaction| check::report(transaction, number, bytes, &AtomicBool::new(false))).await
+        let go_on = AtomicBool::new(false);
+        self.read(move |transaction| check::report(transaction, number, thorough, &go_on)).await
     }
 
     /// Whether this is a container of that heart.

@@ -70,6 +70,10 @@ pub const COLLECT_CHUNKS: usize = 256;
 /// Contents that one step of collection looks at: those that are still being read or uploaded are passed over.
 pub const COLLECT_SCAN: usize = 1_000;
 
+/// Chunks, or contents, that a check compares at once, in some 25 MB of memory. For more the list of chunks of all contents is
+/// read again, a few thousandths of what the chunks themselves have.
+pub const CHECK_AT_ONCE: usize = 1 << 18;
+
 /// Time between steps of collection.
 pub const COLLECT_EVERY: Duration = Duration::from_secs(1);
 

@@ -1,9 +1,11 @@
 //! Counts everything again.
 
+use std::{ops::ControlFlow, sync::atomic::AtomicBool};
+
 use redb::ReadTransaction;
 
-use super::rows::Stored;
-use crate::report::note;
+use super::rows::{CHUNKS, REMOVED, each};
+use crate::report::{note, wanted};
 
 /// What is in a queue, on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,20 +22,33 @@ pub struct QueueReport {
     pub problems: Vec<String>,
 }
 
-/// Reads all rows of a queue; some bytes of memory for each event.
-pub(crate) fn report(transaction: &ReadTransaction, queue: u32) -> Result<QueueReport, redb::Error> {
-    let Stored { removed, rows, sizes } = Stored::load(transaction, queue)?;
-    let mut report = QueueReport {
-        events: sizes.len() as u64,
-        event_bytes: sizes.iter().map(|(_, bytes)| u64::from(*bytes)).sum(),
-        rows: rows.len() as u64,
-        dead_rows: rows.iter().filter(|row| *row.end() <= removed).count() as u64,
-        problems: Vec::new(),
-    };
-    for (before, after) in rows.iter().zip(rows.iter().skip(1)) {
-        if before.end() >= after.start() {
-            note(&mut report.problems, || format!("event {} stands in two rows", after.start()));
+/// Reads all rows of a queue, one after the other.
+pub(crate) fn report(
+    transaction: &ReadTransaction,
+    queue: u32,
+    stop: &AtomicBool,
+) -> Result<QueueReport, redb::Error> {
+    let removed = transaction.open_table(REMOVED)?.get(queue)?.map_or(0, |removed| removed.value());
+    let (mut report, mut before) = (QueueReport::default(), None);
+    for row in wanted(transaction.open_table(CHUNKS)?.range((queue, 0)..=(queue, u64::MAX))?, stop) {
+        let (key, row) = row?;
+        let (_, first) = key.value();
+        let mut last = first;
+        // It goes on to the end of the row.
+        let _ = each(first, row.value(), |sequence, event| {
+            last = sequence;
+            if sequence > removed {
+                report.events += 1;
+                report.event_bytes += event.len() as u64;
+            }
+            ControlFlow::Continue(())
+        })?;
+        report.rows += 1;
+        report.dead_rows += u64::from(last <= removed);
+        if before.is_some_and(|before| before >= first) {
+            note(&mut report.problems, || format!("event {first} stands in two rows"));
         }
+        before = Some(last);
     }
     Ok(report)
 }

@@ -147,7 +147,8 @@ pub(crate) fn read(
     Ok(events)
 }
 
-fn each(
+/// Shows the events of a row and their sequences.
+pub(super) fn each(
     first: u64,
     mut row: &[u8],
     mut take: impl FnMut(u64, &[u8]) -> ControlFlow<()>,

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 use redb::{ReadableTableMetadata as _, TableHandle as _};
 
-use super::{Asked, blocking, go_on};
+use super::{go_on, reading};
 use crate::{
     StorageError, Store,
     commit::CommitError,
@@ -44,13 +44,12 @@ impl FileReport {
 }
 
 impl Store {
-    /// What the file is made of, at one instant. It reads the whole file once.
-    pub async fn file_report(&self) -> Result<FileReport, CommitError> {
+    /// What the file is made of, at one instant. It reads the whole file once. When the future is dropped it ends with the
+    /// table it is at, and `place` is dropped only then.
+    pub async fn file_report(&self, place: impl Send + 'static) -> Result<FileReport, CommitError> {
         let core = Arc::clone(&self.open.core);
-        let asked = Asked::default();
-        let stop = asked.flag();
-        blocking(move || {
-            let tables = tables(&core, &stop)?;
+        reading(place, move |stop| {
+            let tables = tables(&core, stop)?;
             let file_bytes =
                 core.path.as_ref().map(|path| path.metadata().map(|file| file.len())).transpose();
             let io = |error: std::io::Error| CommitError::Storage(StorageError::Io(error.to_string()));

@@ -115,14 +115,16 @@ impl Store {
 
     /// What is in a named store, at one instant; none: there is none of that name. It reads about as much as the store has;
     /// `thorough` reads all of it and compares whatever can be compared: checksums, counts, indexes with their rows, memory
-    /// with the file. Whatever it sees keeps its pages until it has ended.
+    /// with the file. Whatever it sees keeps its pages until it has ended. When the future is dropped it ends soon, and
+    /// `place` is dropped only then.
     pub async fn report(
         &self,
         kind: StoreKind,
         name: &str,
         thorough: bool,
+        place: impl Send + 'static,
     ) -> Result<Option<StoreReport>, CommitError> {
-        match self.read_report(kind, name, thorough).await {
+        match self.read_report(kind, name, thorough, place).await {
             // What cannot be read is what was asked for.
             Err(CommitError::Storage(StorageError::Corrupt(text))) => {
                 Ok(Some(StoreReport::damaged(kind, text)))
@@ -136,36 +138,39 @@ impl Store {
         kind: StoreKind,
         name: &str,
         thorough: bool,
+        place: impl Send + 'static,
     ) -> Result<Option<StoreReport>, CommitError> {
         let core = Arc::clone(&self.open.core);
         let number = |kind| core.names.find(kind, name);
-        let asked = Asked::default();
-        let stop = asked.flag();
         let report = match kind {
             StoreKind::Kv => {
                 let Some(number) = number(Kind::Kv) else { return Ok(None) };
                 let rows = core.inbox.snapshot().await?;
-                StoreReport::Kv(blocking(move || kv::report(&core, &rows, number, &stop)).await?)
+                StoreReport::Kv(reading(place, move |stop| kv::report(&core, &rows, number, stop)).await?)
             }
             StoreKind::Queue => {
                 let Some(number) = number(Kind::Queue) else { return Ok(None) };
-                let read = move || queue::report(&core.begin_read()?, number).map_err(unavailable);
-                StoreReport::Queue(blocking(read).await?)
+                let read = move |stop: &Arc<AtomicBool>| {
+                    queue::report(&core.begin_read()?, number, stop).map_err(unavailable)
+                };
+                StoreReport::Queue(reading(place, read).await?)
             }
             StoreKind::Blob => {
                 let Some(number) = number(Kind::Blob) else { return Ok(None) };
-                let read =
-                    move || blob::report(&core.begin_read()?, number, thorough, &stop).map_err(unavailable);
-                StoreReport::Blob(blocking(read).await?)
+                let read = move |stop: &Arc<AtomicBool>| {
+                    blob::report(&core.begin_read()?, number, thorough, stop).map_err(unavailable)
+                };
+                StoreReport::Blob(reading(place, read).await?)
             }
             StoreKind::Vector => {
                 let Some(number) = number(Kind::Vector) else { return Ok(None) };
-                StoreReport::Vector(vector::report(&core, number, thorough).await?)
+                let read = move |stop: &Arc<AtomicBool>| vector::report(&core, number, thorough, stop);
+                StoreReport::Vector(reading(place, read).await?)
             }
             StoreKind::Sql => {
                 let name = name.to_owned();
-                let read = blocking(move || sql::report(&core, &name, thorough, stop)).await?;
-                let Some(report) = read else { return Ok(None) };
+                let read = move |stop: &Arc<AtomicBool>| sql::report(&core, &name, thorough, stop);
+                let Some(report) = reading(place, read).await? else { return Ok(None) };
                 StoreReport::Sql(report)
             }
         };
@@ -173,15 +178,25 @@ impl Store {
     }
 }
 
+/// Reads on a thread that may block. When nobody waits any more, `read` is told to stop, and `place` is dropped after it.
+async fn reading<T: Send + 'static>(
+    place: impl Send + 'static,
+    read: impl FnOnce(&Arc<AtomicBool>) -> Result<T, CommitError> + Send + 'static,
+) -> Result<T, CommitError> {
+    let asked = Asked::default();
+    let stop = Arc::clone(&asked.0);
+    blocking(move || {
+        let report = read(&stop);
+        drop(place);
+        // One that was told to stop has not seen everything.
+        go_on(&stop).and(report)
+    })
+    .await
+}
+
 /// Ends the reading when nobody waits for it any more.
 #[derive(Debug, Default)]
 struct Asked(Arc<AtomicBool>);
-
-impl Asked {
-    fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.0)
-    }
-}
 
 impl Drop for Asked {
     fn drop(&mut self) {
@@ -195,6 +210,11 @@ pub(crate) fn go_on(stop: &AtomicBool) -> Result<(), CommitError> {
         return Err(CommitError::Unavailable("nobody waits for the answer any more".to_owned()));
     }
     Ok(())
+}
+
+/// The rows, until nobody waits any more: what is made of them then is seen by nobody.
+pub(crate) fn wanted<I: Iterator>(rows: I, stop: &AtomicBool) -> impl Iterator<Item = I::Item> {
+    rows.take_while(|_| !stop.load(Ordering::Relaxed))
 }
 
 /// Notes what is wrong, unless there is enough already.

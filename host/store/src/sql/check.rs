@@ -44,12 +44,12 @@ pub(crate) fn report(
     core: &Arc<Core>,
     name: &str,
     thorough: bool,
-    stop: Arc<AtomicBool>,
+    stop: &Arc<AtomicBool>,
 ) -> Result<Option<SqlReport>, CommitError> {
     let Some(file) = hold(core, name)? else { return Ok(None) };
-    let stored_bytes = pages::stored_bytes(&core.begin_read()?, file.id()).map_err(unavailable)?;
+    let stored_bytes = pages::stored_bytes(&core.begin_read()?, file.id(), stop).map_err(unavailable)?;
     let shared = Shared::new(Arc::new(file), name.into(), true, core.clone());
-    let report = match read(shared, thorough, stop) {
+    let report = match read(shared, thorough, Arc::clone(stop)) {
         Err(SqlError::Invalid(text)) => SqlReport { problems: vec![text], ..SqlReport::default() },
         Err(SqlError::Storage(error)) => return Err(error.into()),
         Err(error) => return Err(CommitError::Unavailable(error.to_string())),

@@ -1,10 +1,14 @@
 //! Database files as redb values: chunks of fixed size, without their zero tails.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use super::limits::PAGE_BYTES;
+use crate::report::wanted;
 
 /// Key: database id << 32 | number, where number 0 is the meta value and n + 1 the chunk n.
 const PAGES: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("sql-pages");
@@ -141,14 +145,18 @@ pub(crate) fn remove_some(transaction: &WriteTransaction, id: u32, chunks: usize
 }
 
 /// Bytes that are stored of a file.
-pub(crate) fn stored_bytes(transaction: &ReadTransaction, id: u32) -> Result<u64, redb::Error> {
+pub(crate) fn stored_bytes(
+    transaction: &ReadTransaction,
+    id: u32,
+    stop: &AtomicBool,
+) -> Result<u64, redb::Error> {
     let table = match transaction.open_table(PAGES) {
         Ok(table) => table,
         Err(TableError::TableDoesNotExist(_)) => return Ok(0),
         Err(error) => return Err(error.into()),
     };
     let mut bytes = 0;
-    for row in table.range(key(id, None)..=key(id, Some(u32::MAX - 1)))? {
+    for row in wanted(table.range(key(id, None)..=key(id, Some(u32::MAX - 1)))?, stop) {
         bytes += row?.1.value().len() as u64;
     }
     Ok(bytes)

@@ -1,21 +1,25 @@
 //! Reads everything again.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::VecDeque,
+    slice,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use redb::ReadTransaction;
 
 use super::{
-    VectorError, VectorOptions, blocking,
-    code::{Code, Fact},
+    VectorError, VectorOptions,
+    code::Code,
     limits::VECTORS_MOST,
-    memory::View,
+    memory::{Block, Moment, Seen, View},
     open::{Shared, look},
     rows::{IDS, INDEXES, PARTS, RECORDS, Record, State, TAILS, Values},
 };
 use crate::{
     commit::CommitError,
     core::{Core, unavailable},
-    report::note,
+    report::{note, wanted},
 };
 
 /// What is in an index.
@@ -44,20 +48,55 @@ impl VectorReport {
     }
 }
 
-/// What is in an index, which need not be open.
-pub(crate) async fn report(
-    core: &Arc<Core>,
+/// What is in an index, which need not be open. What is not in memory is not brought there.
+pub(crate) fn report(
+    core: &Core,
     number: u32,
     thorough: bool,
+    stop: &AtomicBool,
 ) -> Result<VectorReport, CommitError> {
-    let open = core.indexes.find(number);
-    let shared = match open {
+    let shared = match core.indexes.find(number) {
         Some(shared) => Some(shared),
-        None => closed(core, number).await.map_err(refused)?,
+        None => closed(core, number)?,
     };
     let Some(shared) = shared else { return Ok(VectorReport::default()) };
-    let report = if thorough { whole(core, &shared).await } else { counted(core, &shared).await };
-    report.map_err(refused)
+    if thorough { whole(core, &shared, stop) } else { counted(core, &shared) }
+}
+
+/// An index that nobody has opened, as the file knows it; none: nothing was ever written.
+fn closed(core: &Core, number: u32) -> Result<Option<Arc<Shared>>, CommitError> {
+    let transaction = core.begin_read()?;
+    let state = State::read(&transaction.open_table(INDEXES).map_err(unavailable)?, number);
+    let Some(State { dimensions, metric, .. }) = state.map_err(unavailable)? else { return Ok(None) };
+    let options = VectorOptions { dimensions, metric, indexed: Vec::new(), vectors: VECTORS_MOST };
+    Ok(Some(Arc::new(Shared::new(number, options))))
+}
+
+/// Only what the index knows of itself.
+fn counted(core: &Core, shared: &Shared) -> Result<VectorReport, CommitError> {
+    let view = shared.loaded().map(|memory| memory.view());
+    let state = shared.state(&core.begin_read()?).map_err(unavailable)?.unwrap_or_else(|| shared.empty());
+    let mut report = VectorReport::of(shared, &state);
+    if let Some(view) = view {
+        report.dead = (view.len() as u64).saturating_sub(state.vectors);
+        report.memory_bytes = view.bytes() as u64;
+    }
+    Ok(report)
+}
+
+/// Reads everything and compares, memory with the file too if it has the index.
+pub(super) fn whole(core: &Core, shared: &Shared, stop: &AtomicBool) -> Result<VectorReport, CommitError> {
+    let Some(memory) = shared.loaded() else {
+        let transaction = core.begin_read()?;
+        let Some(state) = shared.state(&transaction).map_err(unavailable)? else {
+            return Ok(VectorReport::default());
+        };
+        return compare(shared, &transaction, &state, None, stop).map_err(unavailable);
+    };
+    let Some((transaction, state, view)) = look(core, shared, memory).map_err(refused)? else {
+        return Ok(VectorReport::default());
+    };
+    compare(shared, &transaction, &state, Some(&view), stop).map_err(unavailable)
 }
 
 fn refused(error: VectorError) -> CommitError {
@@ -67,97 +106,87 @@ fn refused(error: VectorError) -> CommitError {
     }
 }
 
-/// An index that nobody has opened, as the file knows it; none: nothing was ever written.
-async fn closed(core: &Arc<Core>, number: u32) -> Result<Option<Arc<Shared>>, VectorError> {
-    let core = Arc::clone(core);
-    blocking(move || {
-        let read = || {
-            State::read(&core.begin_read()?.open_table(INDEXES).map_err(unavailable)?, number)
-                .map_err(unavailable)
-        };
-        let Some(State { dimensions, metric, .. }) = read()? else { return Ok(None) };
-        let options = VectorOptions { dimensions, metric, indexed: Vec::new(), vectors: VECTORS_MOST };
-        Ok(Some(Arc::new(Shared::new(number, options))))
-    })
-    .await
-}
-
-/// Only what the index knows of itself.
-async fn counted(core: &Arc<Core>, shared: &Arc<Shared>) -> Result<VectorReport, VectorError> {
-    let (core, shared) = (Arc::clone(core), Arc::clone(shared));
-    blocking(move || {
-        let view = shared.loaded().map(|memory| memory.view());
-        let state = shared.state(&core.begin_read()?).map_err(unavailable)?.unwrap_or_else(|| shared.empty());
-        let mut report = VectorReport::of(&shared, &state);
-        if let Some(view) = view {
-            report.dead = (view.len() as u64).saturating_sub(state.vectors);
-            report.memory_bytes = view.bytes() as u64;
-        }
-        Ok(report)
-    })
-    .await
-}
-
-/// Reads everything and compares, memory with the file too.
-pub(super) async fn whole(core: &Arc<Core>, shared: &Arc<Shared>) -> Result<VectorReport, VectorError> {
-    let memory = Arc::clone(shared.memory(core).await?);
-    let (core, shared) = (Arc::clone(core), Arc::clone(shared));
-    blocking(move || {
-        let Some((transaction, state, view)) = look(&core, &shared, &memory)? else {
-            return Ok(VectorReport::default());
-        };
-        Ok(compare(&shared, &transaction, &state, &view).map_err(unavailable)?)
-    })
-    .await
-}
-
 fn compare(
     shared: &Shared,
     transaction: &ReadTransaction,
     state: &State,
-    view: &View,
+    view: Option<&View>,
+    stop: &AtomicBool,
 ) -> Result<VectorReport, redb::Error> {
     let mut report = VectorReport::of(shared, state);
-    report.memory_bytes = view.bytes() as u64;
-    let mut memory = in_memory(state, view, &mut report);
-    records(shared, transaction, state, &mut memory, &mut report)?;
-    for slot in memory.keys() {
-        report.problem(|| format!("memory has slot {slot}, and the file has not"));
+    let mut codes = view.map(|view| Codes::of(view, state.moment));
+    records(shared, transaction, state, codes.as_mut(), stop, &mut report)?;
+    if let (Some(view), Some(codes)) = (view, codes) {
+        report.memory_bytes = view.bytes() as u64;
+        report.dead = (view.len() as u64).saturating_sub(codes.end(&mut report));
     }
-    strays(shared, transaction, &mut report)?;
+    strays(shared, transaction, stop, &mut report)?;
     Ok(report)
 }
 
-type Codes<'a> = HashMap<u64, (&'a [i8], Fact)>;
-
-fn in_memory<'a>(state: &State, view: &'a View, report: &mut VectorReport) -> Codes<'a> {
-    let mut memory = HashMap::new();
-    let mut last = None;
-    for block in &view.blocks {
-        block.scan(state.moment, |seen| {
-            if last.is_some_and(|last| last >= seen.slot) {
-                report.problem(|| format!("slot {} stands in memory out of order", seen.slot));
-            }
-            last = Some(seen.slot);
-            memory.insert(seen.slot, (seen.code, seen.fact));
-        });
-    }
-    report.dead = (view.len() - memory.len()) as u64;
-    memory
+/// The codes that memory has, in the order of slots; those of one block at a time.
+struct Codes<'a> {
+    blocks: slice::Iter<'a, Arc<Block>>,
+    moment: Moment,
+    here: VecDeque<Seen<'a>>,
+    /// The slot before `here`.
+    last: Option<u64>,
+    /// How many have come.
+    count: u64,
 }
 
-/// Every record has its id, its values, and its code in memory.
+impl<'a> Codes<'a> {
+    fn of(view: &'a View, moment: Moment) -> Self {
+        Self { blocks: view.blocks.iter(), moment, here: VecDeque::new(), last: None, count: 0 }
+    }
+
+    fn next(&mut self, through: u64, report: &mut VectorReport) -> Option<Seen<'a>> {
+        while self.here.is_empty() {
+            self.blocks.next()?.scan(self.moment, |seen| self.here.push_back(seen));
+        }
+        let seen = self.here.pop_front_if(|seen| seen.slot <= through)?;
+        if self.last.is_some_and(|last| last >= seen.slot) {
+            report.problem(|| format!("slot {} stands in memory out of order", seen.slot));
+        }
+        self.last = Some(seen.slot);
+        self.count += 1;
+        Some(seen)
+    }
+
+    /// The one in a slot; what is before it is not in the file.
+    fn find(&mut self, slot: u64, report: &mut VectorReport) -> Option<Seen<'a>> {
+        while let Some(seen) = self.next(slot, report) {
+            if seen.slot == slot {
+                return Some(seen);
+            }
+            report.problem(|| format!("memory has slot {}, and the file has not", seen.slot));
+        }
+        None
+    }
+
+    /// What is left is not in the file either; how many there were.
+    fn end(mut self, report: &mut VectorReport) -> u64 {
+        while let Some(seen) = self.next(u64::MAX, report) {
+            report.problem(|| format!("memory has slot {}, and the file has not", seen.slot));
+        }
+        self.count
+    }
+}
+
+/// Every record has its id, its values, and its code in memory if the index is there.
 fn records(
     shared: &Shared,
     transaction: &ReadTransaction,
     state: &State,
-    memory: &mut Codes<'_>,
+    mut codes: Option<&mut Codes<'_>>,
+    stop: &AtomicBool,
     report: &mut VectorReport,
 ) -> Result<(), redb::Error> {
     let values = Values::open(transaction, shared.number, shared.options.dimensions)?;
     let ids = transaction.open_table(IDS)?;
     let mut found = 0;
-    for row in transaction.open_table(RECORDS)?.range((shared.number, 0)..=(shared.number, u64::MAX))? {
+    let all = (shared.number, 0)..=(shared.number, u64::MAX);
+    for row in wanted(transaction.open_table(RECORDS)?.range(all)?, stop) {
         let (key, row) = row?;
         let (_, slot) = key.value();
         found += 1;
@@ -168,14 +197,16 @@ fn records(
         if slot >= state.moment.next_slot {
             report.problem(|| format!("slot {slot} was not given yet"));
         }
-        match values.read(slot) {
-            Ok(values) => {
+        let known = codes.as_mut().map(|codes| codes.find(slot, report));
+        match (values.read(slot), known) {
+            (Ok(values), Some(seen)) => {
                 let Code { numbers, fact } = Code::of(&values);
-                if memory.remove(&slot) != Some((numbers.as_slice(), fact)) {
+                if seen.map(|seen| (seen.code, seen.fact)) != Some((numbers.as_slice(), fact)) {
                     report.problem(|| format!("memory has another code in slot {slot}, or none"));
                 }
             }
-            Err(error) => report.problem(|| format!("the values in slot {slot}: {error}")),
+            (Ok(_), None) => {}
+            (Err(error), _) => report.problem(|| format!("the values in slot {slot}: {error}")),
         }
     }
     if found != state.vectors {
@@ -188,11 +219,12 @@ fn records(
 fn strays(
     shared: &Shared,
     transaction: &ReadTransaction,
+    stop: &AtomicBool,
     report: &mut VectorReport,
 ) -> Result<(), redb::Error> {
     let records = transaction.open_table(RECORDS)?;
     let number = shared.number;
-    for row in transaction.open_table(IDS)?.range::<(u32, &str)>((number, "")..)? {
+    for row in wanted(transaction.open_table(IDS)?.range::<(u32, &str)>((number, "")..)?, stop) {
         let (key, slot) = row?;
         let (owner, id) = key.value();
         if owner != number {
@@ -202,13 +234,15 @@ fn strays(
             report.problem(|| format!("id {id:?} has no vector"));
         }
     }
-    for row in transaction.open_table(PARTS)?.range((number, 0, 0)..=(number, u64::MAX, u8::MAX))? {
+    let parts = (number, 0, 0)..=(number, u64::MAX, u8::MAX);
+    for row in wanted(transaction.open_table(PARTS)?.range(parts)?, stop) {
         let (_, slot, _) = row?.0.value();
         if records.get((number, slot))?.is_none() {
             report.problem(|| format!("a part in slot {slot} belongs to no vector"));
         }
     }
-    for row in transaction.open_table(TAILS)?.range((number, 0)..=(number, u64::MAX))? {
+    let tails = (number, 0)..=(number, u64::MAX);
+    for row in wanted(transaction.open_table(TAILS)?.range(tails)?, stop) {
         let (_, slot) = row?.0.value();
         if records.get((number, slot))?.is_none() {
             report.problem(|| format!("a tail in slot {slot} belongs to no vector"));

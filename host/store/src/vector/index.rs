@@ -197,7 +197,9 @@ impl Index {
     /// Reads everything and compares, memory with the file too. Takes time; it sees one instant, and whatever it sees keeps
     /// its pages until the end.
     pub async fn check(&self) -> Result<VectorReport, VectorError> {
-        check::whole(&self.core, &self.shared).await
+        self.memory().await?;
+        let this = self.clone();
+        blocking(move || Ok(check::whole(&this.core, &this.shared, &AtomicBool::new(false))?)).await
     }
 
     /// Prepares to write vectors as part of a joint commit. There, the number of vectors is bounded by what the index has

@@ -1,5 +1,8 @@
 //! What a store says of itself, and that it notices damage.
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 use tollgate_store::{
     Options, Statement, Store, StoreKind, StoreReport, Vector, VectorOptions, blob::limits::CHUNK_BYTES,
 };
@@ -47,14 +50,14 @@ pub(crate) async fn fill(store: &Store) {
 pub(crate) async fn problems(store: &Store) -> Vec<String> {
     let mut problems = Vec::new();
     for (kind, name) in store.names().await.unwrap() {
-        let report = store.report(kind, &name, true).await.unwrap().unwrap();
+        let report = store.report(kind, &name, true, ()).await.unwrap().unwrap();
         problems.extend(report.problems().iter().map(|problem| format!("{}/{name}: {problem}", kind.name())));
     }
     problems
 }
 
 async fn check_figures(store: &Store, thorough: bool) {
-    let report = async |kind, name| store.report(kind, name, thorough).await.unwrap().unwrap();
+    let report = async |kind, name| store.report(kind, name, thorough, ()).await.unwrap().unwrap();
     let StoreReport::Kv(kv) = report(StoreKind::Kv, "notes").await else { panic!() };
     assert_eq!((kv.keys, kv.expiring), (5, 1));
     // Unless it was swept away already.
@@ -92,10 +95,10 @@ async fn every_kind_of_store_says_what_is_in_it_whether_it_is_open_or_not() {
         check_figures(&store, thorough).await;
     }
     assert_eq!(problems(&store).await, [""; 0]);
-    assert_eq!(store.report(StoreKind::Blob, "notes", true).await, Ok(None));
-    assert_eq!(store.report(StoreKind::Sql, "none", true).await, Ok(None));
+    assert_eq!(store.report(StoreKind::Blob, "notes", true, ()).await, Ok(None));
+    assert_eq!(store.report(StoreKind::Sql, "none", true, ()).await, Ok(None));
 
-    let file = store.file_report().await.unwrap();
+    let file = store.file_report(()).await.unwrap();
     let table = |name: &str| file.tables.iter().find(|table| table.name == name).unwrap();
     assert_eq!(table("blob-objects").rows, 3);
     assert!(table("blob-parts").stored_bytes > 6 * CHUNK_BYTES as u64 * 9 / 10);
@@ -159,7 +162,7 @@ async fn a_store_serves_while_it_is_checked() {
         async move {
             for _ in 0..20 {
                 assert_eq!(problems(&store).await, [""; 0]);
-                store.file_report().await.unwrap();
+                store.file_report(()).await.unwrap();
             }
         }
     });
@@ -170,4 +173,42 @@ async fn a_store_serves_while_it_is_checked() {
     }
     checking.await.unwrap();
     assert!(written > 10, "{written}");
+}
+
+/// Whoever bounds how many reports are made must not be told that one has ended while it still reads.
+#[test]
+fn a_report_that_nobody_waits_for_keeps_its_place_until_it_has_ended() {
+    let runtime = |blocking| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).max_blocking_threads(blocking).build().unwrap()
+    };
+    let memory = Memory::default();
+    runtime(8).block_on(async {
+        let store = memory.open();
+        fill(&store).await;
+        store.close().await.unwrap();
+    });
+    runtime(1).block_on(async {
+        let store = memory.open();
+        let places = Arc::new(Semaphore::new(1));
+        for (kind, name) in store.names().await.unwrap() {
+            // Its snapshot comes from the committer first.
+            if kind == StoreKind::Kv {
+                continue;
+            }
+            // The only thread that may block is held up, so that the report has begun and not ended.
+            let (go, held) = std::sync::mpsc::channel::<()>();
+            let thread = tokio::task::spawn_blocking(move || held.recv());
+            let place = places.clone().acquire_owned().await.unwrap();
+            tokio::select! {
+                biased;
+                report = store.report(kind, &name, true, place) => panic!("{report:?}"),
+                () = std::future::ready(()) => {}
+            }
+            assert_eq!(places.available_permits(), 0, "{}/{name}", kind.name());
+            drop(go);
+            assert!(thread.await.unwrap().is_err());
+            drop(places.acquire().await.unwrap());
+        }
+    });
 }
