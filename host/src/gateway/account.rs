@@ -234,12 +234,14 @@ impl Account {
         self.is_up.load(Atomic::Relaxed)
     }
 
-    /// Takes note of whether it answers.
-    pub(super) fn set_up(&self, is_up: bool) {
-        if self.is_up.swap(is_up, Atomic::Relaxed) != is_up {
+    /// Takes note of whether it answers, and returns whether it has come back.
+    pub(super) fn set_up(&self, is_up: bool) -> bool {
+        let has_changed = self.is_up.swap(is_up, Atomic::Relaxed) != is_up;
+        if has_changed {
             tracing::warn!(account = %self.name, is_up, "the account's health has changed");
         }
         account_up(&self.name).set(f64::from(u8::from(is_up)));
+        has_changed && is_up
     }
 
     /// The models it is restricted to, as clients name them; empty: all.

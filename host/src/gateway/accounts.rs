@@ -8,13 +8,14 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering as Atomic},
     },
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use super::{
     account::{Account, AccountError, AccountSpec},
@@ -32,6 +33,8 @@ pub struct Accounts(Arc<Inner>);
 struct Inner {
     list: ArcSwap<Vec<Arc<Account>>>,
     shared: Shared,
+    /// The places of accounts that are at work, or that a request is still on though they have left the list.
+    places: Mutex<HashMap<(String, Dialect), Weak<Places>>>,
     queue: Arc<Queue>,
 }
 
@@ -44,6 +47,7 @@ impl Accounts {
         Accounts(Arc::new(Inner {
             list: ArcSwap::default(),
             shared: Shared::new(connect_timeout),
+            places: Mutex::default(),
             queue: Queue::new(),
         }))
     }
@@ -59,19 +63,32 @@ impl Accounts {
         let known: HashMap<_, _> =
             present.iter().map(|account| ((&*account.spec.name, account.dialect), account)).collect();
         let mut routes = Routes::new(&self.0.shared, &present, &specs).await;
+        self.0.places.lock().retain(|_, places| places.strong_count() > 0);
         let mut list = Vec::with_capacity(specs.len());
         for spec in specs {
             let before = known.get(&(spec.name.as_str(), spec.dialect));
             list.push(match before {
                 Some(account) if account.spec == spec => Arc::clone(account),
-                before => {
-                    let places = before.map(|account| account.places.clone());
-                    let places = places.unwrap_or_else(|| Places::new(self.0.queue.clone()));
+                _ => {
+                    let places = self.places(&spec);
                     Arc::new(Account::new(spec, &mut routes, places)?)
                 }
             });
         }
         Ok(Prepared(list))
+    }
+
+    /// The places of an account, which stay the same as long as it has requests: one that comes back counts those from
+    /// before.
+    fn places(&self, spec: &AccountSpec) -> Arc<Places> {
+        let mut known = self.0.places.lock();
+        let key = (spec.name.clone(), spec.dialect);
+        if let Some(places) = known.get(&key).and_then(Weak::upgrade) {
+            return places;
+        }
+        let places = Places::new(self.0.queue.clone());
+        known.insert(key, Arc::downgrade(&places));
+        places
     }
 
     /// From now on these serve.
@@ -80,6 +97,11 @@ impl Accounts {
             account.places.limit(account.spec.concurrency);
         }
         self.0.list.store(Arc::new(prepared.0));
+        self.changed();
+    }
+
+    /// Has all requests that wait look at the accounts again, of which some may do now that did not before.
+    pub(super) fn changed(&self) {
         self.0.queue.look_again();
     }
 
@@ -101,6 +123,8 @@ impl Accounts {
         now_ms: u64,
         strategy: Strategy,
     ) -> Candidates<'a> {
+        // Before the accounts are looked at: a change from now on is seen by who begins to wait.
+        let generation = self.0.queue.generation();
         let serves = |account: &&Arc<Account>| {
             account.dialect == dialect && account.serves(model) && !account.is_expired(now_ms)
         };
@@ -109,7 +133,17 @@ impl Accounts {
         if left.iter().any(|account| account.is_up()) {
             left.retain(|account| account.is_up());
         }
-        Candidates { dialect, model, now_ms, strategy, left, preferred: None, full: Vec::new(), drawn: 0 }
+        Candidates {
+            dialect,
+            model,
+            now_ms,
+            strategy,
+            generation,
+            left,
+            preferred: None,
+            full: Vec::new(),
+            drawn: 0,
+        }
     }
 
     /// Finds candidates anew where none has been tried yet; else those that were full may have more places now.
@@ -118,6 +152,7 @@ impl Accounts {
         if drawn == 0 {
             *candidates = self.candidates(dialect, model, now_ms, strategy);
         } else {
+            candidates.generation = self.0.queue.generation();
             candidates.left.append(&mut candidates.full);
         }
     }
@@ -154,6 +189,8 @@ pub(super) struct Candidates<'a> {
     model: &'a str,
     now_ms: u64,
     strategy: Strategy,
+    /// That of the accounts, when they were looked at.
+    generation: u64,
     left: Vec<Arc<Account>>,
     /// Where the one stands in them that is to be tried before all others.
     preferred: Option<usize>,
@@ -174,6 +211,8 @@ impl Iterator for Candidates<'_> {
                 return Some(place);
             }
             self.full.push(account);
+            // All that are full at once: drawing them one by one would look at all that are left each time.
+            self.full.extend(self.left.extract_if(.., |account| account.places.are_taken()));
         }
         None
     }
@@ -193,6 +232,11 @@ impl Candidates<'_> {
     /// Those that had no place and may be waited for.
     pub(super) fn full(&self) -> &[Arc<Account>] {
         if self.drawn < CANDIDATES { &self.full } else { &[] }
+    }
+
+    /// Which state of the accounts they are from.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Takes note of a place on an account that was full.
@@ -347,6 +391,39 @@ mod tests {
         assert!(left.upgrade().is_some(), "a request runs on it");
         drop(running);
         assert!(left.upgrade().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_account_that_comes_back_counts_what_ran_on_it_before() {
+        let limited = || AccountSpec { concurrency: Some(2), ..spec("limited") };
+        let accounts = accounts(vec![limited()]).await;
+        let first = Place::take(&accounts.list()[0]).unwrap();
+        accounts.serve(accounts.prepare(Vec::new()).await.unwrap());
+        accounts.serve(accounts.prepare(vec![limited()]).await.unwrap());
+        let second = Place::take(&accounts.list()[0]).unwrap();
+        assert!(Place::take(&accounts.list()[0]).is_none(), "two run on it");
+        drop(first);
+        assert!(Place::take(&accounts.list()[0]).is_some());
+        // What nobody has any more is forgotten.
+        accounts.serve(accounts.prepare(Vec::new()).await.unwrap());
+        drop(second);
+        accounts.serve(accounts.prepare(vec![spec("other")]).await.unwrap());
+        assert_eq!(accounts.0.places.lock().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn of_many_accounts_that_are_full_the_one_with_a_place_is_found() {
+        let specs = (0..1_000).map(|index| AccountSpec { concurrency: Some(1), ..spec(&index.to_string()) });
+        let accounts = accounts(specs.collect()).await;
+        let list = accounts.list();
+        let mut taken: Vec<_> = list.iter().map(|account| Place::take(account).unwrap()).collect();
+        assert!(order(&accounts, "any").is_empty());
+        taken.swap_remove(700);
+        assert_eq!(order(&accounts, "any"), ["700"]);
+        let mut candidates = accounts.candidates(Dialect::OpenAi, "any", 0, Strategy::LeastLatency);
+        let _place = candidates.next().unwrap();
+        assert!(candidates.next().is_none());
+        assert_eq!(candidates.full().len(), 999);
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ use http::StatusCode;
 
 use super::{
     account::Account,
+    accounts::Accounts,
     forward,
     limits::{HEALTH_AT_ONCE, HEALTH_LOOK_EVERY, HEALTH_TIMEOUT},
     proxy::Inner,
@@ -25,7 +26,7 @@ pub(super) async fn look_after(gateway: Weak<Inner>) {
         tokio::time::sleep(HEALTH_LOOK_EVERY).await;
         let Some(inner) = gateway.upgrade() else { return };
         since = since.saturating_add(HEALTH_LOOK_EVERY);
-        let (every, accounts) = (inner.settings.load().health_interval, inner.accounts.list());
+        let (every, accounts) = (inner.settings.load().health_interval, inner.accounts.clone());
         drop(inner);
         match every {
             Some(every) if since >= every => {
@@ -35,19 +36,27 @@ pub(super) async fn look_after(gateway: Weak<Inner>) {
             Some(_) => {}
             // Nobody looks any more, so that nobody would see one come back.
             None => {
-                accounts.iter().filter(|account| !account.is_up()).for_each(|account| account.set_up(true));
+                let list = accounts.list();
+                list.iter().filter(|account| !account.is_up()).for_each(|account| note(&accounts, account, true));
             }
         }
     }
 }
 
-/// Asks all of these accounts.
-pub(super) async fn check(accounts: &[Arc<Account>]) {
+/// Asks all accounts.
+pub(super) async fn check(accounts: &Accounts) {
     let ask = async |account: &Arc<Account>| {
         let answered = tokio::time::timeout(HEALTH_TIMEOUT, forward::ask_for_models(account)).await;
-        account.set_up(answered.ok().flatten().is_some_and(|status| !is_down(status)));
+        note(accounts, account, answered.ok().flatten().is_some_and(|status| !is_down(status)));
     };
-    stream::iter(accounts).for_each_concurrent(HEALTH_AT_ONCE, ask).await;
+    stream::iter(accounts.list().iter()).for_each_concurrent(HEALTH_AT_ONCE, ask).await;
+}
+
+/// Takes note of whether an account answers. One that has come back may serve who waits for others.
+pub(super) fn note(accounts: &Accounts, account: &Account, is_up: bool) {
+    if account.set_up(is_up) {
+        accounts.changed();
+    }
 }
 
 /// Whether an answer says that requests would fail too. One that has no list, or tells of a limit, is there.

@@ -4,7 +4,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
 use super::{account::Account, queue::Queue};
@@ -14,6 +14,8 @@ pub(super) struct Places {
     most: AtomicU32,
     /// More than there may be while a limit that was lowered is still exceeded.
     taken: AtomicU32,
+    /// How many wait for one, or are about to.
+    awaited: AtomicUsize,
     queue: Arc<Queue>,
 }
 
@@ -27,7 +29,12 @@ const ORDER: Ordering = Ordering::SeqCst;
 impl Places {
     /// As many places as come, for which requests wait in `queue` once there are fewer.
     pub(super) fn new(queue: Arc<Queue>) -> Arc<Places> {
-        Arc::new(Places { most: AtomicU32::new(UNLIMITED), taken: AtomicU32::new(0), queue })
+        Arc::new(Places {
+            most: AtomicU32::new(UNLIMITED),
+            taken: AtomicU32::new(0),
+            awaited: AtomicUsize::new(0),
+            queue,
+        })
     }
 
     /// Sets how many there are; none: as many as come.
@@ -38,6 +45,16 @@ impl Places {
     /// Requests that have one.
     pub(super) fn taken(&self) -> u32 {
         self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Whether all are taken at this moment.
+    pub(super) fn are_taken(&self) -> bool {
+        self.taken.load(ORDER) >= self.most.load(ORDER)
+    }
+
+    /// Whether somebody waits for one, or is about to.
+    pub(super) fn are_awaited(&self) -> bool {
+        self.awaited.load(ORDER) > 0
     }
 
     /// Takes one, unless all are taken.
@@ -53,6 +70,36 @@ impl Places {
         }
         self.taken.fetch_sub(1, ORDER);
         self.queue.offer(self);
+    }
+}
+
+/// Accounts that somebody waits for, or is about to: who frees a place of theirs looks into the queue.
+pub(super) struct Awaited(Vec<Arc<Account>>);
+
+impl Awaited {
+    pub(super) fn new(accounts: Vec<Arc<Account>>) -> Awaited {
+        for account in &accounts {
+            account.places.awaited.fetch_add(1, ORDER);
+        }
+        Awaited(accounts)
+    }
+
+    /// Takes a place on the first of them that has one.
+    pub(super) fn take(&self) -> Option<Place> {
+        self.0.iter().find_map(Place::take)
+    }
+
+    /// The one that has these places.
+    pub(super) fn with(&self, places: &Arc<Places>) -> Option<&Arc<Account>> {
+        self.0.iter().find(|account| Arc::ptr_eq(&account.places, places))
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        for account in &self.0 {
+            account.places.awaited.fetch_sub(1, ORDER);
+        }
     }
 }
 

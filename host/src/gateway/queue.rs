@@ -4,13 +4,14 @@
 //! served in the order in which they came, and nobody waits for accounts that are not theirs.
 //!
 //! Invariant: a place is either passed on to somebody who waits or free. Whoever begins to wait looks once more for a free
-//! one after they can be seen waiting, and whoever frees one looks afterwards whether somebody waits.
+//! one after they can be seen waiting, and whoever frees one looks afterwards whether somebody waits. Likewise nobody
+//! begins to wait for accounts that have changed since they were looked for.
 
 use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -19,19 +20,18 @@ use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::timeout_at};
 
 use super::{
-    account::Account,
     accounts::{Accounts, Candidates},
     error::{Class, Problem},
     limits::QUEUE_PART_OF_KEY,
     metrics::{QueueMetrics, Waited},
-    place::{Place, Places},
+    place::{Awaited, Place, Places},
 };
 
 /// Those who wait.
 pub(super) struct Queue {
     waiting: Mutex<BTreeMap<u64, Waiter>>,
-    /// How many those are, or are about to be: read without the lock by everybody who frees a place.
-    count: AtomicUsize,
+    /// Grows with each change of the accounts, under the lock of those who wait.
+    generation: AtomicU64,
     next: AtomicU64,
     metrics: QueueMetrics,
 }
@@ -39,7 +39,7 @@ pub(super) struct Queue {
 struct Waiter {
     /// The id of the client's key.
     key: Arc<str>,
-    accounts: Vec<Arc<Account>>,
+    accounts: Awaited,
     told: oneshot::Sender<Told>,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Patience {
     pub(super) most: usize,
     /// Until when it waits.
     pub(super) until: Instant,
-    /// Its number in the queue, from the first time on that it waits.
+    /// Its number in the queue, from the first time on that it waits: who has waited stays in line, and is let in again.
     pub(super) number: Option<u64>,
 }
 
@@ -67,7 +67,7 @@ impl Queue {
     pub(super) fn new() -> Arc<Queue> {
         Arc::new(Queue {
             waiting: Mutex::default(),
-            count: AtomicUsize::new(0),
+            generation: AtomicU64::new(0),
             next: AtomicU64::new(0),
             metrics: QueueMetrics::new(),
         })
@@ -76,7 +76,12 @@ impl Queue {
     /// How many wait.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.count.load(Ordering::SeqCst)
+        self.waiting.lock().len()
+    }
+
+    /// Which state of the accounts this is: to be read before the accounts are.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
     }
 
     /// Gives a place that is taken to the first who waits for it; whether there was one.
@@ -90,19 +95,18 @@ impl Queue {
     }
 
     fn give(&self, places: &Arc<Places>, is_there: impl FnOnce() -> bool) -> bool {
-        if self.count.load(Ordering::SeqCst) == 0 {
+        if !places.are_awaited() {
             return false;
         }
         let mut waiting = self.waiting.lock();
-        let found = waiting.iter().find_map(|(number, waiter)| {
-            let account = waiter.accounts.iter().find(|account| Arc::ptr_eq(&account.places, places))?;
-            Some((*number, account.clone()))
-        });
+        let found = waiting
+            .iter()
+            .find_map(|(number, waiter)| Some((*number, waiter.accounts.with(places)?.clone())));
         let Some((number, account)) = found else { return false };
         if !is_there() {
             return false;
         }
-        let waiter = self.remove(&mut waiting, number);
+        let waiter = waiting.remove(&number);
         drop(waiting);
         let place = Place::taken(account);
         if let Some(waiter) = waiter {
@@ -114,25 +118,20 @@ impl Queue {
 
     /// Has everybody look at the accounts again, since they have changed.
     pub(super) fn look_again(&self) {
-        let waiting = std::mem::take(&mut *self.waiting.lock());
-        self.count.fetch_sub(waiting.len(), Ordering::SeqCst);
-        for waiter in waiting.into_values() {
+        let mut waiting = self.waiting.lock();
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        let all = std::mem::take(&mut *waiting);
+        drop(waiting);
+        for waiter in all.into_values() {
             let _ = waiter.told.send(Told::LookAgain);
         }
     }
 
-    fn remove(&self, waiting: &mut BTreeMap<u64, Waiter>, number: u64) -> Option<Waiter> {
-        let waiter = waiting.remove(&number)?;
-        self.count.fetch_sub(1, Ordering::SeqCst);
-        Some(waiter)
-    }
-
     /// Waits for a place on one of the accounts that are full.
-    async fn wait(&self, accounts: &[Arc<Account>], patience: &mut Patience) -> Result<Told, Problem> {
-        let number = *patience.number.get_or_insert_with(|| self.next.fetch_add(1, Ordering::Relaxed));
-        let told = match self.enter(accounts, patience, number)? {
-            Entered::Place(place) => return Ok(Told::Place(place)),
-            Entered::Waiting(told) => told,
+    async fn wait(&self, candidates: &Candidates<'_>, patience: &mut Patience) -> Result<Told, Problem> {
+        let (number, told) = match self.enter(candidates, patience)? {
+            Entered::Told(told) => return Ok(told),
+            Entered::Waiting(number, told) => (number, told),
         };
         let mut inside = Inside { queue: self, number, since: Instant::now(), waited: Some(Waited::Left) };
         self.metrics.waiting.increment(1);
@@ -145,40 +144,47 @@ impl Queue {
         Ok(told)
     }
 
-    fn enter(&self, accounts: &[Arc<Account>], patience: &Patience, number: u64) -> Result<Entered, Problem> {
-        let mut waiting = self.waiting.lock();
+    fn enter(&self, candidates: &Candidates<'_>, patience: &mut Patience) -> Result<Entered, Problem> {
         // Before the look at the places: see above.
-        self.count.fetch_add(1, Ordering::SeqCst);
-        let outside = || self.count.fetch_sub(1, Ordering::SeqCst);
-        if let Some(place) = accounts.iter().find_map(Place::take) {
-            outside();
-            return Ok(Entered::Place(place));
+        let accounts = Awaited::new(candidates.full().to_vec());
+        let mut waiting = self.waiting.lock();
+        if self.generation() != candidates.generation() {
+            return Ok(Entered::Told(Told::LookAgain));
         }
+        if let Some(place) = accounts.take() {
+            return Ok(Entered::Told(Told::Place(place)));
+        }
+        if patience.number.is_none() {
+            self.admit(&waiting, patience)?;
+        }
+        let number = *patience.number.get_or_insert_with(|| self.next.fetch_add(1, Ordering::Relaxed));
+        let (told, hears) = oneshot::channel();
+        waiting.insert(number, Waiter { key: patience.key.clone(), accounts, told });
+        Ok(Entered::Waiting(number, hears))
+    }
+
+    /// Whether one more may wait.
+    fn admit(&self, waiting: &BTreeMap<u64, Waiter>, patience: &Patience) -> Result<(), Problem> {
         let of_key = waiting.values().filter(|waiter| waiter.key == patience.key).count();
-        let refused = if waiting.len() >= patience.most {
-            Some(busy("every upstream account for this model is busy, and as many requests wait as may"))
+        let problem = if waiting.len() >= patience.most {
+            busy("every upstream account for this model is busy, and as many requests wait as may")
         } else if of_key >= patience.most.div_ceil(QUEUE_PART_OF_KEY) {
             let text =
                 "every upstream account for this model is busy, and as many requests of this key wait as may";
-            Some(Problem::new(Class::RequestLimit, text).after(Some(RETRY_AFTER_MS)))
+            Problem::new(Class::RequestLimit, text).after(Some(RETRY_AFTER_MS))
         } else {
-            None
+            return Ok(());
         };
-        if let Some(problem) = refused {
-            outside();
-            self.metrics.refused.increment(1);
-            return Err(problem);
-        }
-        let (told, hears) = oneshot::channel();
-        let waiter = Waiter { key: patience.key.clone(), accounts: accounts.to_vec(), told };
-        waiting.insert(number, waiter);
-        Ok(Entered::Waiting(hears))
+        self.metrics.refused.increment(1);
+        Err(problem)
     }
 }
 
 enum Entered {
-    Place(Place),
-    Waiting(oneshot::Receiver<Told>),
+    /// There is nothing to wait for.
+    Told(Told),
+    /// Under this number.
+    Waiting(u64, oneshot::Receiver<Told>),
 }
 
 /// When who found no room may come again: places come free within the seconds that an answer takes.
@@ -200,7 +206,7 @@ struct Inside<'a> {
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
         let queue = self.queue;
-        let left = queue.remove(&mut queue.waiting.lock(), self.number);
+        let left = queue.waiting.lock().remove(&self.number);
         drop(left);
         queue.metrics.waiting.decrement(1);
         if let Some(waited) = self.waited {
@@ -226,7 +232,7 @@ pub(super) async fn next_place(
         if candidates.full().is_empty() {
             return Ok(None);
         }
-        match accounts.queue().wait(candidates.full(), patience).await? {
+        match accounts.queue().wait(candidates, patience).await? {
             Told::Place(place) => {
                 candidates.found(&place);
                 return Ok(Some(place));
@@ -238,31 +244,93 @@ pub(super) async fn next_place(
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicU32, time::Duration};
+    use std::{pin::pin, sync::atomic::AtomicU32, time::Duration};
+
+    use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::gateway::{AccountSpec, Dialect, Strategy};
+    use crate::gateway::{AccountSpec, Dialect, Strategy, health::note};
+
+    fn spec(name: &str, most: u32) -> AccountSpec {
+        AccountSpec {
+            name: name.to_owned(),
+            base_url: "http://127.0.0.1:1".to_owned(),
+            concurrency: Some(most),
+            ..AccountSpec::default()
+        }
+    }
+
+    async fn serve(accounts: &Accounts, specs: Vec<AccountSpec>) {
+        accounts.serve(accounts.prepare(specs).await.unwrap());
+    }
+
+    fn patience(key: &str, most: usize) -> Patience {
+        Patience { key: key.into(), most, until: Instant::now() + Duration::from_secs(60), number: None }
+    }
+
+    fn candidates(accounts: &Accounts) -> Candidates<'static> {
+        accounts.candidates(Dialect::OpenAi, "m", 0, Strategy::Weighted)
+    }
+
+    #[tokio::test]
+    async fn who_comes_to_the_queue_after_a_change_of_the_accounts_has_it_seen() {
+        let accounts = Accounts::new(Duration::from_secs(1));
+        serve(&accounts, vec![spec("full", 1)]).await;
+        let _running = candidates(&accounts).next().unwrap();
+        for other in ["comes", "comes too"] {
+            let mut before = candidates(&accounts);
+            assert!(before.next().is_none());
+            serve(&accounts, vec![spec("full", 1), spec(other, 1)]).await;
+            let place = next_place(&accounts, &mut before, &mut patience("key", 1)).await.unwrap().unwrap();
+            assert_eq!(*place.account().name, *other);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_account_that_answers_again_serves_who_waits_for_another() {
+        let accounts = Accounts::new(Duration::from_secs(1));
+        serve(&accounts, vec![spec("down", 1), spec("full", 1)]).await;
+        let list = accounts.list();
+        list[0].set_up(false);
+        let _running = candidates(&accounts).next().unwrap();
+        let (mut waits, mut patient) = (candidates(&accounts), patience("key", 1));
+        let mut waiting = pin!(next_place(&accounts, &mut waits, &mut patient));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        note(&accounts, &list[0], true);
+        assert_eq!(*waiting.await.unwrap().unwrap().account().name, *"down");
+    }
+
+    #[tokio::test]
+    async fn who_waits_keeps_its_place_in_line_when_the_accounts_change() {
+        let accounts = Accounts::new(Duration::from_secs(1));
+        serve(&accounts, vec![spec("full", 1)]).await;
+        let running = candidates(&accounts).next().unwrap();
+        let (mut waits, mut patient) = (candidates(&accounts), patience("key", 1));
+        let mut waiting = pin!(next_place(&accounts, &mut waits, &mut patient));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        accounts.changed();
+        let (mut comes, mut other) = (candidates(&accounts), patience("other", 1));
+        let mut late = pin!(next_place(&accounts, &mut comes, &mut other));
+        assert!(late.as_mut().now_or_never().is_none(), "it takes all the room there is");
+        assert!(waiting.as_mut().now_or_never().is_none(), "it stays in line");
+        assert_eq!(accounts.queue().len(), 2);
+        drop(running);
+        assert!(late.now_or_never().is_none());
+        waiting.await.unwrap().unwrap();
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn no_place_is_lost_or_given_twice_whoever_comes_and_leaves() {
         const MOST: [u32; 2] = [2, 1];
-        let spec = |index: usize| AccountSpec {
-            name: index.to_string(),
-            base_url: "http://127.0.0.1:1".to_owned(),
-            concurrency: Some(MOST[index]),
-            ..AccountSpec::default()
-        };
         let accounts = Accounts::new(Duration::from_secs(1));
-        accounts.serve(accounts.prepare(vec![spec(0), spec(1)]).await.unwrap());
+        serve(&accounts, vec![spec("0", MOST[0]), spec("1", MOST[1])]).await;
         let running: Arc<[AtomicU32; 2]> = Arc::default();
         let tasks = (0..8).map(|task| {
             let (accounts, running) = (accounts.clone(), running.clone());
             tokio::spawn(async move {
                 for _ in 0..1_000 {
-                    let mut candidates = accounts.candidates(Dialect::OpenAi, "m", 0, Strategy::Weighted);
-                    let until = Instant::now() + Duration::from_secs(60);
-                    let key = task.to_string().into();
-                    let mut patience = Patience { key, most: 100, until, number: None };
+                    let mut candidates = candidates(&accounts);
+                    let mut patience = patience(&task.to_string(), 100);
                     let patient = fastrand::bool();
                     let leave = async {
                         for _ in 0..fastrand::u32(0..4) {

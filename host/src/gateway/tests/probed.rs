@@ -25,7 +25,7 @@ async fn an_account_that_does_not_answer_is_passed_over_until_it_does() {
     .await;
     let world = World::start(two(&upstream)).await;
     let asked = async || {
-        health::check(&world.gateway.0.accounts.list()).await;
+        health::check(&world.gateway.0.accounts).await;
         assert_eq!(world.chat(CHAT).await.status, 200);
         upstream.seen().last().unwrap().key().to_owned()
     };
@@ -48,6 +48,6 @@ async fn when_no_account_answers_they_are_tried_all_the_same() {
     // Nothing listens on port 1.
     accounts[1].base_url = "http://127.0.0.1:1".to_owned();
     let world = World::start(accounts).await;
-    health::check(&world.gateway.0.accounts.list()).await;
+    health::check(&world.gateway.0.accounts).await;
     assert_eq!(world.chat(CHAT).await.status, 200);
 }
