@@ -75,6 +75,20 @@ impl Trail {
     /// Writes a change that was asked for; `code` says why it was refused. The change has been made by then, so that a
     /// failure to write it down is only logged and counted.
     pub async fn record(&self, actor: &str, action: &str, target: &str, code: Option<&str>) {
+        if let Err(error) = self.write(actor, action, target, code).await {
+            tracing::error!(action, %error, "an admin change is not in the audit log");
+            metrics::counter!("tollgate_audit_lost_total").increment(1);
+        }
+    }
+
+    /// Likewise, for who can say that it is not written down.
+    pub async fn write(
+        &self,
+        actor: &str,
+        action: &str,
+        target: &str,
+        code: Option<&str>,
+    ) -> Result<(), SqlError> {
         let insert = "INSERT INTO audit_log (time_ms, actor, action, target, ok, code) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let params = vec![
             integer((self.0.clock)()),
@@ -84,10 +98,7 @@ impl Trail {
             i64::from(code.is_none()).into(),
             code.into(),
         ];
-        if let Err(error) = self.0.database.execute(Statement::new(insert, params)).await {
-            tracing::error!(action, %error, "an admin change is not in the audit log");
-            metrics::counter!("tollgate_audit_lost_total").increment(1);
-        }
+        self.0.database.execute(Statement::new(insert, params)).await.map(drop)
     }
 
     /// The latest changes first, `limit` of them at most, that are older than number `before`, and of one action if it is
@@ -184,5 +195,7 @@ mod tests {
         trail.clone().prune(stopping).await;
         let left = database.query("SELECT count(*) FROM audit_log".into()).await.unwrap();
         assert_eq!(left.rows, [[1.into()]]);
+        database.batch(vec!["DROP TABLE audit_log".into()]).await.unwrap();
+        assert!(trail.write("signal", "third", "z", None).await.is_err());
     }
 }

@@ -33,6 +33,6 @@ async fn record(path: &Path) -> anyhow::Result<()> {
     let clock = options.clock.clone();
     let store = Store::open(path, options)?;
     let trail = Trail::open(store.database(stores::GATEWAY)?, clock, AUDIT_KEEP).await?;
-    trail.record("command line", "storage compact", "", None).await;
+    trail.write("command line", "storage compact", "", None).await?;
     Ok(store.close().await?)
 }

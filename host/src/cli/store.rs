@@ -65,16 +65,23 @@ pub(super) struct Which {
 }
 
 pub(super) async fn stats(client: &Client, which: Which) -> Result<(), Failure> {
-    let stores = reports(client, &which, Method::GET, "").await?;
+    let mut reports = reports(client, &which, Method::GET, "").await?;
     let file = match which.store {
         Some(_) => None,
-        None => Some(patient(client, Method::GET, "/storage/file").await?),
+        None => reports.keep("file", patient(client, Method::GET, "/storage/file").await),
     };
     if which.json {
-        return Ok(output::print_json(&json!({ "stores": stores, "file": file }))?);
+        output::print_json(&json!({ "stores": reports.made, "file": file }))?;
+        return reports.all_made();
     }
-    output::print_table(&COLUMNS, &stores.iter().map(row).collect::<Vec<_>>())?;
-    let Some(file) = file else { return Ok(()) };
+    output::print_table(&COLUMNS, &reports.made.iter().map(row).collect::<Vec<_>>())?;
+    if let Some(file) = file {
+        print_file(&file)?;
+    }
+    reports.all_made()
+}
+
+fn print_file(file: &Value) -> anyhow::Result<()> {
     output::print(b"\n")?;
     let tables = file.get("tables").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let part = |table: &Value, name| table.get(name).cloned().unwrap_or_default();
@@ -86,18 +93,18 @@ pub(super) async fn stats(client: &Client, which: Which) -> Result<(), Failure> 
         })
         .collect();
     output::print_table(&TABLE_COLUMNS, &rows)?;
-    let bytes = |name| part(&file, name).to_string();
+    let bytes = |name| part(file, name).to_string();
     let line = format!("\nfile_bytes\t{}\nfree_bytes\t{}\n", bytes("file_bytes"), bytes("free_bytes"));
-    Ok(output::print(line.as_bytes())?)
+    output::print(line.as_bytes())
 }
 
 pub(super) async fn check(client: &Client, which: Which) -> Result<(), Failure> {
-    let stores = reports(client, &which, Method::POST, "/check").await?;
+    let mut reports = reports(client, &which, Method::POST, "/check").await?;
     if which.json {
-        output::print_json(&json!({ "stores": stores }))?;
+        output::print_json(&json!({ "stores": reports.made }))?;
     }
     let (mut lines, mut count) = (String::new(), 0);
-    for store in &stores {
+    for store in &reports.made {
         let name = format!("{}/{}", text(store, "kind"), text(store, "name"));
         let problems = store.get("problems").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         count += problems.len();
@@ -112,8 +119,9 @@ pub(super) async fn check(client: &Client, which: Which) -> Result<(), Failure> 
         output::print(lines.as_bytes())?;
     }
     if count == 0 {
-        return Ok(());
+        return reports.all_made();
     }
+    reports.failed.iter().for_each(Failure::print);
     let hint = "restore a backup, or export what can still be read".to_owned();
     Err(Failure::Refused { message: format!("{count} problems were found"), hint: Some(hint) })
 }
@@ -131,8 +139,28 @@ pub(super) async fn compact(data: &Path, json: bool) -> Result<(), Failure> {
     Ok(output::print(format!("{} bytes, {} before\n", done.after_bytes, done.before_bytes).as_bytes())?)
 }
 
+/// Reports, and why others could not be made: one that fails takes none of the others with it.
+#[derive(Default)]
+struct Reports {
+    made: Vec<Value>,
+    failed: Vec<Failure>,
+}
+
+impl Reports {
+    fn keep(&mut self, name: &str, report: Result<Value, Failure>) -> Option<Value> {
+        report.map_err(|failure| self.failed.push(failure.at(name))).ok()
+    }
+
+    /// Fails with the last failure, when the others are printed.
+    fn all_made(&mut self) -> Result<(), Failure> {
+        let Some(last) = self.failed.pop() else { return Ok(()) };
+        self.failed.iter().for_each(Failure::print);
+        Err(last)
+    }
+}
+
 /// The reports of the stores that were asked for, one after the other.
-async fn reports(client: &Client, which: &Which, method: Method, what: &str) -> Result<Vec<Value>, Failure> {
+async fn reports(client: &Client, which: &Which, method: Method, what: &str) -> Result<Reports, Failure> {
     let names: Vec<(String, String)> = match &which.store {
         Some(store) => {
             let (kind, name) = store
@@ -150,14 +178,22 @@ async fn reports(client: &Client, which: &Which, method: Method, what: &str) -> 
     if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len}  {elapsed}  {wide_msg}") {
         progress.set_style(style);
     }
-    let mut reports = Vec::new();
+    let mut reports = Reports::default();
     for (kind, name) in names {
-        progress.set_message(format!("{kind}/{name}"));
+        let shown = format!("{kind}/{name}");
+        progress.set_message(shown.clone());
         let path = format!("/storage/{}/{}{what}", segment(&kind), segment(&name));
-        reports.push(patient(client, method.clone(), &path).await?);
+        let report = reports.keep(&shown, patient(client, method.clone(), &path).await);
+        reports.made.extend(report);
         progress.inc(1);
+        if matches!(reports.failed.last(), Some(Failure::NoSocket(_) | Failure::NoServer { .. })) {
+            break;
+        }
     }
     progress.finish_and_clear();
+    if reports.made.is_empty() {
+        reports.all_made()?;
+    }
     Ok(reports)
 }
 
