@@ -37,7 +37,9 @@ pub(super) async fn look_after(gateway: Weak<Inner>) {
             // Nobody looks any more, so that nobody would see one come back.
             None => {
                 let list = accounts.list();
-                list.iter().filter(|account| !account.is_up()).for_each(|account| note(&accounts, account, true));
+                list.iter()
+                    .filter(|account| !account.is_up())
+                    .for_each(|account| note(&accounts, account, true));
             }
         }
     }

@@ -53,8 +53,8 @@ pub(super) async fn call(
     let (call, share) = data.memory.parse::<Call>(body).await?;
     let reach = |access| index(&data, &token, &name, access);
     let done = match call {
-        Call::Query(query) => Done::matches(reach(Access::Read)?.query(query.checked()?).await?)?,
-        Call::Get(ids) => Done::vectors(reach(Access::Read)?.get_by_ids(&ids).await?)?,
+        Call::Query(query) => Done::matches(reach(Access::Read)?.query(query.checked()?).await?),
+        Call::Get(ids) => Done::vectors(reach(Access::Read)?.get_by_ids(&ids).await?),
         Call::Upsert(vectors) => {
             let index = reach(Access::ReadWrite)?;
             let count = vectors.len();

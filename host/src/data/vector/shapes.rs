@@ -1,6 +1,7 @@
 //! Vectors, queries and answers, as they are in JSON. Metadata and filters stay text: the store reads them, within its bounds.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use tollgate_store::vector::limits::{DIMENSIONS, GET_IDS, LIST_ITEMS};
 use tollgate_store::{ReturnMetadata, Target, Vector, VectorInfo, VectorMatch, VectorOptions, VectorQuery};
@@ -167,9 +168,9 @@ pub(in crate::data) struct Match {
     #[schema(nullable = false)]
     values: Option<Vec<f32>>,
     /// As far as asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "json")]
     #[schema(value_type = Object, required = false)]
-    metadata: Option<Box<RawValue>>,
+    metadata: Option<String>,
 }
 
 /// A vector that is there.
@@ -181,24 +182,23 @@ pub(in crate::data) struct Found {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     namespace: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "json")]
     #[schema(value_type = Object, required = false)]
-    metadata: Option<Box<RawValue>>,
+    metadata: Option<String>,
 }
 
 impl Done {
-    pub(super) fn matches(found: Vec<VectorMatch>) -> Result<Self, ApiError> {
-        let one = |VectorMatch { id, score, namespace, values, metadata }| {
-            Ok(Match { id, score, namespace, values, metadata: metadata.map(raw).transpose()? })
+    pub(super) fn matches(found: Vec<VectorMatch>) -> Self {
+        let one = |found| {
+            let VectorMatch { id, score, namespace, values, metadata } = found;
+            Match { id, score, namespace, values, metadata }
         };
-        found.into_iter().map(one).collect::<Result<_, ApiError>>().map(Self::Matches)
+        Self::Matches(found.into_iter().map(one).collect())
     }
 
-    pub(super) fn vectors(found: Vec<Vector>) -> Result<Self, ApiError> {
-        let one = |Vector { id, values, namespace, metadata }| {
-            Ok(Found { id, values, namespace, metadata: metadata.map(raw).transpose()? })
-        };
-        found.into_iter().map(one).collect::<Result<_, ApiError>>().map(Self::Vectors)
+    pub(super) fn vectors(found: Vec<Vector>) -> Self {
+        let one = |Vector { id, values, namespace, metadata }| Found { id, values, namespace, metadata };
+        Self::Vectors(found.into_iter().map(one).collect())
     }
 }
 
@@ -243,8 +243,11 @@ fn text(raw: Box<RawValue>) -> String {
     Box::<str>::from(raw).into_string()
 }
 
-/// Metadata was read when it was written, so only damage can make this fail.
-fn raw(metadata: String) -> Result<Box<RawValue>, ApiError> {
-    RawValue::from_string(metadata)
-        .map_err(|error| ApiError::internal(format!("the metadata of a vector is damaged: {error}")))
+/// Metadata as it is stored. It was read when it was written, so only damage can make this fail.
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn json<S: Serializer>(metadata: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
+    let damaged = |error| S::Error::custom(format!("the metadata of a vector is damaged: {error}"));
+    let raw: Option<&RawValue> =
+        metadata.as_deref().map(serde_json::from_str).transpose().map_err(damaged)?;
+    raw.serialize(to)
 }
