@@ -180,7 +180,7 @@ async fn a_store_serves_while_it_is_checked() {
 fn a_report_that_nobody_waits_for_keeps_its_place_until_it_has_ended() {
     let runtime = |blocking| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(2).max_blocking_threads(blocking).build().unwrap()
+        builder.worker_threads(2).max_blocking_threads(blocking).enable_all().build().unwrap()
     };
     let memory = Memory::default();
     runtime(8).block_on(async {
