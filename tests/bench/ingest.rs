@@ -202,7 +202,7 @@ fn event(number: u64) -> EventRecord {
 const SUMS: [&str; 4] = ["api_key_metrics", "system_stats", "system_stats_keys", "usage_daily"];
 
 /// Events in a transaction of the plugin.
-const EVENTS_AT_ONCE: usize = 1_500;
+const EVENTS_AT_ONCE: usize = 500;
 
 /// Plain SQLite on a file with the same tables and indexes.
 struct NativeSide {

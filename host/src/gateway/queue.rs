@@ -276,13 +276,14 @@ mod tests {
     async fn who_comes_to_the_queue_after_a_change_of_the_accounts_has_it_seen() {
         let accounts = Accounts::new(Duration::from_secs(1));
         serve(&accounts, vec![spec("full", 1)]).await;
-        let _running = candidates(&accounts).next().unwrap();
+        let mut running = vec![candidates(&accounts).next().unwrap()];
         for other in ["comes", "comes too"] {
             let mut before = candidates(&accounts);
             assert!(before.next().is_none());
             serve(&accounts, vec![spec("full", 1), spec(other, 1)]).await;
             let place = next_place(&accounts, &mut before, &mut patience("key", 1)).await.unwrap().unwrap();
             assert_eq!(*place.account().name, *other);
+            running.push(place);
         }
     }
 

@@ -8,7 +8,7 @@ pub const STATEMENT_BYTES: usize = 256 * 1024;
 /// Parameters of one statement: a multi-row insert of some hundred rows of the widest table we have.
 pub const PARAMETERS: usize = 8_192;
 
-/// Statements of one batch. Those of the gateway's request log have up to 7,600; beyond it, nobody else would get a turn.
+/// Statements of one batch. Those of the gateway's request log have up to 2,600; beyond it, nobody else would get a turn.
 pub const BATCH_STATEMENTS: usize = 10_000;
 
 /// Bytes of a value, a row, or a batch's texts and parameters. A plugin's component (a few MiB) fits into a row.
