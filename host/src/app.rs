@@ -295,6 +295,7 @@ async fn open_stores(
 }
 
 async fn serve_socket(listener: UnixListener, router: axum::Router, stopping: CancellationToken) {
+    let router = router.layer(axum::middleware::from_fn(gateway::discard_unread));
     let server = axum::serve(listener, router).with_graceful_shutdown(stopping.cancelled_owned());
     if let Err(error) = server.await {
         tracing::error!(%error, "the admin socket ended badly");

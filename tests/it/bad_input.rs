@@ -102,6 +102,36 @@ async fn a_client_that_sends_slowly_keeps_nobody_else_waiting_and_is_ended() {
     assert_eq!(read_status(&mut slow), "408");
 }
 
+const WRONG_KEY: &str =
+    "POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\nauthorization: Bearer wrong\r\ncontent-length: 40\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_before_the_body_does_not_end_the_connection_under_the_clients_next_request() {
+    let (_upstream, server, _key) = started().await;
+    let mut stream = connect(&server);
+    for round in 0..50 {
+        stream.write_all(format!("{WRONG_KEY}\r\n").as_bytes()).unwrap();
+        std::thread::yield_now();
+        stream.write_all(&[b' '; 40]).unwrap();
+        let answer = read_answer(&mut stream);
+        assert!(answer.starts_with("HTTP/1.1 401 "), "round {round}: {answer}");
+        assert!(!answer.contains("connection: close"), "round {round}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_a_client_that_never_sends_its_body_says_that_the_connection_ends() {
+    let (_upstream, server, _key) = started().await;
+    for expecting in ["", "expect: 100-continue\r\n"] {
+        let mut stream = connect(&server);
+        stream.write_all(format!("{WRONG_KEY}{expecting}\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    }
+}
+
 async fn assert_openai_error(response: http::Response<hyper::body::Incoming>, kind: &str) {
     use http_body_util::BodyExt;
     let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -132,6 +162,21 @@ fn read_status(stream: &mut TcpStream) -> String {
     let mut start = [0; 12];
     stream.read_exact(&mut start).unwrap();
     String::from_utf8_lossy(&start[9..]).into_owned()
+}
+
+/// Head and body of an answer that says its length.
+fn read_answer(stream: &mut TcpStream) -> String {
+    let mut read = Vec::new();
+    while !read.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        read.push(byte[0]);
+    }
+    let head = String::from_utf8(read).unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    head + std::str::from_utf8(&body).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,9 +45,3 @@ pub(super) const SQL_FILE_DEADLINE: Duration = Duration::from_secs(60 * 60);
 
 /// Longest silence of a client that sends a file, and longest time that one takes for a piece of a file it gets.
 pub(super) const SQL_FILE_STALL: Duration = Duration::from_secs(60);
-
-/// How much of a file that is refused is read and thrown away, so that the client sees why.
-pub(super) const SQL_DISCARD_BYTES: usize = 64 * 1024 * 1024;
-
-/// Longest time spent on that.
-pub(super) const SQL_DISCARD_TIME: Duration = Duration::from_secs(5);

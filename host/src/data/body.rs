@@ -17,8 +17,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::limits::{
-    BODY_TIME, DISCARD_BYTES, DISCARD_TIME, JSON_BYTES, JSON_LIGHT_BYTES, JSON_WEIGHT, MEMORY_BYTES,
-    PACE_BYTES, PACE_TIME, PARSING_BYTES, TURN_WAIT,
+    BODY_TIME, JSON_BYTES, JSON_LIGHT_BYTES, JSON_WEIGHT, MEMORY_BYTES, PACE_BYTES, PACE_TIME, PARSING_BYTES,
+    TURN_WAIT,
 };
 use crate::api::error::ApiError;
 
@@ -80,35 +80,22 @@ impl Memory {
     }
 
     /// Reads a whole body of at most so many bytes.
-    pub(super) async fn whole(&self, mut body: Body, most: usize) -> Result<Whole, ApiError> {
+    pub(super) async fn whole(&self, body: Body, most: usize) -> Result<Whole, ApiError> {
         let announced = body.size_hint().exact();
         if announced.is_some_and(|length| length > most as u64) {
-            discard(&mut body).await;
             return Err(too_large(most));
         }
-        match timeout(BODY_TIME, self.collect(&mut body, most)).await {
-            Ok(Ok(Some(whole))) => Ok(whole),
-            Ok(Ok(None)) => {
-                discard(&mut body).await;
-                Err(too_large(most))
-            }
-            Ok(Err(error)) => {
-                discard(&mut body).await;
-                Err(error)
-            }
-            Err(_) => Err(slow()),
-        }
+        timeout(BODY_TIME, self.collect(body, most)).await.unwrap_or_else(|_| Err(slow()))
     }
 
-    /// Takes memory as bytes come: what is announced and not sent takes none from others. None: there are more than `most`
-    /// bytes.
-    async fn collect(&self, body: &mut Body, most: usize) -> Result<Option<Whole>, ApiError> {
+    /// Takes memory as bytes come: what is announced and not sent takes none from others.
+    async fn collect(&self, mut body: Body, most: usize) -> Result<Whole, ApiError> {
         let mut share = turn(self.bodies.clone().acquire_many_owned(0)).await?;
         let mut bytes = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
             if bytes.len() + data.len() > most {
-                return Ok(None);
+                return Err(too_large(most));
             }
             bytes.extend_from_slice(&data);
             let has = u32::try_from(share.num_permits()).unwrap_or(u32::MAX);
@@ -121,7 +108,7 @@ impl Memory {
             };
             share.merge(more);
         }
-        Ok(Some(Whole { bytes: bytes.freeze(), share }))
+        Ok(Whole { bytes: bytes.freeze(), share })
     }
 }
 
@@ -169,25 +156,6 @@ impl Paced {
             return Ok(Some(data));
         }
     }
-
-    /// Reads what is left, within bounds, so that the client sees the answer.
-    pub(super) async fn discard(mut self) {
-        discard(&mut self.body).await;
-    }
-}
-
-async fn discard(body: &mut Body) {
-    let read = async {
-        let mut discarded = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            discarded += frame.data_ref().map_or(0, Bytes::len);
-            if discarded > DISCARD_BYTES {
-                return;
-            }
-        }
-    };
-    // Whether it was read in time makes no difference to the answer.
-    let _ = timeout(DISCARD_TIME, read).await;
 }
 
 fn too_large(most: usize) -> ApiError {

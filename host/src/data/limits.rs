@@ -54,13 +54,6 @@ pub(super) const DOWNLOADS: usize = 256;
 /// Longest time that a client may take for a chunk of an answer, since it holds a place and a lease: 2 KiB a second.
 pub(super) const STALL_TIME: Duration = Duration::from_secs(60);
 
-/// How much of a body that is refused is read and thrown away, so that a client that only reads after it has written sees
-/// the answer and not a reset.
-pub(super) const DISCARD_BYTES: usize = 64 * 1024 * 1024;
-
-/// Longest time spent on throwing a body away.
-pub(super) const DISCARD_TIME: Duration = Duration::from_secs(5);
-
 /// Longest life of a kv entry: a hundred years, as in the configuration.
 pub(super) const TTL_MOST_MS: u64 = crate::config::limits::TTL_MOST_MS;
 

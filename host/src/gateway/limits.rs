@@ -12,12 +12,15 @@ pub(super) const BODIES_BYTES: usize = 512 * 1024 * 1024;
 /// The part of that memory which one client's key may take: one that keeps its bodies waiting must not refuse everybody else.
 pub(super) const BODIES_PART_OF_KEY: usize = 4;
 
-/// How much of a body that is too large is read and thrown away before the answer, so that a client that only reads
-/// after it has written sees the 413 and not a reset.
+/// How much of a body that nobody reads is read and thrown away before the answer, so that a client that only reads after
+/// it has written sees the answer and not a reset.
 pub(super) const DISCARD_BYTES: usize = 64 * 1024 * 1024;
 
 /// Longest time spent on throwing a body away.
 pub(super) const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest silence of a client in that time: one that sends nothing is not about to miss its answer.
+pub(super) const DISCARD_SILENCE: Duration = Duration::from_secs(1);
 
 /// Time for a whole request body: 10 MB over 1.4 Mbit/s. A client that is slower holds memory for nothing.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);

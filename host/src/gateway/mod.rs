@@ -41,6 +41,7 @@ mod sessions;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod usage;
 
 use std::{io, sync::Arc, time::Duration};
@@ -54,6 +55,7 @@ pub use dialect::Dialect;
 pub use forward_proxy::{ForwardProxy, check_proxy_credential, check_proxy_url};
 pub use prices::{Price, Prices};
 pub use serve::{Peer, serve};
+pub(crate) use unread::discard_unread;
 
 use crate::{
     keys::Keys,

@@ -23,10 +23,7 @@ use serde_json::value::RawValue;
 
 use super::{
     error::{Class, Problem},
-    limits::{
-        BODIES_BYTES, BODIES_PART_OF_KEY, BYTES_PER_TOKEN, DISCARD_BYTES, DISCARD_TIMEOUT, ESTIMATE_MAX,
-        MODEL_BYTES, PROBLEM_BYTES,
-    },
+    limits::{BODIES_BYTES, BODIES_PART_OF_KEY, BYTES_PER_TOKEN, ESTIMATE_MAX, MODEL_BYTES, PROBLEM_BYTES},
     sessions::SessionName,
 };
 
@@ -152,26 +149,19 @@ pub(super) async fn read_body(
     bodies: &Bodies,
     key: &Arc<str>,
     headers: &HeaderMap,
-    mut body: Body,
+    body: Body,
     limit: usize,
     time: Duration,
 ) -> Result<Bytes, Problem> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limit as u64) {
-        discard(&mut body).await;
         return Err(too_large(limit));
     }
-    match tokio::time::timeout(time, collect(bodies, key, &mut body, limit)).await {
-        Ok(Err(problem)) if matches!(problem.class, Class::TooLarge | Class::Unavailable) => {
-            discard(&mut body).await;
-            Err(problem)
-        }
-        Ok(read) => read,
-        Err(_) => Err(Problem::new(Class::Slow, "the request body did not arrive in time")),
-    }
+    let read = tokio::time::timeout(time, collect(bodies, key, body, limit)).await;
+    read.unwrap_or_else(|_| Err(Problem::new(Class::Slow, "the request body did not arrive in time")))
 }
 
-async fn collect(bodies: &Bodies, key: &Arc<str>, body: &mut Body, limit: usize) -> Result<Bytes, Problem> {
+async fn collect(bodies: &Bodies, key: &Arc<str>, mut body: Body, limit: usize) -> Result<Bytes, Problem> {
     let most = BODIES_BYTES.max(limit.saturating_mul(4 * BODIES_PART_OF_KEY));
     let mut share = Share { bodies: bodies.clone(), key: key.clone(), bytes: 0 };
     let mut single: Option<Bytes> = None;
@@ -193,20 +183,6 @@ async fn collect(bodies: &Bodies, key: &Arc<str>, body: &mut Body, limit: usize)
     }
     let bytes = single.unwrap_or_else(|| joined.freeze());
     Ok(if bytes.is_empty() { bytes } else { Bytes::from_owner(Held { bytes, _share: share }) })
-}
-
-async fn discard(body: &mut Body) {
-    let read = async {
-        let mut discarded = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            discarded += frame.data_ref().map_or(0, Bytes::len);
-            if discarded > DISCARD_BYTES {
-                return;
-            }
-        }
-    };
-    // Whether it was read in time makes no difference to the answer.
-    let _ = tokio::time::timeout(DISCARD_TIMEOUT, read).await;
 }
 
 fn too_large(limit: usize) -> Problem {

@@ -1,6 +1,7 @@
 //! The public listener: HTTP/1 and HTTP/2 against clients that may be slow, rude or gone.
 
 use std::{
+    convert::Infallible,
     future::Future,
     io,
     net::SocketAddr,
@@ -29,7 +30,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::limits::{CONNECTIONS, DRAIN_TIMEOUT, HEAD_BYTES, HEAD_TIMEOUT, HEADERS, STREAMS, WRITE_TIMEOUT};
+use super::{
+    limits::{CONNECTIONS, DRAIN_TIMEOUT, HEAD_BYTES, HEAD_TIMEOUT, HEADERS, STREAMS, WRITE_TIMEOUT},
+    unread::Unread,
+};
 
 /// The other end of the connection, in a request's extensions.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +147,15 @@ async fn connection(
     let service = service_fn(move |mut request: Request<Incoming>| {
         seen.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(peer);
-        router.clone().oneshot(request.map(Body::new))
+        let (request, unread) = Unread::lend(request.map(Body::new));
+        let answering = router.clone().oneshot(request);
+        async {
+            let mut answer = answering.await?;
+            if let Some(unread) = unread {
+                unread.discard(&mut answer).await;
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let io = TokioIo::new(Guarded { stream, timer: None });
     let served = watcher.watch(server.serve_connection(io, service).into_owned());

@@ -20,7 +20,7 @@ use crate::admin::Shared;
 use crate::admin::audit::{Via, audit};
 use crate::admin::error::ApiError;
 use crate::admin::extract::{Parameters, Segments};
-use crate::admin::limits::{SQL_DISCARD_BYTES, SQL_DISCARD_TIME, SQL_FILE_DEADLINE, SQL_FILE_STALL};
+use crate::admin::limits::{SQL_FILE_DEADLINE, SQL_FILE_STALL};
 use crate::api::sent::sent;
 use crate::config::GATEWAY_DATABASE;
 
@@ -73,10 +73,6 @@ pub(crate) async fn import(
         Ok(database) => take(database, replace, &mut pieces).await,
         Err(error) => Err(error),
     };
-    if result.is_err() {
-        // A client that only reads after it has written sees the error and not a reset.
-        let _ = timeout(SQL_DISCARD_TIME, discard(&mut pieces)).await;
-    }
     let imported = audit(via, "sql import", &name, result)?;
     Ok(Answer(json!({ "bytes": imported.bytes, "tables": imported.tables })))
 }
@@ -100,14 +96,4 @@ fn explain(error: SqlError) -> ApiError {
             .hint("--replace, or ?replace=true, gives up what is in the database");
     }
     error.into()
-}
-
-async fn discard(pieces: &mut BodyDataStream) {
-    let mut left = SQL_DISCARD_BYTES;
-    while let Some(Ok(piece)) = pieces.next().await {
-        left = left.saturating_sub(piece.len());
-        if left == 0 {
-            return;
-        }
-    }
 }

@@ -74,22 +74,15 @@ async fn upload(
     let most = container.options().object_bytes;
     let announced = body.size_hint().exact();
     let mut body = Paced::new(body);
-    let taken = async {
-        if announced.is_some_and(|length| length > most) {
-            return Err(ApiError::too_large(format!("an object of this container has at most {most} bytes")));
-        }
-        let _place = turn(data.uploads.clone().acquire_owned()).await?;
-        let mut upload = container.upload(key, options)?;
-        while let Some(bytes) = body.next().await? {
-            upload.write(&bytes).await?;
-        }
-        Ok(upload.publish().await?)
-    };
-    let taken = taken.await;
-    if taken.is_err() {
-        body.discard().await;
+    if announced.is_some_and(|length| length > most) {
+        return Err(ApiError::too_large(format!("an object of this container has at most {most} bytes")));
     }
-    taken
+    let _place = turn(data.uploads.clone().acquire_owned()).await?;
+    let mut upload = container.upload(key, options)?;
+    while let Some(bytes) = body.next().await? {
+        upload.write(&bytes).await?;
+    }
+    Ok(upload.publish().await?)
 }
 
 /// Begins an upload in parts; with `upload`, makes the object of the parts that have come.
