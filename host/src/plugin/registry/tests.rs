@@ -1,15 +1,16 @@
+mod events;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use tollgate_store::sql::{Statement, Value};
 use tollgate_store::{BlobOptions, KvOptions, Options, PutOptions};
 
 use super::*;
 use crate::plugin::admission::Ending;
 use crate::plugin::fixture::{admission, counting, encode, request, subjects, usage};
 use crate::plugin::shipped::{SHIPPED, Shipped};
-use crate::plugin::{EventRecord, Verdict, limits};
+use crate::plugin::{Verdict, limits};
 
 /// Its deadline forgives a busy machine.
 const MANIFEST: &str = "name = \"guest\"\nlimits = { admit-deadline-ms = 2_000 }\n";
@@ -416,77 +417,6 @@ async fn the_shipped_plugins_serve_each_in_its_place() {
     assert_eq!(chain, ["blacklist", "quota"]);
     assert!(house.registry.run_job("sync", "hot-keys").await.is_ok());
     assert!(matches!(house.registry.run_job("quota", "sync").await, Err(JobError::NoSuchJob { .. })));
-    house.close().await;
-}
-
-#[tokio::test]
-async fn a_second_plugin_for_events_is_refused_while_one_takes_them() {
-    let home = tempfile::tempdir().unwrap();
-    let house = House::open(home.path(), SHIPPED).await;
-    let name = "name = \"ingestion\"";
-    let Shipped { wasm, manifest } = SHIPPED.iter().find(|shipped| shipped.manifest.contains(name)).unwrap();
-    let push =
-        |name: &'static str, manifest| house.registry.push(name, wasm.to_vec(), Some(manifest), "tester");
-    push("ingestion", (*manifest).to_owned()).await.unwrap();
-    let refusal = push("audit", manifest.replace(name, "name = \"audit\"")).await.unwrap_err();
-    assert!(matches!(&refusal, Refusal::Ingesting { by } if by == "ingestion"), "{refusal}");
-    assert_eq!(house.registry.list().await.unwrap().len(), SHIPPED.len());
-    house.close().await;
-}
-
-#[tokio::test]
-async fn every_event_is_ingested_exactly_once_whenever_the_host_stops() {
-    let home = tempfile::tempdir().unwrap();
-    for round in 0..4 {
-        let house = House::open(home.path(), SHIPPED).await;
-        for number in 0..300 {
-            let request_id = format!("{round}-{number}");
-            house.registry.events().record(EventRecord { request_id, ..EventRecord::default() }).unwrap();
-        }
-        if round < 3 {
-            // Stops in the midst of it.
-            house.registry.inner.ingestion.stop().await;
-        }
-        house.close().await;
-    }
-    let house = House::open(home.path(), SHIPPED).await;
-    assert!(house.registry.inner.ingestion.flush(Duration::from_secs(20)).await);
-    let sql = "SELECT count(*), count(DISTINCT id) FROM request_logs";
-    let database = house.store.database("gateway").unwrap();
-    let rows = database.query(Statement::new(sql, Vec::new())).await.unwrap().rows;
-    assert_eq!(rows, [[Value::Integer(1_200), Value::Integer(1_200)]]);
-    house.close().await;
-}
-
-#[tokio::test]
-async fn events_of_which_no_two_are_alike_are_ingested_without_a_failure() {
-    let home = tempfile::tempdir().unwrap();
-    let house = House::open(home.path(), SHIPPED).await;
-    // More than a batch, each by another client, on another account, for another model, and an error.
-    const EVENTS: i64 = 5_000;
-    for number in 0..EVENTS {
-        let record = EventRecord {
-            request_id: format!("{number}"),
-            client_key_hash: format!("{number:064x}"),
-            api_key_hash: format!("{number:064x}"),
-            model: format!("{number:0200}"),
-            time_ms: 1_700_000_000_000,
-            status_code: 500,
-            has_error: true,
-            error_message: Some("m".repeat(200)),
-            ..EventRecord::default()
-        };
-        house.registry.events().record(record).unwrap();
-    }
-    assert!(house.registry.inner.ingestion.flush(Duration::from_secs(120)).await);
-    let plugins = house.registry.list().await.unwrap();
-    let ingestion = plugins.iter().find(|plugin| plugin.name == "ingestion").unwrap();
-    let sql = "SELECT (SELECT count(*) FROM request_logs), (SELECT count(*) FROM error_logs), (SELECT count(*) FROM usage_daily),
-        (SELECT unique_keys FROM system_stats), (SELECT active_accounts FROM system_stats)";
-    let database = house.store.database("gateway").unwrap();
-    let rows = database.query(Statement::new(sql, Vec::new())).await.unwrap().rows;
-    assert_eq!(rows, [[EVENTS, EVENTS, 2 * EVENTS, EVENTS, EVENTS].map(Value::Integer)]);
-    assert_eq!((ingestion.traps, ingestion.errors), (0, 0));
     house.close().await;
 }
 

@@ -1,10 +1,10 @@
 //! Counts everything again.
 
-use std::{ops::ControlFlow, sync::atomic::AtomicBool};
+use std::sync::atomic::AtomicBool;
 
 use redb::ReadTransaction;
 
-use super::rows::{CHUNKS, REMOVED, each};
+use super::rows::{CHUNKS, REMOVED, each_after};
 use crate::report::{note, wanted};
 
 /// What is in a queue, on disk.
@@ -33,15 +33,9 @@ pub(crate) fn report(
     for row in wanted(transaction.open_table(CHUNKS)?.range((queue, 0)..=(queue, u64::MAX))?, stop) {
         let (key, row) = row?;
         let (_, first) = key.value();
-        let mut last = first;
-        // It goes on to the end of the row.
-        let _ = each(first, row.value(), |sequence, event| {
-            last = sequence;
-            if sequence > removed {
-                report.events += 1;
-                report.event_bytes += event.len() as u64;
-            }
-            ControlFlow::Continue(())
+        let last = each_after(removed, first, row.value(), |_, event| {
+            report.events += 1;
+            report.event_bytes += event.len() as u64;
         })?;
         report.rows += 1;
         report.dead_rows += u64::from(last <= removed);

@@ -86,14 +86,8 @@ impl Stored {
         for row in transaction.open_table(CHUNKS)?.range((queue, 0)..=(queue, u64::MAX))? {
             let (key, row) = row?;
             let (_, first) = key.value();
-            let mut last = first;
-            // It goes on to the end of the row.
-            let _ = each(first, row.value(), |sequence, event| {
-                last = sequence;
-                if sequence > removed {
-                    stored.sizes.push_back((sequence, u32::try_from(event.len()).unwrap_or(u32::MAX)));
-                }
-                ControlFlow::Continue(())
+            let last = each_after(removed, first, row.value(), |sequence, event| {
+                stored.sizes.push_back((sequence, u32::try_from(event.len()).unwrap_or(u32::MAX)));
             })?;
             stored.rows.push_back(first..=last);
         }
@@ -147,8 +141,27 @@ pub(crate) fn read(
     Ok(events)
 }
 
+/// Shows the events of a row that are not removed; returns the sequence of its last.
+pub(super) fn each_after(
+    removed: u64,
+    first: u64,
+    row: &[u8],
+    mut show: impl FnMut(u64, &[u8]),
+) -> Result<u64, TableError> {
+    let mut last = first;
+    // It goes on to the end of the row.
+    let _ = each(first, row, |sequence, event| {
+        last = sequence;
+        if sequence > removed {
+            show(sequence, event);
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(last)
+}
+
 /// Shows the events of a row and their sequences.
-pub(super) fn each(
+fn each(
     first: u64,
     mut row: &[u8],
     mut take: impl FnMut(u64, &[u8]) -> ControlFlow<()>,
