@@ -1,5 +1,6 @@
 //! Chat requests over a fixed number of kept connections, as cheap for this process as can be.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -13,21 +14,32 @@ use crate::sample::Sample;
 /// One target's load.
 pub struct Load {
     address: String,
-    request: Vec<u8>,
+    /// One for each key.
+    requests: Rc<[Vec<u8>]>,
     connections: usize,
 }
 
 impl Load {
-    /// Chat requests to `url` with bearer `key`.
-    pub fn new(url: &str, key: &str, workload: Workload, connections: usize) -> Load {
+    /// Chat requests to `url` with these bearer keys in turn, and more lines for their heads.
+    pub fn new<K: AsRef<str>>(
+        url: &str,
+        keys: &[K],
+        headers: &str,
+        workload: Workload,
+        connections: usize,
+    ) -> Load {
         let address = url.trim_start_matches("http://").to_owned();
         let body = answers::request(workload);
-        let request = format!(
+        let request = |key: &K| {
+            let key = key.as_ref();
+            format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {key}\r\n\
-             content-type: application/json\r\nuser-agent: tollgate-bench\r\ncontent-length: {}\r\n\r\n{body}",
+             content-type: application/json\r\nuser-agent: tollgate-bench\r\n{headers}content-length: {}\r\n\r\n{body}",
             body.len()
-        );
-        Load { address, request: request.into_bytes(), connections }
+            )
+            .into_bytes()
+        };
+        Load { requests: keys.iter().map(request).collect(), address, connections }
     }
 
     /// Sends requests for `length`; every answer must be a 200.
@@ -36,9 +48,13 @@ impl Load {
         let until = start + length;
         let local = tokio::task::LocalSet::new();
         let mut tasks = Vec::new();
-        for _ in 0..self.connections {
-            let (address, request) = (self.address.clone(), self.request.clone());
-            tasks.push(local.spawn_local(async move { one_connection(&address, &request, until).await }));
+        for first in 0..self.connections {
+            let (address, requests) = (self.address.clone(), self.requests.clone());
+            let step = self.connections;
+            tasks.push(local.spawn_local(async move {
+                let in_turn = requests.iter().cycle().skip(first % requests.len()).step_by(step);
+                one_connection(&address, in_turn, until).await
+            }));
         }
         let latencies = local.run_until(async {
             let mut all = Vec::new();
@@ -51,11 +67,16 @@ impl Load {
     }
 }
 
-async fn one_connection(address: &str, request: &[u8], until: Instant) -> Result<Vec<u32>> {
+async fn one_connection<'a>(
+    address: &str,
+    mut requests: impl Iterator<Item = &'a Vec<u8>>,
+    until: Instant,
+) -> Result<Vec<u32>> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (mut latencies, mut buffer) = (Vec::new(), Vec::with_capacity(16 * 1024));
     while Instant::now() < until {
+        let request = requests.next().context("no key")?;
         let sent = Instant::now();
         stream.write_all(request).await?;
         read_answer(&mut stream, &mut buffer).await?;

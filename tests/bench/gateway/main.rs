@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench gateway` prints requests a second, latency and CPU time a request for each; only the ratios within
 //! one run mean anything. Each runs in processes of its own, so that their CPU time can be read. nginx is left out where it
-//! is not installed. `-- --help` tells how to change the load; `-- --seconds 0.2 --rounds 1` is a quick look.
+//! is not installed; `-- --relays` adds LiteLLM and Portkey's gateway, and `-- --growth`
+//! measures one server with many keys, accounts and rows instead. `-- --help` tells how to change the load; `-- --seconds 0.2 --rounds 1` is a quick look.
 
 #![allow(
     unreachable_pub,
@@ -12,11 +13,13 @@
 )]
 
 mod answers;
+mod growth;
 mod load;
 mod nginx;
 mod options;
 mod peers;
 mod process;
+mod relays;
 mod sample;
 mod table;
 mod tollgate;
@@ -52,21 +55,33 @@ struct Target<'a> {
     name: &'static str,
     process: &'a Process,
     key: &'a str,
+    headers: &'a str,
 }
 
 fn measure(options: &Options) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if !options.growth.is_empty() {
+        return runtime.block_on(growth::measure(options, &options.growth));
+    }
     let upstream = Process::role("upstream", "")?;
     let proxy = Process::role("proxy", upstream.url())?;
     let nginx = Nginx::start(upstream.url())?;
-    let tollgate = Tollgate::start(upstream.url())?;
-    let target = |name, process, key| Target { name, process, key };
+    let tollgate = Tollgate::with_accounts(upstream.url(), 1)?;
+    let key = tollgate.key("bench")?;
+    let relays = if options.relays { relays::start(upstream.url())? } else { Vec::new() };
+    let target = |name, process, key| Target { name, process, key, headers: "" };
     let mut targets = vec![target("upstream", &upstream, "k"), target(BARE, &proxy, "k")];
     match &nginx {
         Some(nginx) => targets.push(target("nginx, limit_req", nginx.process(), "k")),
         None => println!("nginx is not on the PATH and left out: apt-get install nginx-light"),
     }
-    targets.push(target("tollgate", tollgate.process(), tollgate.key()));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    targets.push(target("tollgate", tollgate.process(), &key));
+    targets.extend(relays.iter().map(|relay| Target {
+        name: relay.name,
+        process: &relay.process,
+        key: relay.key,
+        headers: &relay.headers,
+    }));
     for &workload in &options.workloads {
         for &connections in &options.connections {
             runtime.block_on(one_table(options, &targets, workload, connections))?;
@@ -87,7 +102,9 @@ async fn one_table(
     workload: Workload,
     connections: usize,
 ) -> Result<()> {
-    let load = |target: &Target| Load::new(target.process.url(), target.key, workload, connections);
+    let load = |target: &Target| {
+        Load::new(target.process.url(), &[target.key], target.headers, workload, connections)
+    };
     let mut measured: Vec<(&str, Vec<Sample>)> = Vec::new();
     for target in targets {
         load(target).run(WARM_UP).await.context(target.name)?;

@@ -1,13 +1,12 @@
 //! nginx with limit_req, as Debian packs it: what a gateway with one policy written in C costs.
 
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::process::Process;
+use crate::process::{Process, free_address};
 
 /// Time to start; it takes some milliseconds.
 const START: Duration = Duration::from_secs(5);
@@ -25,20 +24,12 @@ impl Nginx {
             return Ok(None);
         }
         let home = tempfile::tempdir()?;
-        // Free a moment ago; nobody else takes ports on this machine in between, or the start fails.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let address = free_address()?;
         let config = home.path().join("nginx.conf");
         std::fs::write(&config, configuration(home.path(), &address.to_string(), upstream)?)?;
         let mut command = Command::new("nginx");
         command.args(["-e", "stderr", "-p"]).arg(home.path()).arg("-c").arg(&config);
-        let mut process = Process::at(format!("http://{address}"), command)?;
-        let begun = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            if !process.runs() || begun.elapsed() > START {
-                bail!("nginx did not start; its messages are above");
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let process = Process::started(address, command, START, "nginx")?;
         Ok(Some(Nginx { process, _home: home }))
     }
 

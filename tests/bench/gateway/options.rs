@@ -19,6 +19,12 @@ pub struct Options {
     /// Rounds over all peers; the tables show medians.
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
+    /// LiteLLM and Portkey's gateway too: installs them from PyPI and npm at the first time.
+    #[arg(long)]
+    pub relays: bool,
+    /// Rows of the log at which one server with many keys and accounts is measured, in place of the tables beside peers.
+    #[arg(long, value_delimiter = ',')]
+    pub growth: Vec<u64>,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,

@@ -1,10 +1,11 @@
 //! The measured processes: started, asked for their CPU time, ended.
 
 use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// Linux counts CPU time in hundredths of a second (`USER_HZ`, proc(5)).
 const TICKS_PER_SECOND: u64 = 100;
@@ -33,10 +34,22 @@ impl Process {
         Ok(Process { child, url })
     }
 
-    /// A process of which it is known where it listens.
-    pub fn at(url: String, mut command: Command) -> Result<Process> {
-        let child = command.stdout(Stdio::null()).spawn()?;
-        Ok(Process { child, url })
+    /// A process of which it is known where it will listen, once it does.
+    pub fn started(
+        address: SocketAddr,
+        mut command: Command,
+        within: Duration,
+        name: &str,
+    ) -> Result<Process> {
+        let child = command.stdout(Stdio::null()).spawn().with_context(|| name.to_owned())?;
+        let mut process = Process { child, url: format!("http://{address}") };
+        let begun = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            let waits = process.runs() && begun.elapsed() < within;
+            ensure!(waits, "{name} did not start; its messages, if it had some, are above");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(process)
     }
 
     /// `http://IP:PORT`.
@@ -57,6 +70,14 @@ impl Process {
         self.ids()?.into_iter().map(cpu).sum()
     }
 
+    /// Memory that is in use now, in bytes (`VmRSS`, proc(5)).
+    pub fn memory_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024)
+    }
+
     /// Asks it to end, its workers with it, and waits until it has.
     pub fn terminate(&mut self) {
         Command::new("kill").arg(self.child.id().to_string()).status().ok();
@@ -74,6 +95,11 @@ impl Drop for Process {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// An address that was free a moment ago; nobody else takes ports on this machine in between, or the start fails.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 fn cpu(id: u32) -> Result<Duration> {

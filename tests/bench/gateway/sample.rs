@@ -19,6 +19,11 @@ impl Sample {
         Sample { latencies, length, ..Sample::default() }
     }
 
+    /// How many there were.
+    pub fn requests(&self) -> usize {
+        self.latencies.len()
+    }
+
     /// Requests a second.
     pub fn rate(&self) -> f64 {
         self.latencies.len() as f64 / self.length.as_secs_f64()

@@ -1,0 +1,148 @@
+//! What ten thousand keys, two hundred accounts and millions of rows of the log change: `-- --growth 10000,1000000`.
+//!
+//! One server gets that many requests over all keys and accounts, so that its rows come the way they always come. At each
+//! number, once they are all on the disk: requests by all keys, what an operator asks, memory, the file, and a start.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use crate::load::Load;
+use crate::options::{Options, Workload};
+use crate::process::Process;
+use crate::sample::Sample;
+use crate::tollgate::Tollgate;
+
+const KEYS: usize = 10_000;
+const ACCOUNTS: usize = 200;
+
+/// Connections that fill the log, and that are measured.
+const CONNECTIONS: usize = 32;
+
+/// Length of one stretch of filling: between them it is looked how far the log has come.
+const STRETCH: Duration = Duration::from_secs(1);
+
+/// What an operator asks.
+const QUESTIONS: [(&str, &str); 6] = [
+    ("keys ms", "keys"),
+    ("accounts ms", "accounts"),
+    ("one key ms", "keys/key-7"),
+    ("usage by day ms", "usage"),
+    ("by key ms", "usage?by=key"),
+    ("by model ms", "usage?by=model"),
+];
+
+/// Prints one line for each number of rows.
+pub async fn measure(options: &Options, rows: &[u64]) -> Result<()> {
+    let upstream = Process::role("upstream", "")?;
+    let mut tollgate = Tollgate::with_accounts(upstream.url(), ACCOUNTS)?;
+    let keys = keys(&tollgate)?;
+    titles();
+    for &rows in rows {
+        let load = Load::new(tollgate.process().url(), &keys, "", Workload::Json, CONNECTIONS);
+        fill(&tollgate, &load, rows).await?;
+        let before = tollgate.process().cpu()?;
+        let mut sample = load.run(options.seconds).await?;
+        sample.cpu = tollgate.process().cpu()?.saturating_sub(before);
+        let answers = QUESTIONS.map(|(_, path)| asked(&tollgate, path));
+        let memory = tollgate.process().memory_bytes()?;
+        let started = tollgate.restart()?;
+        line(rows, &sample, answers, memory, tollgate.file_bytes()?, started)?;
+    }
+    Ok(())
+}
+
+/// Makes all keys, by some clients at once since each is durable before it is answered.
+fn keys(tollgate: &Tollgate) -> Result<Vec<String>> {
+    let bar = bar("keys", KEYS as u64);
+    std::thread::scope(|scope| {
+        let makers: Vec<_> = (0..CONNECTIONS)
+            .map(|first| {
+                let bar = bar.clone();
+                scope.spawn(move || {
+                    let names = (first..KEYS).step_by(CONNECTIONS);
+                    names
+                        .map(|name| tollgate.key(&format!("key-{name}")).inspect(|_| bar.inc(1)))
+                        .collect::<Result<Vec<_>>>()
+                })
+            })
+            .collect();
+        let mut keys = Vec::with_capacity(KEYS);
+        for maker in makers {
+            keys.extend(maker.join().map_err(|_| anyhow::anyhow!("a maker of keys panicked"))??);
+        }
+        bar.finish_and_clear();
+        Ok(keys)
+    })
+}
+
+/// Sends requests until so many are in the log.
+async fn fill(tollgate: &Tollgate, load: &Load, rows: u64) -> Result<()> {
+    let bar = bar("rows", rows);
+    let mut sent = tollgate.ingested()?;
+    while sent < rows {
+        sent += load.run(STRETCH).await?.requests() as u64;
+        bar.set_position(sent.min(rows));
+    }
+    let begun = Instant::now();
+    while tollgate.ingested()? < sent {
+        ensure!(begun.elapsed() < Duration::from_secs(600), "the events are not ingested");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Milliseconds to an answer, the best of three.
+fn asked(tollgate: &Tollgate, path: &str) -> Result<f64> {
+    let mut best = f64::INFINITY;
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let _: Value = tollgate.admin("GET", path, "").with_context(|| path.to_owned())?;
+        best = best.min(begun.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(best)
+}
+
+fn bar(what: &'static str, length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {eta}");
+    let bar = ProgressBar::new(length).with_message(what);
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}
+
+fn titles() {
+    let columns = ["req/s", "p50 µs", "p99 µs", "CPU µs/request"].into_iter();
+    let columns: Vec<_> = columns
+        .chain(QUESTIONS.map(|(title, _)| title))
+        .chain(["memory MB", "file MB", "bytes a row", "start ms"])
+        .collect();
+    println!("\n{KEYS} keys, {ACCOUNTS} accounts, {CONNECTIONS} connections\n");
+    println!("| rows | {} |", columns.join(" | "));
+    println!("|---|{}", "---|".repeat(columns.len()));
+}
+
+fn line(
+    rows: u64,
+    sample: &Sample,
+    answers: [Result<f64>; QUESTIONS.len()],
+    memory: u64,
+    file: u64,
+    started: Duration,
+) -> Result<()> {
+    let mut figures = vec![
+        format!("{:.0}", sample.rate()),
+        format!("{:.0}", sample.percentile(0.5)),
+        format!("{:.0}", sample.percentile(0.99)),
+        format!("{:.1}", sample.cpu_per_request()),
+    ];
+    for answer in answers {
+        figures.push(format!("{:.1}", answer?));
+    }
+    let mb = |bytes: u64| format!("{:.0}", bytes as f64 / 1e6);
+    figures.extend([mb(memory), mb(file), format!("{:.0}", file as f64 / rows as f64)]);
+    figures.push(format!("{:.0}", started.as_secs_f64() * 1e3));
+    println!("| {rows} | {} |", figures.join(" | "));
+    Ok(())
+}
