@@ -15,3 +15,4 @@ mod retried;
 mod sticky;
 mod streams;
 mod support;
+mod truth;

@@ -1,0 +1,270 @@
+//! The log, as its rows tell it, beside what was sent, what the upstream saw, and the sums of the other tables.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use tollgate_store::Value;
+
+use super::{
+    Load, PATIENCE, Sent, Whose,
+    house::{House, Moment},
+    load::{Act, IN, OUT},
+    oracle::{Book, Charge},
+    upstream::Attempt,
+};
+use crate::accounting;
+
+/// A row of the log.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    id: u64,
+    time_ms: u64,
+    client: String,
+    account: String,
+    model: String,
+    pub(super) status: u16,
+    tokens: (u64, u64),
+    source: String,
+    cost: u64,
+    has_error: bool,
+    error: String,
+}
+
+const ROWS: &str =
+    "SELECT sequence, user_agent, timestamp, client_name, account_name, model, status_code, input_tokens,
+    output_tokens, token_source, cost, has_error, error_message FROM request_logs WHERE sequence > ?1
+    ORDER BY sequence LIMIT 500";
+
+/// The rows by the ids of their requests: one for each of so many.
+pub(super) async fn read(house: &House, count: usize) -> BTreeMap<u64, Row> {
+    let begun = Instant::now();
+    while house.count("SELECT count(*) FROM request_logs").await < count as u64 {
+        assert!(begun.elapsed() < PATIENCE, "the log has not every request");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let (mut rows, mut last) = (BTreeMap::new(), 0);
+    loop {
+        let page = house.rows(ROWS, vec![Value::Integer(last)]).await;
+        if page.is_empty() {
+            break;
+        }
+        for row in page {
+            last = number(&row[0]) as i64;
+            let row = Row::of(&row);
+            let id = row.id;
+            assert!(rows.insert(id, row).is_none(), "request {id} is logged twice");
+        }
+    }
+    assert_eq!(rows.len(), count, "the log has other requests than were sent");
+    rows
+}
+
+fn number(value: &Value) -> u64 {
+    match value {
+        Value::Integer(number) => *number as u64,
+        _ => 0,
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Text(text) => text.clone(),
+        _ => String::new(),
+    }
+}
+
+impl Row {
+    fn of(row: &[Value]) -> Row {
+        Row {
+            id: text(&row[1]).parse().unwrap(),
+            time_ms: number(&row[2]),
+            client: text(&row[3]),
+            account: text(&row[4]),
+            model: text(&row[5]),
+            status: number(&row[6]) as u16,
+            tokens: (number(&row[7]), number(&row[8])),
+            source: text(&row[9]),
+            cost: number(&row[10]),
+            has_error: number(&row[11]) != 0,
+            error: text(&row[12]),
+        }
+    }
+
+    /// Only requests without error count, and those that their clients left.
+    fn counts(&self) -> bool {
+        !self.has_error || self.status == 499
+    }
+
+    /// Which limit of its key refused it, and whether that is one over the big models.
+    fn refused_by(&self) -> Option<(&str, bool)> {
+        let (reason, limit) = self.error.strip_suffix(')')?.rsplit_once(" (")?;
+        let (name, _) = limit.split_once(": ")?;
+        Some((name, reason.ends_with("(of big-*)")))
+    }
+}
+
+/// Every row is what happened, nothing that was charged by them is over a limit, and nobody was refused who had room; how
+/// often each limit refused somebody.
+pub(super) fn check(load: &Load, rows: &BTreeMap<u64, Row>) -> BTreeMap<String, u64> {
+    let mut books: Vec<Book> =
+        load.scopes.iter().map(|scope| Book::new(&scope.value, &scope.limits)).collect();
+    let mut refused = Vec::new();
+    for (id, sent) in load.sent.iter().enumerate() {
+        let row = &rows[&(id as u64)];
+        let attempts = load.upstream.attempts(id as u64);
+        check_row(sent, row, &attempts);
+        let of_key = Charge::of(sent, row, sent.at, sent.end.unwrap(), row.counts());
+        if let Some((name, of_big)) = row.refused_by() {
+            refused.push((name.to_owned(), of_big, sent.asked.key, of_key));
+            continue;
+        }
+        for (scope, book) in load.scopes.iter().zip(&mut books) {
+            match &scope.of {
+                Whose::Key(key) if *key == sent.asked.key && scope.concerns(sent.asked.model) => {
+                    book.charges.push(of_key.clone());
+                }
+                Whose::Account(name) => {
+                    book.charges.extend(of_account(name, sent, row, &attempts));
+                }
+                Whose::Key(_) => {}
+            }
+        }
+    }
+    for book in &mut books {
+        // A request that waited came to its account later than it was sent.
+        book.charges.sort_by_key(|charge| charge.at.step);
+        book.check_admitted();
+    }
+    // Those that came when all trouble was over.
+    for id in load.sent.len() - load.keys.len()..load.sent.len() {
+        let row = &rows[&(id as u64)];
+        assert!(row.status == 200 || row.refused_by().is_some(), "{row:?}");
+    }
+    let mut times = BTreeMap::new();
+    for (name, of_big, key, charge) in refused {
+        let is_it = |scope: &super::Scope| scope.of == Whose::Key(key) && scope.models.is_some() == of_big;
+        let place = load.scopes.iter().position(is_it).unwrap();
+        books[place].check_refused(&name, &charge);
+        *times.entry(name).or_default() += 1;
+    }
+    times
+}
+
+impl Charge {
+    fn of(sent: &Sent, row: &Row, at: Moment, end: Moment, counts: bool) -> Charge {
+        let (prompt, answer) = (sent.asked.prompt, sent.asked.answer);
+        Charge {
+            id: row.id,
+            at,
+            end,
+            counts,
+            least: [1, prompt, 1],
+            most: [1, prompt + answer, prompt * IN + answer * OUT],
+            used: [1, row.tokens.0 + row.tokens.1, row.cost],
+        }
+    }
+}
+
+/// What the attempts of a request on an account were charged there.
+fn of_account(name: &str, sent: &Sent, row: &Row, attempts: &[Attempt]) -> Vec<Charge> {
+    let mut charges = Vec::new();
+    for (place, attempt) in attempts.iter().enumerate().filter(|(_, attempt)| attempt.account == name) {
+        let next = attempts.get(place + 1);
+        // A request is charged at the time at which it came, unless it is older than a second by then.
+        let mut at = attempt.at;
+        if at.ms - sent.at.ms <= 1_000 {
+            at.ms = sent.at.ms;
+        }
+        // An attempt that fails does so at once.
+        let end = match next {
+            _ if attempt.fails() => attempt.at,
+            Some(next) => next.at,
+            None => sent.end.unwrap(),
+        };
+        let counts = next.is_none() && !attempt.fails() && row.counts();
+        charges.push(Charge::of(sent, row, at, end, counts));
+    }
+    charges
+}
+
+/// A row tells what its client and the upstream saw.
+fn check_row(sent: &Sent, row: &Row, attempts: &[Attempt]) {
+    let told = || format!("{row:?}\n{:?}\n{attempts:?}", sent.asked);
+    assert_eq!(row.time_ms, sent.at.ms, "{}", told());
+    assert_eq!(
+        (row.client.as_str(), row.model.as_str()),
+        (&*format!("key-{}", sent.asked.key), sent.asked.model)
+    );
+    match sent.status {
+        Some(status) => assert_eq!(status, row.status, "{}", told()),
+        // Only who left, or whose answer broke off, has none.
+        None => assert!(row.has_error, "{}", told()),
+    }
+    assert_eq!(sent.left, row.status == 499, "{}", told());
+    let Some(last) = attempts.last() else {
+        assert!(row.account.is_empty() && row.status >= 400 && row.tokens == (0, 0), "{}", told());
+        return;
+    };
+    assert_eq!(row.account, last.account, "{}", told());
+    assert_eq!(row.cost, row.tokens.0 * IN + row.tokens.1 * OUT, "{}", told());
+    let seen = (row.status, row.has_error);
+    // On a busy machine a stream may begin too late.
+    let late = sent.asked.stream && seen == (504, true);
+    let right = match last.plan.act {
+        _ if sent.left => true,
+        Act::Answer | Act::Unreported => seen == (200, false) || late,
+        Act::BreakOff | Act::Fail => seen == (200, true) || late,
+        Act::Refuse(400, _) => seen == (400, true) || late,
+        _ => row.status >= 400 && row.has_error,
+    };
+    assert!(right, "{}", told());
+    if row.source == "reported" {
+        assert_eq!(row.tokens, (last.plan.input, last.plan.output), "{}", told());
+    } else if right && !sent.left && last.plan.act == Act::Unreported && !late {
+        assert_eq!(row.tokens, (sent.asked.prompt, last.plan.output), "{}", told());
+    }
+}
+
+/// What the totals are, and what the log makes of them.
+const TOTALS: [(&str, &str); 3] = [
+    (
+        "SELECT date, total_requests, successful_requests, failed_requests, input_tokens, output_tokens, cost,
+            rate_limits, stream_requests, unique_keys, active_accounts FROM system_stats",
+        "SELECT date(timestamp / 1000, 'unixepoch') AS day, count(*), sum(NOT has_error), sum(has_error),
+            sum(input_tokens), sum(output_tokens), ifnull(sum(cost), 0), sum(status_code = 429), sum(is_stream),
+            count(DISTINCT client_key_hash), count(DISTINCT nullif(api_key_hash, '')) FROM request_logs GROUP BY day",
+    ),
+    (
+        "SELECT kind, key_hash, date, model, requests, failed_requests, input_tokens, output_tokens, cost, first_used,
+            last_used FROM usage_daily",
+        "SELECT kind, hash, date(timestamp / 1000, 'unixepoch') AS day, iif(api_key_hash = '', '', model) AS name,
+            count(*), sum(has_error), sum(input_tokens), sum(output_tokens), ifnull(sum(cost), 0), min(timestamp),
+            max(timestamp) FROM (SELECT 'key' AS kind, client_key_hash AS hash, * FROM request_logs
+            UNION ALL SELECT 'account', api_key_hash, * FROM request_logs) GROUP BY kind, hash, day, name",
+    ),
+    (
+        "SELECT api_key_hash, total_requests, successful_requests, failed_requests, total_input_tokens,
+            total_output_tokens, total_cost FROM api_key_metrics WHERE total_requests > 0",
+        "SELECT api_key_hash, count(*), sum(NOT has_error), sum(has_error), sum(input_tokens), sum(output_tokens),
+            ifnull(sum(cost), 0) FROM request_logs WHERE api_key_hash <> '' GROUP BY api_key_hash",
+    ),
+];
+
+/// The totals of days, keys and accounts are the sums of the rows.
+pub(super) async fn check_totals(house: &House, rows: &BTreeMap<u64, Row>) {
+    for key in house.keys.list().await.unwrap() {
+        let told = accounting::totals(&house.database, &key.id).await.unwrap().unwrap();
+        let own = || rows.values().filter(|row| row.client == key.name);
+        assert_eq!(told.requests, own().count() as u64, "{}", key.name);
+        assert_eq!(told.failed_requests, own().filter(|row| row.has_error).count() as u64, "{}", key.name);
+        assert_eq!(told.input_tokens, own().map(|row| row.tokens.0).sum::<u64>(), "{}", key.name);
+        assert_eq!(told.output_tokens, own().map(|row| row.tokens.1).sum::<u64>(), "{}", key.name);
+    }
+    for (totals, counted) in TOTALS {
+        for (one, other) in [(totals, counted), (counted, totals)] {
+            let differ = house
+                .rows(&format!("SELECT * FROM ({one}) EXCEPT SELECT * FROM ({other})"), Vec::new())
+                .await;
+            assert_eq!(differ, Vec::<Vec<Value>>::new(), "{one}\nbeside\n{other}");
+        }
+    }
+}
