@@ -1,5 +1,7 @@
 //! What was acknowledged as durable is there after kill -9, and counted once.
 
+mod quota;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,13 +19,12 @@ const COUNTER: u64 = (1 << 40) - 1;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_under_load_loses_no_durable_event_key_or_plugin_and_counts_none_twice() {
-    let rounds = std::env::var("TOLLGATE_CRASH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
     let upstream = Upstream::start(Behaviour::Answer { input: 7, output: 3 }).await;
     let mut server = Setup::with(&upstream).start();
     let key = server.key("load", &["--rpm", "100000000"]);
     let mut acknowledged = vec!["load".to_owned()];
-    for round in 0..rounds {
-        let load = Load::start(&server.client(&key));
+    for round in 0..rounds() {
+        let load = Load::start(&[(server.client(&key), "gpt-test".to_owned())]);
         let name = format!("round-{round}");
         server.key(&name, &[]);
         acknowledged.push(name);
@@ -39,6 +40,10 @@ async fn kill_9_under_load_loses_no_durable_event_key_or_plugin_and_counts_none_
         check_events(&server, watermark);
         check_acknowledged(&server, &acknowledged, &pushed);
     }
+}
+
+fn rounds() -> u64 {
+    std::env::var("TOLLGATE_CRASH_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS)
 }
 
 fn push_quota(server: &Server) -> String {
@@ -86,15 +91,19 @@ struct Load {
 }
 
 impl Load {
-    fn start(client: &Client) -> Load {
+    /// Each task asks as all clients in turn, each for its own model.
+    fn start(clients: &[(Client, String)]) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let tasks = (0..LOAD_TASKS)
             .map(|_| {
-                let (client, stop) = (client.clone(), stop.clone());
+                let (clients, stop) = (clients.to_vec(), stop.clone());
                 tokio::spawn(async move {
-                    while !stop.load(Ordering::Relaxed) {
+                    for (client, model) in clients.iter().cycle() {
+                        if stop.load(Ordering::Relaxed) {
+                            return;
+                        }
                         // Answers break off when the server is killed: that is the point.
-                        let _ = client.try_chat("gpt-test").await;
+                        let _ = client.try_chat(model).await;
                     }
                 })
             })
