@@ -16,6 +16,7 @@ use super::{
     vfs::{Shared, Vfs},
 };
 use crate::{
+    StorageError,
     commit::CommitError,
     core::{Core, unavailable},
     limits::PROBLEMS,
@@ -101,7 +102,13 @@ impl Reading {
             let Value::Text(name) = name else { continue };
             let count = format!("SELECT count(*) FROM \"{}\"", name.replace('"', "\"\""));
             // Also one that another program has made with an extension that is not here.
-            let rows = self.ask(&count, COUNT_TIME).ok().map(|counted| number(&counted));
+            let rows = match self.ask(&count, COUNT_TIME) {
+                Ok(counted) => Some(number(&counted)),
+                Err(SqlError::Storage(error)) if !matches!(error, StorageError::Corrupt(_)) => {
+                    return Err(error.into());
+                }
+                Err(_) => None,
+            };
             counted.push((name, rows));
         }
         let pragma = |name| self.ask(&format!("PRAGMA {name}"), COUNT_TIME).map(|outcome| number(&outcome));
@@ -116,10 +123,10 @@ impl Reading {
 
     fn problems(&self) -> Result<Vec<String>, SqlError> {
         self.connection.control("PRAGMA cell_size_check = ON")?;
+        let found = self.ask(&format!("PRAGMA integrity_check({PROBLEMS})"), CHECK_TIME)?;
+        self.connection.vfs().shared().check_readable()?;
         let mut problems = Vec::new();
-        for value in
-            self.ask(&format!("PRAGMA integrity_check({PROBLEMS})"), CHECK_TIME)?.rows.iter().flatten()
-        {
+        for value in found.rows.iter().flatten() {
             match value {
                 Value::Text(text) if text == "ok" => {}
                 Value::Text(text) => note(&mut problems, || text.clone()),

@@ -208,6 +208,7 @@ fn inspected(vfs: &Arc<Vfs>, until: &Until) -> Result<u64, SqlError> {
     connection.control("PRAGMA cell_size_check = ON")?;
     let problems = ask(&format!("PRAGMA integrity_check({PROBLEMS})"))?;
     let problems: Vec<_> = problems.rows.iter().flatten().filter_map(text).collect();
+    vfs.shared().check_readable()?;
     if problems != ["ok"] {
         return Err(SqlError::Invalid(problems.join("; ")));
     }

@@ -15,7 +15,7 @@ use rusqlite::ffi;
 
 use super::callbacks::Answer;
 use crate::{
-    CommitError,
+    CommitError, StorageError,
     commit::Change,
     core::unavailable,
     sql::{
@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     companions: Mutex<Vec<Change>>,
     /// Why the last commit failed; SQLite's codes cannot say it.
     failure: Mutex<Option<CommitError>>,
+    /// Why a page could not be read, the last time that the disk was the reason.
+    unreadable: Mutex<Option<StorageError>>,
 }
 
 /// An open main file: an SQLite lock level, the snapshot pinned by it, and the pages written under it.
@@ -104,6 +106,7 @@ impl Shared {
             temporary: AtomicU64::new(0),
             companions: Mutex::default(),
             failure: Mutex::default(),
+            unreadable: Mutex::default(),
         }
     }
 
@@ -139,6 +142,11 @@ impl Shared {
         self.failure.lock().take()
     }
 
+    /// An error if the disk failed while a page was read: SQLite's integrity check only notes that there was none.
+    pub(crate) fn check_readable(&self) -> Result<(), StorageError> {
+        self.unreadable.lock().take().map_or(Ok(()), Err)
+    }
+
     pub(crate) fn committer(&self) -> &dyn Committer {
         &*self.committer
     }
@@ -157,8 +165,11 @@ impl Shared {
 
     fn read_error(&self, error: &redb::Error) -> c_int {
         tracing::error!(database = &*self.name, %error, "cannot read pages");
-        let corrupt = matches!(error, redb::Error::Corrupted(_));
-        if corrupt { ffi::SQLITE_CORRUPT } else { ffi::SQLITE_IOERR_READ }
+        if matches!(error, redb::Error::Corrupted(_)) {
+            return ffi::SQLITE_CORRUPT;
+        }
+        *self.unreadable.lock() = Some(StorageError::Io(error.to_string()));
+        ffi::SQLITE_IOERR_READ
     }
 }
 
