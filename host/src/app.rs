@@ -48,6 +48,9 @@ pub use reload::{Read, SetLog, Source};
 /// The store's file in the data directory.
 const STORE: &str = "tollgate.redb";
 
+/// The folder of blobs in files in the data directory.
+const BLOBS: &str = "blobs";
+
 /// The master key's file in the data directory, unless the configuration names another.
 const MASTER_KEY: &str = "master.key";
 
@@ -275,7 +278,7 @@ async fn open_stores(
     config: &Config,
     clock: Clock,
 ) -> anyhow::Result<(Store, stores::Named, tollgate_store::Kv)> {
-    let path = data.path().join(STORE);
+    let (path, blob_folder) = (data.path().join(STORE), data.path().join(BLOBS));
     let config = config.clone();
     // Opening blocks: recovery after a crash reads the whole file.
     let work = move || {
@@ -284,6 +287,7 @@ async fn open_stores(
             kv_cache_bytes: config.storage.kv_cache_bytes,
             clock: clock.clone(),
             two_phase: config.storage.two_phase,
+            blob_folder: Some(blob_folder),
             ..Options::default()
         };
         let store = Store::open(&path, options).with_context(|| format!("cannot open {}", path.display()))?;

@@ -78,7 +78,11 @@ pub(super) fn open(file: &Store, config: &Config, clock: &Clock) -> anyhow::Resu
     let (mut blob, mut parts) = (BTreeMap::new(), BTreeMap::new());
     for (name, configured) in &config.blob {
         let options = blob_options(configured);
-        let part_options = BlobOptions { object_bytes: options.object_bytes, ..BlobOptions::default() };
+        let part_options = BlobOptions {
+            object_bytes: options.object_bytes,
+            files: options.files,
+            ..BlobOptions::default()
+        };
         let open = |name: &str, options| {
             let opened = store(configured.engine).container(name, options);
             opened.with_context(|| format!("cannot open blob container `{name}`"))
@@ -87,9 +91,9 @@ pub(super) fn open(file: &Store, config: &Config, clock: &Clock) -> anyhow::Resu
         parts.insert(name.clone(), open(&format!("{name}{PARTS}"), part_options)?);
     }
     let mut vector = BTreeMap::new();
-    for (name, options) in &config.vector {
-        let opened = file
-            .index(name, options.clone())
+    for (name, configured) in &config.vector {
+        let opened = store(configured.engine)
+            .index(name, configured.options.clone())
             .with_context(|| format!("cannot open vector index `{name}`"))?;
         vector.insert(name.clone(), opened);
     }
@@ -105,7 +109,8 @@ pub(super) fn open(file: &Store, config: &Config, clock: &Clock) -> anyhow::Resu
 fn memory(config: &Config, clock: &Clock) -> Result<Option<Store>, OpenError> {
     let engines = config.kv.values().map(|kv| kv.engine);
     let engines = engines.chain(config.sql.values().map(|database| database.engine));
-    let mut engines = engines.chain(config.blob.values().map(|container| container.engine));
+    let engines = engines.chain(config.blob.values().map(|container| container.engine));
+    let mut engines = engines.chain(config.vector.values().map(|index| index.engine));
     if !engines.any(|engine| engine == config::Engine::Memory) {
         return Ok(None);
     }
@@ -124,6 +129,7 @@ fn blob_options(configured: &config::BlobContainer) -> BlobOptions {
         object_bytes: configured.object_limit_bytes.unwrap_or(defaults.object_bytes),
         content_types: configured.content_types.clone(),
         cache_control: configured.cache_control.clone(),
+        files: configured.engine == config::Engine::Files,
     }
 }
 

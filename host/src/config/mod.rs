@@ -60,7 +60,7 @@ pub struct Config {
     /// Blob containers by name.
     pub blob: BTreeMap<String, BlobContainer>,
     /// Vector indexes by name.
-    pub vector: BTreeMap<String, VectorOptions>,
+    pub vector: BTreeMap<String, VectorIndex>,
     /// Caches by name.
     pub cache: BTreeMap<String, CacheOptions>,
 }
@@ -129,11 +129,17 @@ pub enum Engine {
     Redb,
     /// In memory: gone when the server stops.
     Memory,
+    /// Contents of blobs as files of their own, all the rest in the one file.
+    Files,
 }
 
 impl Engine {
-    /// All of them, by their names.
+    /// Those of every kind of store, by their names.
     pub const NAMED: [(&'static str, Self); 2] = [("redb", Self::Redb), ("memory", Self::Memory)];
+
+    /// Those of blob containers, by their names.
+    pub const OF_BLOBS: [(&'static str, Self); 3] =
+        [("redb", Self::Redb), ("memory", Self::Memory), ("files", Self::Files)];
 }
 
 /// One `[kv.NAME]`.
@@ -171,6 +177,15 @@ pub struct BlobContainer {
     pub content_types: Vec<String>,
     /// `cache-control` of objects written without one.
     pub cache_control: Option<String>,
+}
+
+/// One `[vector.NAME]`: an index that exists from the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VectorIndex {
+    /// Where its vectors are; they are searched in memory anyway.
+    pub engine: Engine,
+    /// What it takes.
+    pub options: VectorOptions,
 }
 
 impl Default for Config {

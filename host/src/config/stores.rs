@@ -7,7 +7,9 @@ use tollgate_store::{
 };
 
 use super::reader::Section;
-use super::{Acknowledge, BlobContainer, Engine, GATEWAY_DATABASE, HOST_KV, KvStore, SqlDatabase, limits};
+use super::{
+    Acknowledge, BlobContainer, Engine, GATEWAY_DATABASE, HOST_KV, KvStore, SqlDatabase, VectorIndex, limits,
+};
 
 pub(super) fn named<T>(
     sections: Vec<(&str, Section<'_>)>,
@@ -83,14 +85,14 @@ pub(super) fn blob(section: &Section<'_>) -> BlobContainer {
         section.problem("cache_control", format!("`cache_control`{place} must be printable ASCII"));
     }
     BlobContainer {
-        engine: engine(section),
+        engine: section.choice("engine", &Engine::OF_BLOBS).unwrap_or_default(),
         object_limit_bytes: section.number("object_limit_bytes", 1..=limits::OBJECT_MOST_BYTES),
         content_types: section.texts("content_types").unwrap_or_default(),
         cache_control: cache_control.map(str::to_owned),
     }
 }
 
-pub(super) fn vector(section: &Section<'_>) -> VectorOptions {
+pub(super) fn vector(section: &Section<'_>) -> VectorIndex {
     let place = section.place();
     if !section.has("dimensions") {
         section.report(format!("missing `dimensions`{place}"));
@@ -107,5 +109,5 @@ pub(super) fn vector(section: &Section<'_>) -> VectorOptions {
     if let Err(error) = options.check() {
         section.problem("indexed", format!("`indexed`{place}: {error}"));
     }
-    options
+    VectorIndex { engine: engine(section), options }
 }

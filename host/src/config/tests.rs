@@ -124,8 +124,10 @@ fn every_key_arrives() {
         content_types = ["image/*"]
         cache_control = "public, max-age=31536000, immutable"
         [blob.other]
+        engine = "files"
         [vector.captions]
         dimensions = 384
+        engine = "memory"
         metric = "dot-product"
         indexed = ["kind", "size.width"]
         vector_limit = 5
@@ -248,19 +250,22 @@ fn every_key_arrives() {
                     cache_control: Some("public, max-age=31536000, immutable".to_owned()),
                 },
             ),
-            ("other".to_owned(), BlobContainer::default()),
+            ("other".to_owned(), BlobContainer { engine: Engine::Files, ..BlobContainer::default() }),
         ]),
         vector: BTreeMap::from([
             (
                 "captions".to_owned(),
-                VectorOptions {
-                    dimensions: 384,
-                    metric: Metric::DotProduct,
-                    indexed: vec!["kind".to_owned(), "size.width".to_owned()],
-                    vectors: 5,
+                VectorIndex {
+                    engine: Engine::Memory,
+                    options: VectorOptions {
+                        dimensions: 384,
+                        metric: Metric::DotProduct,
+                        indexed: vec!["kind".to_owned(), "size.width".to_owned()],
+                        vectors: 5,
+                    },
                 },
             ),
-            ("other".to_owned(), VectorOptions::new(4096)),
+            ("other".to_owned(), VectorIndex { engine: Engine::Redb, options: VectorOptions::new(4096) }),
         ]),
         cache: BTreeMap::from([
             (
@@ -500,11 +505,12 @@ fn other_values_name_what_is_possible() {
         &["2: `acknowledge` in [kv.x] cannot be `relax`; did you mean `relaxed`?"],
     );
     check(
-        "[kv.x]\nengine = \"memroy\"\n[blob.y]\nengine = \"sled\"\n[sql.gateway]\nengine = \"memory\"",
+        "[kv.x]\nengine = \"memroy\"\n[blob.y]\nengine = \"sled\"\n[sql.gateway]\nengine = \"memory\"\n[kv.z]\nengine = \"files\"",
         &[
             "2: `engine` in [kv.x] cannot be `memroy`; did you mean `memory`?",
-            "4: `engine` in [blob.y] cannot be `sled`; possible: `memory`, `redb`",
+            "4: `engine` in [blob.y] cannot be `sled`; possible: `files`, `memory`, `redb`",
             "6: `engine` in [sql.gateway] must be `redb`: keys and plugins are kept there",
+            "8: `engine` in [kv.z] cannot be `files`; possible: `memory`, `redb`",
         ],
     );
     check(&format!("{ACCOUNT}models = []"), &["5: `models` in [[account]] must not be empty; leave it out"]);

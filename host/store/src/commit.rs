@@ -145,7 +145,8 @@ impl Change {
 /// The committer's thread: commits group after group until the store is closed or the storage fails.
 pub(crate) fn run(core: Arc<Core>) {
     let mut end = End { core: &core, result: Err(StorageError::panicked().into()) };
-    let mut upkeep = Upkeep { sweeper: Sweeper::new(), collector: Collector::new(), remover: Remover::new() };
+    let mut upkeep =
+        Upkeep { sweeper: Sweeper::new(), collector: Collector::new(&core), remover: Remover::new() };
     end.result = loop {
         let group = core.inbox.next(upkeep.due());
         let last = group.last;
@@ -306,7 +307,7 @@ fn write(
     }
     collected.leftover.remove(&transaction)?;
     // Before this group releases any more.
-    collected.blobs.take_apart(&transaction)?;
+    let files = collected.blobs.take_apart(&transaction)?;
     let mut released = false;
     let mut touched = Touched::default();
     for change in group.messages.iter().flat_map(|message| &message.changes) {
@@ -324,6 +325,9 @@ fn write(
     touched.publish();
     transaction.commit()?;
     touched.tidy();
+    if let Some(folder) = &core.folder {
+        folder.discard(files);
+    }
     Ok(released)
 }
 

@@ -15,7 +15,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 
 use crate::{
     Acknowledge, Clock, Stats,
-    blob::lease::Leases,
+    blob::{folder::Folder, lease::Leases},
     commit::{Ack, Change, CommitError},
     health::Health,
     inbox::Inbox,
@@ -43,6 +43,8 @@ pub(crate) struct Core {
     pub(crate) names: Names,
     pub(crate) queues: Queues,
     pub(crate) leases: Arc<Leases>,
+    /// Of contents that are files.
+    pub(crate) folder: Option<Arc<Folder>>,
     pub(crate) files: Arc<Files>,
     pub(crate) indexes: Indexes,
     pub(crate) figures: Mutex<Stats>,

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     fs::File,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU64},
     thread,
     time::{SystemTime, UNIX_EPOCH},
@@ -18,7 +18,7 @@ use crate::{
     KvError, KvOptions, Queue, QueueError, Snapshot, Stats, StorageError, Transaction, VectorError,
     VectorOptions,
     backend::Given,
-    blob,
+    blob::{self, folder::Folder},
     cache::Caches,
     commit,
     core::{Core, EPOCH_SHIFT, Open},
@@ -55,6 +55,9 @@ pub struct Options {
     pub clock: Clock,
     /// A second fsync for each commit, against a crash that forges redb's checksum.
     pub two_phase: bool,
+    /// Where contents of blobs that are files are, if there are any. It belongs to this store alone, and is made when it is
+    /// needed.
+    pub blob_folder: Option<PathBuf>,
     /// Storage in place of the file, for tests that inject faults; the path is then unused.
     pub backend: Option<Box<dyn redb::StorageBackend>>,
 }
@@ -111,6 +114,7 @@ impl Store {
             names,
             queues: Queues::default(),
             leases: Arc::default(),
+            folder: options.blob_folder.map(|path| Arc::new(Folder::new(path))),
             files: Arc::default(),
             indexes: Indexes::default(),
             figures: Mutex::default(),
@@ -237,6 +241,7 @@ impl Default for Options {
             kv_cache_bytes: KV_CACHE_BYTES,
             clock: Arc::new(system_time_ms),
             two_phase: false,
+            blob_folder: None,
             backend: None,
         }
     }
@@ -249,6 +254,7 @@ impl fmt::Debug for Options {
             .field("cache_bytes", &self.cache_bytes)
             .field("kv_cache_bytes", &self.kv_cache_bytes)
             .field("two_phase", &self.two_phase)
+            .field("blob_folder", &self.blob_folder)
             .finish_non_exhaustive()
     }
 }

@@ -8,8 +8,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     Precondition,
     chunk::{Chunk, Hash, lay_out},
+    folder::Draft,
     lease::Lease,
-    rows::{self, CHUNKS, CONTENTS, OBJECTS, PARTS, RELEASED, Record, TAILS, damaged},
+    rows::{self, CHUNKS, CONTENTS, FILES, OBJECTS, PARTS, RELEASED, Record, TAILS, damaged},
 };
 
 /// A change of one container, part of a message.
@@ -27,8 +28,14 @@ pub(crate) struct BlobChange {
 pub(super) enum Step {
     /// Adds chunks to a content, which is released until it is published.
     Append { content: u64, first: u64, chunks: Vec<Chunk> },
-    /// Puts an object with a content under a key.
-    Publish { key: String, record: Record, precondition: Precondition, decided: Decided },
+    /// Puts an object with a content under a key. The draft is the content's file, if it is one.
+    Publish {
+        key: String,
+        record: Record,
+        precondition: Precondition,
+        decided: Decided,
+        draft: Option<Arc<Draft>>,
+    },
     /// Removes objects. The precondition is for each.
     Remove { keys: Vec<String>, precondition: Precondition, decided: Decided },
 }
@@ -63,11 +70,18 @@ impl BlobChange {
                 self.append(transaction, *content, *first, chunks)?;
                 Ok(false)
             }
-            Step::Publish { key, record, precondition, decided } => {
+            Step::Publish { key, record, precondition, decided, draft } => {
                 let present = rows::record(&transaction.open_table(OBJECTS)?, self.container, key)?;
                 if !holds(precondition, present.as_ref()) {
                     decide(decided, Decision::Refused);
                     return Ok(true);
+                }
+                match draft {
+                    Some(draft) => {
+                        draft.publish();
+                        transaction.open_table(FILES)?.insert(record.content, self.container)?;
+                    }
+                    None => self.take(transaction, record)?,
                 }
                 self.publish(transaction, key, record)?;
                 decide(decided, Decision::Done(1));
@@ -114,16 +128,18 @@ impl BlobChange {
         Ok(())
     }
 
+    /// Takes what was uploaded from among the released.
+    fn take(&self, transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Error> {
+        let whole = transaction.open_table(RELEASED)?.remove((self.container, record.content))?.is_some();
+        if whole || record.size == 0 { Ok(()) } else { Err(damaged("an upload")) }
+    }
+
     fn publish(&self, transaction: &WriteTransaction, key: &str, record: &Record) -> Result<(), redb::Error> {
-        let mut released = transaction.open_table(RELEASED)?;
-        let whole = released.remove((self.container, record.content))?.is_some();
-        if !whole && record.size > 0 {
-            return Err(damaged("an upload"));
-        }
         let mut objects = transaction.open_table(OBJECTS)?;
         let before = objects.insert((self.container, key), record.encode().as_slice())?;
         if let Some(before) = before {
-            released.insert((self.container, Record::decode(before.value())?.content), ())?;
+            let content = Record::decode(before.value())?.content;
+            transaction.open_table(RELEASED)?.insert((self.container, content), ())?;
         }
         Ok(())
     }

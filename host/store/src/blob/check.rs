@@ -7,8 +7,9 @@ use sha2::{Digest, Sha256};
 
 use super::{
     chunk::Hash,
+    folder::Folder,
     limits::{CHECK_AT_ONCE, CHUNK_BYTES},
-    rows::{self, CHUNKS, CONTENTS, OBJECTS, PARTS, RELEASED, Record, TAILS, hashes},
+    rows::{self, CHUNKS, CONTENTS, FILES, OBJECTS, PARTS, RELEASED, Record, TAILS, hashes},
 };
 use crate::report::{note, wanted};
 
@@ -25,7 +26,7 @@ pub struct BlobReport {
     pub chunks: u64,
     /// Places in contents where chunks stand.
     pub references: u64,
-    /// Bytes that are stored of the chunks.
+    /// Bytes that are stored of the chunks and files.
     pub stored_bytes: u64,
     /// What does not fit together, for people; at most `PROBLEMS` of them. Empty: all is well.
     pub problems: Vec<String>,
@@ -39,12 +40,13 @@ impl BlobReport {
 
 pub(crate) fn report(
     transaction: &ReadTransaction,
+    folder: Option<&Folder>,
     container: u32,
     thorough: bool,
     stop: &AtomicBool,
 ) -> Result<BlobReport, redb::Error> {
     let report = BlobReport::default();
-    let mut reading = Reading { transaction, container, stop, at_once: CHECK_AT_ONCE, report };
+    let mut reading = Reading { transaction, folder, container, stop, at_once: CHECK_AT_ONCE, report };
     reading.count()?;
     if thorough {
         reading.contents()?;
@@ -56,6 +58,8 @@ pub(crate) fn report(
 
 struct Reading<'a> {
     transaction: &'a ReadTransaction,
+    /// None: what is in files is not looked at.
+    folder: Option<&'a Folder>,
     container: u32,
     stop: &'a AtomicBool,
     /// How many chunks, or contents, are in memory at once.
@@ -71,6 +75,9 @@ impl Reading<'_> {
         self.objects(|report, _, record| {
             report.objects += 1;
             report.object_bytes += record.size;
+            if record.is_file() {
+                report.stored_bytes += record.size;
+            }
         })?;
         let released = (self.container, 0)..=(self.container, u64::MAX);
         for row in wanted(self.transaction.open_table(RELEASED)?.range(released)?, self.stop) {
@@ -100,8 +107,9 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Every object has its content, of the right length, and every other content is released.
+    /// Every object has its content, of the right length, and every other content is released. Files are read.
     fn contents(&mut self) -> Result<(), redb::Error> {
+        let (folder, stop) = (self.folder, self.stop);
         let mut next = Some(0);
         while let Some(first) = next {
             let (last, mut lengths) = self.lengths(first)?;
@@ -109,7 +117,16 @@ impl Reading<'_> {
                 if !(first..=last).contains(&record.content) {
                     return;
                 }
-                let chunks = lengths.remove(&record.content).unwrap_or_default();
+                let found = lengths.remove(&record.content);
+                if record.is_file() {
+                    let unnoted = found.is_none().then(|| "its file is not noted".to_owned());
+                    let wrong = || folder?.problem(record.content, &record.sha256, stop);
+                    if let Some(problem) = unnoted.or_else(wrong) {
+                        report.problem(|| format!("object {key:?}: {problem}"));
+                    }
+                    return;
+                }
+                let chunks = found.unwrap_or_default();
                 let expected = record.size.div_ceil(u64::from(record.chunk_bytes));
                 if chunks != expected {
                     report.problem(|| format!("object {key:?} has {chunks} chunks, not {expected}"));
@@ -128,19 +145,42 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// The number of chunks of contents from `first` on, of as many as are compared at once, and up to which these are all.
+    /// The number of chunks of contents from `first` on (of one that is a file: none), of as many as are compared at once, and
+    /// up to which these are all.
     fn lengths(&self, first: u64) -> Result<(u64, HashMap<u64, u64>), redb::Error> {
-        let mut lengths = HashMap::new();
+        let (mut last, mut lengths) = self.files(first)?;
+        let files = lengths.len();
         let all = (self.container, first, 0)..=(self.container, u64::MAX, u64::MAX);
         for row in wanted(self.transaction.open_table(CONTENTS)?.range(all)?, self.stop) {
             let (key, row) = row?;
             let (_, content, _) = key.value();
-            if lengths.len() == self.at_once && !lengths.contains_key(&content) {
-                return Ok((content.saturating_sub(1), lengths));
+            if content > last {
+                break;
+            }
+            if lengths.len() == files + self.at_once && !lengths.contains_key(&content) {
+                last = content.saturating_sub(1);
+                lengths.retain(|content, _| *content <= last);
+                break;
             }
             *lengths.entry(content).or_default() += hashes(row.value())?.len() as u64;
         }
-        Ok((u64::MAX, lengths))
+        Ok((last, lengths))
+    }
+
+    /// Likewise, of the files alone.
+    fn files(&self, first: u64) -> Result<(u64, HashMap<u64, u64>), redb::Error> {
+        let mut files = HashMap::new();
+        for row in wanted(self.transaction.open_table(FILES)?.range(first..)?, self.stop) {
+            let (content, container) = row?;
+            if container.value() != self.container {
+                continue;
+            }
+            if files.len() == self.at_once {
+                return Ok((content.value().saturating_sub(1), files));
+            }
+            files.insert(content.value(), 0);
+        }
+        Ok((u64::MAX, files))
     }
 
     /// Every chunk has its bytes and counts the places where it stands, and every chunk that stands somewhere is there.
@@ -247,7 +287,8 @@ mod tests {
     fn problems(database: &Database, container: u32, at_once: usize) -> Vec<String> {
         let transaction = database.begin_read().unwrap();
         let (stop, report) = (AtomicBool::new(false), BlobReport::default());
-        let mut reading = Reading { transaction: &transaction, container, stop: &stop, at_once, report };
+        let mut reading =
+            Reading { transaction: &transaction, folder: None, container, stop: &stop, at_once, report };
         reading.contents().unwrap();
         reading.chunks().unwrap();
         reading.strays().unwrap();

@@ -10,12 +10,13 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::{
     chunk::Hash,
+    folder::{Folder, Strays},
     limits::{COLLECT_CHUNKS, COLLECT_EVERY, COLLECT_SCAN, COLLECT_SOON},
-    rows::{CHUNKS, CONTENTS, PARTS, RELEASED, TAILS, damaged, hashes},
+    rows::{CHUNKS, CONTENTS, FILES, PARTS, RELEASED, TAILS, damaged, hashes},
 };
 use crate::{
     commit::CommitError,
-    core::{Core, unavailable},
+    core::{Core, EPOCH_SHIFT, unavailable},
 };
 
 /// The committer's own: walks through the released contents again and again.
@@ -23,17 +24,26 @@ use crate::{
 pub(crate) struct Collector {
     /// The last content of the step before.
     cursor: Option<(u32, u64)>,
+    strays: Option<Strays>,
     due: Instant,
 }
 
 /// Released contents that no one holds, of which the next commit takes chunks.
 #[derive(Debug, Default)]
-pub(crate) struct Collectable(Vec<(u32, u64)>);
+pub(crate) struct Collectable(Vec<Released>);
+
+#[derive(Debug)]
+struct Released {
+    container: u32,
+    content: u64,
+    is_file: bool,
+}
 
 impl Collector {
     /// The first step is due at once: a crash may have left something.
-    pub(crate) fn new() -> Self {
-        Self { cursor: None, due: Instant::now() }
+    pub(crate) fn new(core: &Core) -> Self {
+        let strays = core.folder.as_ref().map(|folder| folder.strays(core.epoch << EPOCH_SHIFT));
+        Self { cursor: None, strays, due: Instant::now() }
     }
 
     /// When the next step is to be made.
@@ -52,7 +62,8 @@ impl Collector {
             return Ok(Collectable::default());
         }
         let found = self.scan(core).map_err(unavailable)?;
-        let more = !found.is_empty() || self.cursor.is_some();
+        let tidying = core.folder.as_ref().is_some_and(Folder::tidy);
+        let more = !found.is_empty() || self.cursor.is_some() || self.strays.is_some() || tidying;
         self.due = Instant::now() + if more { COLLECT_SOON } else { COLLECT_EVERY };
         Ok(found)
     }
@@ -63,6 +74,12 @@ impl Collector {
             let database = core.database.read();
             database.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?
         };
+        let files = transaction.open_table(FILES)?;
+        if let Some((strays, folder)) = self.strays.as_mut().zip(core.folder.as_ref())
+            && strays.step(folder, &files, COLLECT_SCAN)?
+        {
+            self.strays = None;
+        }
         let table = transaction.open_table(RELEASED)?;
         let mut free = Vec::new();
         let mut seen = 0;
@@ -70,8 +87,10 @@ impl Collector {
         for row in table.range(from..)?.take(COLLECT_SCAN) {
             let (container, content) = row?.0.value();
             seen += 1;
-            if !core.leases.is_held(content) {
-                free.push((container, content));
+            let is_file = files.get(content)?.is_some();
+            // Without the folder its file would stay for ever.
+            if !core.leases.is_held(content) && (!is_file || core.folder.is_some()) {
+                free.push(Released { container, content, is_file });
             }
             if free.len() == COLLECT_CHUNKS {
                 // What of them the step does not come to is found again, once the walk is around.
@@ -91,12 +110,18 @@ impl Collectable {
     }
 
     /// Takes chunks off the contents, in the committer's transaction, before anything else releases a content in it.
-    pub(crate) fn take_apart(&self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
-        if self.is_empty() {
-            return Ok(());
-        }
+    /// Returns the contents whose files are to be removed after the commit.
+    pub(crate) fn take_apart(&self, transaction: &WriteTransaction) -> Result<Vec<u64>, redb::Error> {
+        let mut files = Vec::new();
         let mut left = COLLECT_CHUNKS;
-        for &(container, content) in &self.0 {
+        for &Released { container, content, is_file } in &self.0 {
+            if left == 0 {
+                break;
+            }
+            if is_file {
+                transaction.open_table(FILES)?.remove(content)?;
+                files.push(content);
+            }
             let rows = rows_of(transaction, container, content, left)?;
             for (first, hashes) in &rows {
                 transaction.open_table(CONTENTS)?.remove((container, content, *first))?;
@@ -110,7 +135,7 @@ impl Collectable {
             // An empty content costs something too.
             left -= 1;
         }
-        Ok(())
+        Ok(files)
     }
 }
 

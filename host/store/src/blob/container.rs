@@ -37,6 +37,12 @@ impl Container {
         if options.object_bytes > OBJECT_BYTES_MAX {
             return Err(BlobError::Invalid(format!("an object has at most {OBJECT_BYTES_MAX} bytes")));
         }
+        if options.files {
+            let folder = core.folder.as_ref();
+            let folder =
+                folder.ok_or_else(|| BlobError::Invalid("this store has no folder for files".to_owned()));
+            folder?.create()?;
+        }
         let number = core.names.number(Kind::Blob, name).map_err(BlobError::Invalid)?;
         Ok(Self { number, options: Arc::new(options), core, _open: open })
     }
@@ -102,8 +108,9 @@ impl Container {
     /// one instant, and whatever it sees keeps its pages until the end.
     pub async fn check(&self, thorough: bool) -> Result<BlobReport, BlobError> {
         let number = self.number;
-        let go_on = AtomicBool::new(false);
-        self.read(move |transaction| check::report(transaction, number, thorough, &go_on)).await
+        let (folder, go_on) = (self.core.folder.clone(), AtomicBool::new(false));
+        self.read(move |transaction| check::report(transaction, folder.as_deref(), number, thorough, &go_on))
+            .await
     }
 
     /// Whether this is a container of that heart.

@@ -49,6 +49,9 @@ pub const CHUNK_PARTS: usize = 4;
 /// Bytes of the end of a chunk that goes into a row beside others, in one page, rather than into a page of its own.
 pub const TAIL_BYTES: usize = 1_024;
 
+/// Bytes of a file that are read at once to hash it, and of what a reader of a file answers: as for chunks.
+pub const HASH_BYTES: usize = CHUNK_BYTES;
+
 /// Bytes of a sample that says whether a chunk is worth compressing.
 pub const SAMPLE_BYTES: usize = 4_096;
 

@@ -3,7 +3,8 @@
 //! An object is a key with a *content*, a numbered row of chunks. Chunks are stored once for each container, by their
 //! hash, and count the places they stand in. A content that no object has (because it is being uploaded, or its
 //! object was removed or replaced) stands among the released ones, from where it is taken apart in small steps unless
-//! somebody holds a lease on it. Every decision is the committer's.
+//! somebody holds a lease on it. Every decision is the committer's. In a container with `files` the content is a file
+//! beside the store instead, and all the rest is the same.
 
 mod change;
 mod check;
@@ -11,6 +12,7 @@ mod chunk;
 pub(crate) mod collect;
 mod condition;
 mod container;
+pub(crate) mod folder;
 pub(crate) mod lease;
 pub mod limits;
 mod list;
@@ -40,11 +42,19 @@ pub struct BlobOptions {
     pub content_types: Vec<String>,
     /// `cache-control` of objects written without one.
     pub cache_control: Option<String>,
+    /// Contents are files of their own, plain bytes in the store's folder, and not chunks in its file. It is for what is
+    /// written from now on; what is there stays as it is.
+    pub files: bool,
 }
 
 impl Default for BlobOptions {
     fn default() -> Self {
-        Self { object_bytes: limits::OBJECT_BYTES, content_types: Vec::new(), cache_control: None }
+        Self {
+            object_bytes: limits::OBJECT_BYTES,
+            content_types: Vec::new(),
+            cache_control: None,
+            files: false,
+        }
     }
 }
 
@@ -136,6 +146,7 @@ pub struct GetOptions {
     pub range: Option<ByteRange>,
     /// What has to hold for the object.
     pub precondition: Precondition,
-    /// Compare every chunk with its hash, and fail rather than answer a byte that the disk has changed.
+    /// Compare every chunk with its hash, and fail rather than answer a byte that the disk has changed. A content that is
+    /// a file is read twice for it, whatever the range.
     pub verify: bool,
 }

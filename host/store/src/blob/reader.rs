@@ -1,6 +1,11 @@
-//! Reading objects: a chunk at a time, each in a read transaction of its own.
+//! Reading objects: a chunk at a time, each in a read transaction of its own, or as much of a file.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    fs::File,
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use redb::ReadTransaction;
 use sha2::{Digest, Sha256};
@@ -9,10 +14,15 @@ use super::{
     BlobError, BlobInfo, ByteRange, GetOptions, Unmet,
     chunk::Hash,
     container::{Container, blocking},
+    folder::{digest, unreadable},
     lease::Lease,
+    limits::HASH_BYTES,
     rows::{self, CHUNKS, CONTENTS, OBJECTS, PARTS, Record, TAILS, damaged, hashes},
 };
-use crate::core::unavailable;
+use crate::{
+    StorageError,
+    core::{Core, unavailable},
+};
 
 /// What `get` found.
 #[derive(Debug)]
@@ -44,7 +54,9 @@ struct Rest {
     size: u64,
     verify: bool,
     range: Range<u64>,
-    /// None if nothing is left.
+    /// The content, if it is a file. While it is open it stays, though its name goes.
+    file: Option<Arc<File>>,
+    /// None if nothing is left, or once the file is open.
     _lease: Option<Arc<Lease>>,
 }
 
@@ -106,13 +118,15 @@ pub(super) fn open(container: &Container, key: &str, options: GetOptions) -> Res
         let mut rest = Rest {
             container: container.clone(),
             content: record.content,
-            chunk_bytes: u64::from(record.chunk_bytes),
+            chunk_bytes: if record.is_file() { HASH_BYTES as u64 } else { u64::from(record.chunk_bytes) },
             size: record.size,
             verify: options.verify,
             range: range.clone(),
+            file: None,
             _lease: None,
         };
-        let needs_lease = !rest.is_last();
+        let needs_file = record.is_file() && !range.is_empty();
+        let needs_lease = needs_file || !rest.is_last();
         if needs_lease && leased != Some(record.content) {
             lease = Some(Arc::new(core.leases.take(record.content)));
             leased = Some(record.content);
@@ -120,15 +134,29 @@ pub(super) fn open(container: &Container, key: &str, options: GetOptions) -> Res
             transaction = core.begin_read()?;
             continue;
         }
+        if needs_file {
+            rest.file = Some(open_file(core, &record, options.verify)?);
+        }
         let mut first = None;
         if !range.is_empty() {
             let bytes = rest.read(&transaction).map_err(unavailable)?;
             rest.advance(bytes.len());
             first = Some(bytes);
         }
-        rest._lease = lease.filter(|_| needs_lease);
+        rest._lease = lease.filter(|_| needs_lease && !needs_file);
         return Ok(Got::Found(Reader { info: record.info(key), range, first, rest }));
     }
+}
+
+/// The file of an object. Its bytes are compared with their hash now, if at all.
+fn open_file(core: &Core, record: &Record, verify: bool) -> Result<Arc<File>, BlobError> {
+    let missing = || StorageError::Corrupt("the folder of an object's file is not given".to_owned());
+    let file = core.folder.as_ref().ok_or_else(missing)?.open(record.content)?;
+    let hash = || digest(&file, &AtomicBool::new(false)).map_err(|error| unavailable(unreadable(error)));
+    if verify && hash()? != record.sha256 {
+        return Err(StorageError::Corrupt("a file has not the bytes that were uploaded".to_owned()).into());
+    }
+    Ok(Arc::new(file))
 }
 
 /// The bytes that a range stands for in an object of this size.
@@ -165,10 +193,15 @@ impl Rest {
         let index = self.range.start / self.chunk_bytes;
         let begin = index * self.chunk_bytes;
         let length = self.chunk_bytes.min(self.size.saturating_sub(begin)) as usize;
-        let hash = self.hash(transaction, index)?;
-        let mut chunk = self.chunk(transaction, &hash, length)?;
         let from = (self.range.start - begin) as usize;
         let to = length.min((self.range.end - begin) as usize);
+        if let Some(file) = &self.file {
+            let mut bytes = vec![0; to - from];
+            file.read_exact_at(&mut bytes, self.range.start).map_err(unreadable)?;
+            return Ok(bytes);
+        }
+        let hash = self.hash(transaction, index)?;
+        let mut chunk = self.chunk(transaction, &hash, length)?;
         chunk.truncate(to);
         chunk.drain(..from);
         Ok(chunk)

@@ -28,6 +28,9 @@ pub(super) const PARTS: TableDefinition<'_, (u32, &Hash, u8), &[u8]> = TableDefi
 /// of twice the size.
 pub(super) const TAILS: TableDefinition<'_, (u32, &Hash), &[u8]> = TableDefinition::new("blob-tails");
 
+/// Content that is a file, in front of which an object was put, to its container.
+pub(super) const FILES: TableDefinition<'_, u64, u32> = TableDefinition::new("blob-files");
+
 /// Makes the tables when the store is opened.
 pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(OBJECTS)?;
@@ -36,6 +39,7 @@ pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::
     transaction.open_table(CHUNKS)?;
     transaction.open_table(PARTS)?;
     transaction.open_table(TAILS)?;
+    transaction.open_table(FILES)?;
     Ok(())
 }
 
@@ -43,7 +47,7 @@ pub(crate) fn create_tables(transaction: &WriteTransaction) -> Result<(), redb::
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) content: u64,
-    /// Bytes of each chunk but the last.
+    /// Bytes of each chunk but the last; 0: the content is a file.
     pub(super) chunk_bytes: u32,
     pub(super) size: u64,
     pub(super) sha256: Hash,
@@ -58,6 +62,10 @@ const RECORD_VERSION: u8 = 1;
 impl Record {
     pub(super) fn etag(&self) -> String {
         hex(&self.sha256)
+    }
+
+    pub(super) fn is_file(&self) -> bool {
+        self.chunk_bytes == 0
     }
 
     pub(super) fn info(self, key: &str) -> BlobInfo {
@@ -105,8 +113,7 @@ impl Record {
             while !row.is_empty() {
                 metadata.push((text(row)?, text(row)?));
             }
-            let known = chunk_bytes > 0;
-            known.then_some(Self {
+            Some(Self {
                 content,
                 chunk_bytes,
                 size,

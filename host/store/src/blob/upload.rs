@@ -9,6 +9,7 @@ use super::{
     change::{BlobChange, Decided, Step},
     chunk::{self, Chunk},
     container::{Container, blocking, check_key, outcome},
+    folder::Draft,
     lease::Lease,
     limits::{
         CHUNK_BYTES, HEADER_BYTES, METADATA_BYTES, METADATA_ENTRIES, METADATA_NAME_BYTES, UPLOAD_BYTES,
@@ -41,6 +42,8 @@ struct Progress {
     sha256: Sha256,
     chunks: u64,
     on_its_way: Option<Ack>,
+    /// The content, if it is a file and something was written to it.
+    draft: Option<Draft>,
 }
 
 /// An upload of which all bytes are here, ready to be published.
@@ -108,14 +111,16 @@ impl Upload {
 
     /// Brings all bytes to where a commit can publish them: this one's own, or a joint one.
     pub async fn prepare(mut self) -> Result<Prepared, BlobError> {
-        let (mut progress, first, chunks) = self.cut().await?;
+        let files = self.container.options.files;
+        let (mut progress, first, chunks) =
+            if files { (self.write_out(true).await?, 0, Vec::new()) } else { self.cut().await? };
         if let Some(ack) = progress.on_its_way.take() {
             ack.await?;
         }
         let container = self.container;
         let record = Record {
             content: self.content,
-            chunk_bytes: CHUNK_BYTES as u32,
+            chunk_bytes: if files { 0 } else { CHUNK_BYTES as u32 },
             size: self.size,
             sha256: progress.sha256.finalize().into(),
             uploaded_ms: container.core.now_ms(),
@@ -141,12 +146,17 @@ impl Upload {
             record: record.clone(),
             precondition: self.options.precondition,
             decided: Arc::clone(&decided),
+            draft: progress.draft.map(Arc::new),
         }));
         Ok(Prepared { container, changes, record, key: self.key, decided })
     }
 
-    /// Hands what was gathered to the committer, once the part before is on disk.
+    /// Hands what was gathered to the committer, once the part before is on disk; or to the file.
     async fn send(&mut self) -> Result<(), BlobError> {
+        if self.container.options.files {
+            self.progress = Some(self.write_out(false).await?);
+            return Ok(());
+        }
         let (mut progress, first, chunks) = self.cut().await?;
         if let Some(ack) = progress.on_its_way.take() {
             ack.await?;
@@ -164,6 +174,32 @@ impl Upload {
         progress.on_its_way = Some(core.submit(vec![Change::Blob(change)]));
         self.progress = Some(progress);
         Ok(())
+    }
+
+    /// Hashes what was gathered and writes it to the file, which is on disk afterwards if `all` is there. The progress comes
+    /// back only when nothing has failed.
+    async fn write_out(&mut self, all: bool) -> Result<Progress, BlobError> {
+        let mut progress = self.progress.take().ok_or_else(interrupted)?;
+        let gathered = std::mem::take(&mut self.gathered);
+        let (folder, content) = (self.container.core.folder.clone(), self.content);
+        let (progress, mut gathered) = blocking(move || {
+            progress.sha256.update(&gathered);
+            let draft = match (progress.draft.take(), folder) {
+                (Some(draft), _) => draft,
+                (None, Some(folder)) => Draft::create(&folder, content)?,
+                (None, None) => return Err(interrupted()),
+            };
+            draft.write(&gathered)?;
+            if all {
+                draft.sync()?;
+            }
+            progress.draft = Some(draft);
+            Ok((progress, gathered))
+        })
+        .await?;
+        gathered.clear();
+        self.gathered = gathered;
+        Ok(progress)
     }
 
     /// Hashes and cuts what was gathered. The progress comes back only when nothing has failed.

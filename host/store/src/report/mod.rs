@@ -158,7 +158,8 @@ impl Store {
             StoreKind::Blob => {
                 let Some(number) = number(Kind::Blob) else { return Ok(None) };
                 let read = move |stop: &Arc<AtomicBool>| {
-                    blob::report(&core.begin_read()?, number, thorough, stop).map_err(unavailable)
+                    let folder = core.folder.as_deref();
+                    blob::report(&core.begin_read()?, folder, number, thorough, stop).map_err(unavailable)
                 };
                 StoreReport::Blob(reading(place, read).await?)
             }

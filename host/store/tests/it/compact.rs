@@ -1,19 +1,12 @@
 //! Compaction: space comes back, nothing else changes, wherever it is cut off.
 
-use std::{
-    io,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-};
+use std::{io::ErrorKind, path::Path};
 
-use redb::StorageBackend;
+use redb::StorageBackend as _;
 use tollgate_store::{Compaction, OpenError, Options, StorageError, Store};
 
 use crate::{
-    power::Disk,
+    disk::{Disk, Fault, Steps},
     report::{fill, problems},
     support::{Memory, Place, RELAXED, value},
 };
@@ -87,51 +80,11 @@ async fn a_damaged_page_is_found_before_anything_is_moved() {
     assert!(matches!(error, OpenError::Storage(StorageError::Corrupt(_))), "{error:?}");
 }
 
-/// A disk whose power is gone after so many changes.
-#[derive(Clone, Debug)]
-struct Cut {
-    disk: Disk,
-    left: Arc<AtomicI64>,
-}
-
-impl Cut {
-    fn change(&self) -> io::Result<()> {
-        if self.left.fetch_sub(1, Ordering::SeqCst) > 0 { Ok(()) } else { Err(io::Error::other("no power")) }
-    }
-
-    /// Compacts until the power is gone; how many changes were left.
-    fn compact(&self) -> i64 {
-        let options = Options { backend: Some(Box::new(self.clone())), ..Options::default() };
-        if let Ok(mut compaction) = Compaction::open(Path::new("unused"), options) {
-            // Whether it was cut off before, in or after its work is chance.
-            let _ = compaction.check().and_then(|()| compaction.run());
-        }
-        self.left.load(Ordering::SeqCst)
-    }
-}
-
-impl StorageBackend for Cut {
-    fn len(&self) -> io::Result<u64> {
-        self.disk.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.disk.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change()?;
-        self.disk.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.change()?;
-        self.disk.sync_data()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.change()?;
-        self.disk.write(offset, data)
+/// Compacts until changes fail.
+fn compact(disk: &Disk) {
+    if let Ok(mut compaction) = Compaction::open(Path::new("unused"), disk.options(Options::default())) {
+        // Whether it was cut off before, in or after its work is chance.
+        let _ = compaction.check().and_then(|()| compaction.run());
     }
 }
 
@@ -139,7 +92,7 @@ impl StorageBackend for Cut {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compaction_that_is_cut_off_anywhere_loses_nothing() {
     const KEYS: usize = 300;
-    const ROUNDS: i64 = 20;
+    const ROUNDS: u64 = 20;
     let disk = Disk::default();
     let store = disk.open(false);
     wear(&store, KEYS).await;
@@ -150,18 +103,18 @@ async fn a_compaction_that_is_cut_off_anywhere_loses_nothing() {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
         random >> 62 != 0
     };
-    let cut = |changes| Cut {
-        disk: disk.after_power_failure(&mut || true),
-        left: Arc::new(AtomicI64::new(changes)),
-    };
-    let whole = cut(i64::MAX);
-    let needed = i64::MAX - whole.compact();
-    assert!(needed > ROUNDS && whole.disk.len().unwrap() < disk.len().unwrap(), "{needed}");
+    let whole = disk.after_kill();
+    compact(&whole);
+    let needed = whole.steps().changes;
+    assert!(needed > ROUNDS && whole.len().unwrap() < disk.len().unwrap(), "{needed}");
     for round in 0..ROUNDS {
-        let cut = cut(needed * round / ROUNDS);
-        assert!(cut.compact() <= 0, "it was not cut off");
-        let killed = cut.disk.after_power_failure(&mut || true);
-        let failed = cut.disk.after_power_failure(&mut chance);
+        let cut = disk.after_kill();
+        let at = Steps { changes: needed * round / ROUNDS + 1, ..Steps::default() };
+        cut.fail(Fault { at, stays: true, kind: ErrorKind::Other });
+        compact(&cut);
+        assert!(cut.steps().changes >= at.changes, "it was not cut off");
+        let killed = cut.after_kill();
+        let failed = cut.after_power_failure(&mut chance);
         for disk in [killed, failed] {
             let store = disk.open(round % 2 == 0);
             check(&store, KEYS).await;

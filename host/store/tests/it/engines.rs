@@ -6,12 +6,13 @@ use std::sync::{
 };
 
 use tollgate_store::{
-    Joint, KvError, KvOptions, Options, SetOptions, SqlError, Statement, StorageError, Store, Swapped,
-    Target, Value, Vector, VectorOptions, VectorQuery,
+    BlobError, BlobList, ByteRange, Container, Etags, GetOptions, Got, Joint, KvError, KvOptions, Options,
+    Precondition, PutOptions, SetOptions, SqlError, Statement, StorageError, Store, Swapped, Target, Unmet,
+    Value, Vector, VectorOptions, VectorQuery,
 };
 
 use crate::{
-    blob::support::{self as blobs, container, noise, put},
+    blob::support::{self as blobs, container, in_files, noise, put},
     report::{fill, problems},
     support::{DURABLE, Place, RELAXED, number, value},
 };
@@ -32,6 +33,14 @@ async fn a_file_conforms() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_a_folder_conform() {
+    let place = Place::new();
+    let store = place.open();
+    blob(&store, &in_files(&store, "conforming")).await;
+    assert_eq!(problems(&store).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_conforms() {
     let clock = Arc::new(AtomicU64::new(1_000_000));
     conforms(&in_memory(&clock, ROOM), &clock).await;
@@ -42,7 +51,7 @@ async fn conforms(store: &Store, clock: &AtomicU64) {
     for options in [DURABLE, RELAXED] {
         kv(store, options, clock).await;
     }
-    blob(store).await;
+    blob(store, &container(store, "conforming")).await;
     sql(store).await;
     together(store).await;
     fill(store).await;
@@ -82,14 +91,44 @@ async fn kv(store: &Store, options: KvOptions, clock: &AtomicU64) {
     assert_eq!((value(&kv, "a").await, value(&kv, "b").await), (None, Some(vec![7])));
 }
 
-async fn blob(store: &Store) {
-    let images = container(store, "conforming");
+async fn blob(store: &Store, images: &Container) {
     let bytes = noise(9, 300_000);
-    let etag = put(&images, "a", &bytes).await;
-    assert_eq!(put(&images, "b", &bytes).await, etag);
-    assert_eq!(blobs::bytes(&images, "a").await, Some(bytes.clone()));
-    images.delete("a", Default::default()).await.unwrap();
-    assert_eq!((blobs::bytes(&images, "a").await, blobs::bytes(&images, "b").await), (None, Some(bytes)));
+    let etag = put(images, "a", &bytes).await;
+    assert_eq!(put(images, "b", &bytes).await, etag);
+    assert_eq!(blobs::bytes(images, "a").await, Some(bytes.clone()));
+    images.delete("a", Precondition::default()).await.unwrap();
+    assert_eq!(
+        (blobs::bytes(images, "a").await, blobs::bytes(images, "b").await),
+        (None, Some(bytes.clone()))
+    );
+    let last = GetOptions { range: Some(ByteRange::Last(200_000)), ..GetOptions::default() };
+    let last = blobs::reader(images, "b", last).await.unwrap();
+    assert_eq!(last.range(), 100_000..300_000);
+    assert!(last.read_all().await.unwrap() == bytes[100_000..]);
+    let again = images.put("b", b"", blobs::if_match(Precondition::absent())).await;
+    assert_eq!(again, Err(BlobError::PreconditionFailed));
+    let known = GetOptions {
+        precondition: Precondition { if_match: None, if_none_match: Some(Etags::Of(vec![etag])) },
+        ..GetOptions::default()
+    };
+    assert!(matches!(images.get("b", known).await, Ok(Got::Unmet(Unmet::NoneMatch, Some(_)))));
+    let described = PutOptions {
+        content_type: Some("image/png".to_owned()),
+        metadata: vec![("caption".to_owned(), "a cat".to_owned())],
+        ..PutOptions::default()
+    };
+    let info = images.put("raw/1", b"1", described).await.unwrap();
+    put(images, "raw/2", b"2").await;
+    assert_eq!(images.head("raw/1").await.unwrap(), Some(info));
+    let list = BlobList { delimiter: Some("/".to_owned()), ..BlobList::default() };
+    let page = images.list(list).await.unwrap();
+    assert_eq!((page.objects.len(), page.prefixes), (1, vec!["raw/".to_owned()]));
+    // Of uploads that are given up nothing is left, nor of what was removed.
+    let mut upload = images.upload("never", PutOptions::default()).unwrap();
+    upload.write(&noise(8, 5 << 20)).await.unwrap();
+    drop(upload);
+    store.flush().await.unwrap();
+    assert_eq!(blobs::collected(images).await.objects, 3);
 }
 
 async fn sql(store: &Store) {

@@ -11,6 +11,7 @@ mod blob;
 mod cache;
 mod compact;
 mod crash;
+mod disk;
 mod engines;
 mod expiry;
 mod faults;

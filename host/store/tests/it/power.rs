@@ -1,85 +1,13 @@
 //! A power failure: of what was written after the last sync, any part may be on the disk.
 
-use std::{
-    io,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tollgate_store::{Joint, SetOptions};
+
+use crate::{
+    disk::Disk,
+    support::{DURABLE, RELAXED, number, value},
 };
-
-use parking_lot::Mutex;
-use redb::StorageBackend;
-use tollgate_store::{Joint, Options, SetOptions, Store};
-
-use crate::support::{DURABLE, RELAXED, number, value};
-
-const SECTOR: usize = 512;
-
-/// A disk that remembers what is synced.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Disk(Arc<Mutex<State>>);
-
-#[derive(Debug, Default)]
-struct State {
-    written: Vec<u8>,
-    synced: Vec<u8>,
-}
-
-impl Disk {
-    /// What another machine may find: the synced bytes, and of the sectors changed since, those that `chance` picks.
-    pub(crate) fn after_power_failure(&self, chance: &mut impl FnMut() -> bool) -> Self {
-        let state = self.0.lock();
-        let mut found = state.synced.clone();
-        if state.written.len() > found.len() && chance() {
-            found.resize(state.written.len(), 0);
-        }
-        for (number, sector) in found.chunks_mut(SECTOR).enumerate() {
-            let from = number * SECTOR;
-            if let Some(written) = state.written.get(from..from + sector.len())
-                && chance()
-            {
-                sector.copy_from_slice(written);
-            }
-        }
-        Self(Arc::new(Mutex::new(State { written: found.clone(), synced: found })))
-    }
-
-    pub(crate) fn open(&self, two_phase: bool) -> Store {
-        let options = Options { backend: Some(Box::new(self.clone())), two_phase, ..Options::default() };
-        Store::open(Path::new("unused"), options).unwrap()
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().written.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let offset = offset as usize;
-        out.copy_from_slice(&self.0.lock().written[offset..offset + out.len()]);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.lock().written.resize(len as usize, 0);
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.0.lock();
-        state.synced = state.written.clone();
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let offset = offset as usize;
-        self.0.lock().written[offset..offset + data.len()].copy_from_slice(data);
-        Ok(())
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_survives_a_power_failure() {

@@ -35,11 +35,17 @@ impl Place {
         self.directory.path().join("store.redb")
     }
 
+    /// Where contents of blobs that are files are.
+    pub(crate) fn blob_folder(&self) -> PathBuf {
+        self.directory.path().join("blobs")
+    }
+
     pub(crate) fn options(&self) -> Options {
         let clock = Arc::clone(&self.clock);
         Options {
             kv_cache_bytes: self.kv_cache_bytes,
             clock: Arc::new(move || clock.load(Ordering::SeqCst)),
+            blob_folder: Some(self.blob_folder()),
             ..Options::default()
         }
     }

@@ -6,12 +6,17 @@ use std::{
     process::{Command, Stdio},
 };
 
-use tollgate_store::{Options, Precondition, PutOptions, Store};
+use tollgate_store::{Container, Options, Precondition, PutOptions, Store};
 
-use super::support::{CHUNK, bytes, collected, container, noise, put, report};
-use crate::power::Disk;
+use super::{
+    files::has_files,
+    support::{CHUNK, bytes, collected, container, in_files, noise, put, report},
+};
+use crate::disk::Disk;
 
 const DIRECTORY: &str = "STORE_BLOB_CRASH_DIRECTORY";
+/// Set: contents are files.
+const FILES: &str = "STORE_BLOB_CRASH_FILES";
 
 /// The content of a turn: some chunks are shared with the turns before.
 fn content(turn: u64) -> Vec<u8> {
@@ -25,12 +30,18 @@ fn turn_of(content: &[u8]) -> u64 {
     u64::from_le_bytes(content[..8].try_into().unwrap())
 }
 
+fn open(directory: &Path, files: bool) -> (Store, Container) {
+    let options = Options { blob_folder: Some(directory.join("blobs")), ..Options::default() };
+    let store = Store::open(&directory.join("store.redb"), options).unwrap();
+    let blobs = if files { in_files(&store, "a") } else { container(&store, "a") };
+    (store, blobs)
+}
+
 /// Not a test of its own: the child. Each turn replaces one object and removes another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child() {
     let Ok(directory) = std::env::var(DIRECTORY) else { return };
-    let store = Store::open(&Path::new(&directory).join("store.redb"), Options::default()).unwrap();
-    let blobs = container(&store, "a");
+    let (_store, blobs) = open(Path::new(&directory), std::env::var_os(FILES).is_some());
     let mut turn = bytes(&blobs, "last").await.map_or(0, |content| turn_of(&content));
     loop {
         turn += 1;
@@ -41,10 +52,11 @@ async fn child() {
     }
 }
 
-fn run_and_kill(directory: &Path, lines: usize) -> u64 {
+fn run_and_kill(directory: &Path, files: bool, lines: usize) -> u64 {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "blob::crash::child", "--nocapture"])
         .env(DIRECTORY, directory)
+        .envs(files.then_some((FILES, "")))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -64,11 +76,19 @@ fn run_and_kill(directory: &Path, lines: usize) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_survive_kill_9_whole_and_nothing_is_left_over() {
+    survive_kill_9(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_in_files_survive_kill_9_whole_and_nothing_is_left_over() {
+    survive_kill_9(true).await;
+}
+
+async fn survive_kill_9(files: bool) {
     let directory = tempfile::tempdir().unwrap();
     for round in 1..=6 {
-        let said = run_and_kill(directory.path(), round * 7 % 17 + 1);
-        let store = Store::open(&directory.path().join("store.redb"), Options::default()).unwrap();
-        let blobs = container(&store, "a");
+        let said = run_and_kill(directory.path(), files, round * 7 % 17 + 1);
+        let (store, blobs) = open(directory.path(), files);
         report(&blobs).await;
         let last = bytes(&blobs, "last").await.unwrap();
         let turn = turn_of(&last);
@@ -84,6 +104,9 @@ async fn objects_survive_kill_9_whole_and_nothing_is_left_over() {
         }
         let found = collected(&blobs).await;
         assert!(found.objects <= 6, "{found:?}");
+        if files {
+            has_files(&directory.path().join("blobs"), found.objects as usize).await;
+        }
         store.close().await.unwrap();
     }
 }

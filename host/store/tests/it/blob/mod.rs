@@ -3,6 +3,7 @@
 mod crash;
 mod dedup;
 mod faults;
+mod files;
 mod hostile;
 mod joint;
 mod list;

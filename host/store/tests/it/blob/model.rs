@@ -8,7 +8,10 @@ use tollgate_store::{
     Store, Unmet, Upload,
 };
 
-use super::support::{CHUNK, bytes, collected, container, noise, report, text};
+use super::{
+    files::has_files,
+    support::{CHUNK, bytes, collected, container, in_files, noise, report, text},
+};
 use crate::support::Place;
 
 #[derive(Clone, Debug)]
@@ -112,6 +115,7 @@ impl Content {
 }
 
 struct Checked {
+    files: bool,
     place: Place,
     store: Store,
     blobs: Container,
@@ -121,11 +125,11 @@ struct Checked {
 }
 
 impl Checked {
-    fn new() -> Self {
+    fn new(files: bool) -> Self {
         let place = Place::new();
         let store = place.open();
-        let blobs = container(&store, "model");
-        Self { place, store, blobs, model: BTreeMap::new(), open: None, slow: None }
+        let blobs = open(&store, files);
+        Self { files, place, store, blobs, model: BTreeMap::new(), open: None, slow: None }
     }
 
     /// The precondition for a key, and which part of it the model says does not hold.
@@ -199,7 +203,7 @@ impl Checked {
         (self.open, self.slow) = (None, None);
         self.store.close().await.unwrap();
         self.store = self.place.open();
-        self.blobs = container(&self.store, "model");
+        self.blobs = open(&self.store, self.files);
     }
 
     async fn get(&mut self, key: &str, from: u8, length: Option<u8>, condition: Condition) -> TestCaseResult {
@@ -279,7 +283,7 @@ impl Checked {
         Ok(())
     }
 
-    /// At the end the container has every object, and the chunks of all of them, and no more.
+    /// At the end the container has every object, and the chunks or files of all of them, and no more.
     async fn end(&mut self) -> TestCaseResult {
         self.reopen().await;
         for (key, (content, _)) in &self.model {
@@ -287,24 +291,41 @@ impl Checked {
         }
         let chunks: BTreeSet<&[u8]> =
             self.model.values().flat_map(|(content, _)| content.chunks(CHUNK)).collect();
+        let chunks = if self.files { 0 } else { chunks.len() as u64 };
         let found = collected(&self.blobs).await;
-        prop_assert_eq!((found.objects, found.chunks), (self.model.len() as u64, chunks.len() as u64));
+        prop_assert_eq!((found.objects, found.chunks), (self.model.len() as u64, chunks));
+        if self.files {
+            has_files(&self.place.blob_folder(), self.model.len()).await;
+        }
         Ok(())
     }
 }
 
+fn open(store: &Store, files: bool) -> Container {
+    if files { in_files(store, "model") } else { container(store, "model") }
+}
+
+fn check(files: bool, steps: Vec<Step>) -> TestCaseResult {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut checked = Checked::new(files);
+        for step in steps {
+            checked.step(step).await?;
+        }
+        checked.end().await
+    })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
 
     #[test]
     fn a_container_is_a_map(steps in steps()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let mut checked = Checked::new();
-            for step in steps {
-                checked.step(step).await?;
-            }
-            checked.end().await
-        })?;
+        check(false, steps)?;
+    }
+
+    #[test]
+    fn a_container_in_files_is_a_map(steps in steps()) {
+        check(true, steps)?;
     }
 }

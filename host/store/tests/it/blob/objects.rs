@@ -182,6 +182,7 @@ async fn a_container_takes_what_it_is_configured_for() {
         object_bytes: 10,
         content_types: vec!["image/*".to_owned(), "text/plain".to_owned()],
         cache_control: Some("public, max-age=31536000, immutable".to_owned()),
+        ..BlobOptions::default()
     };
     let blobs = store.container("a", options).unwrap();
     let typed = |content_type: &str| PutOptions {

@@ -5,9 +5,9 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use tollgate_store::{GetOptions, Precondition};
+use tollgate_store::{BlobReport, Container, GetOptions, Precondition, Store};
 
-use super::support::{CHUNK, collected, container, noise, put, reader};
+use super::support::{CHUNK, collected, container, in_files, noise, put, reader};
 use crate::support::Place;
 
 /// Commits that a reader waits for between two chunks: some steps of collection are among them.
@@ -17,7 +17,19 @@ const COMMITS: u64 = 20;
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_reader_ever_loses_a_chunk() {
     let store = Place::new().open();
-    let blobs = container(&store, "a");
+    let found = read_what_goes(&store, &container(&store, "a")).await;
+    assert!(found.objects <= 3 && found.chunks <= 7, "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_reader_ever_loses_a_file() {
+    let place = Place::new();
+    let store = place.open();
+    let found = read_what_goes(&store, &in_files(&store, "a")).await;
+    assert!(found.objects <= 3 && found.chunks == 0, "{found:?}");
+}
+
+async fn read_what_goes(store: &Store, blobs: &Container) -> BlobReport {
     let shared = Arc::new(noise(0, CHUNK));
     let stop = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..2)
@@ -70,6 +82,5 @@ async fn no_reader_ever_loses_a_chunk() {
     for writer in writers {
         writer.await.unwrap();
     }
-    let found = collected(&blobs).await;
-    assert!(found.objects <= 3 && found.chunks <= 7, "{found:?}");
+    collected(blobs).await
 }

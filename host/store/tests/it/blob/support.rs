@@ -38,6 +38,11 @@ pub(crate) fn container(store: &Store, name: &str) -> Container {
     store.container(name, BlobOptions::default()).unwrap()
 }
 
+/// A container whose contents are files.
+pub(crate) fn in_files(store: &Store, name: &str) -> Container {
+    store.container(name, BlobOptions { files: true, ..BlobOptions::default() }).unwrap()
+}
+
 pub(crate) async fn put(container: &Container, key: &str, bytes: &[u8]) -> String {
     container.put(key, bytes, PutOptions::default()).await.unwrap().etag
 }

@@ -9,7 +9,7 @@ use std::{
 use tollgate_store::{Index, Options, Store, Vector};
 
 use super::support::{index, near, report, values, vector};
-use crate::power::Disk;
+use crate::disk::Disk;
 
 const DIRECTORY: &str = "STORE_VECTOR_CRASH_DIRECTORY";
 

@@ -7,4 +7,4 @@ mod joint;
 mod model;
 mod queries;
 mod races;
-mod support;
+pub(crate) mod support;
