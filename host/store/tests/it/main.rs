@@ -9,6 +9,7 @@
 
 mod blob;
 mod cache;
+mod campaign;
 mod compact;
 mod crash;
 mod disk;
