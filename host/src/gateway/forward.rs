@@ -232,9 +232,12 @@ fn is_of_this_way_in(name: &HeaderName) -> bool {
         )
 }
 
-/// Whether a status tells of trouble with the account, or with its proxy (407), not with the request.
+/// Whether a status tells of trouble with the account, or with its proxy (407), not with the request. Nobody asks for another
+/// protocol (101), and a client that was told so would take what follows for one.
 fn is_trouble(status: StatusCode) -> bool {
-    status.is_server_error() || matches!(status.as_u16(), 401..=403 | 407 | 408 | 429)
+    status.is_informational()
+        || status.is_server_error()
+        || matches!(status.as_u16(), 401..=403 | 407 | 408 | 429)
 }
 
 /// Tells an answer to be passed on from one that tells of trouble with the account.
@@ -270,7 +273,7 @@ fn refused(dialect: Dialect, status: StatusCode, headers: &HeaderMap, body: &[u8
         // 529 is Anthropic's for an overload.
         503 | 529 => Problem::new(Class::Unavailable, detail.clone()).after(retry_after_ms),
         408 | 504 => Problem::new(Class::UpstreamTimeout, detail.clone()),
-        500.. => Problem::new(Class::Upstream, detail.clone()),
+        ..200 | 500.. => Problem::new(Class::Upstream, detail.clone()),
         _ => Problem::new(Class::Upstream, "the upstream refused the gateway's account"),
     };
     Failure { ending: Ending::UpstreamError, status: Some(status.as_u16()), retry_after_ms, problem, detail }

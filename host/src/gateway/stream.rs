@@ -17,6 +17,8 @@ use crate::plugin::admission::Ending;
 pub(super) struct AnswerBody {
     flight: Guard,
     over: bool,
+    /// How the upstream broke off, until the server is told.
+    broken: Option<io::Error>,
 }
 
 impl AnswerBody {
@@ -26,7 +28,7 @@ impl AnswerBody {
         let empty = flight.with(ended).flatten();
         let over = empty.is_some();
         empty.into_iter().for_each(|end| flight.end(end));
-        AnswerBody { flight, over }
+        AnswerBody { flight, over, broken: None }
     }
 }
 
@@ -38,15 +40,29 @@ impl Body for AnswerBody {
         if self.over {
             return Poll::Ready(None);
         }
+        if let Some(error) = self.broken.take() {
+            self.over = true;
+            return Poll::Ready(Some(Err(error)));
+        }
         let Some((polled, end)) = self.flight.with(|open| advance(open, cx)) else {
             self.over = true;
             return Poll::Ready(Some(Err(io::Error::other("the answer was cut"))));
         };
-        if let Some(end) = end {
-            self.over = true;
-            self.flight.end(end);
+        let Some(end) = end else { return polled };
+        self.flight.end(end);
+        match polled {
+            Poll::Ready(Some(Err(error))) => {
+                // A server that is told at once drops what it has not written, such as the head; told of nothing more, it
+                // writes that.
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            last => {
+                self.over = true;
+                last
+            }
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::support::{BREAK, Upstream, World, streaming_upstream};
-use crate::gateway::{Settings, serve::serve_and_drain};
+use crate::gateway::{AccountSpec, Settings, serve::serve_and_drain};
 
 const STREAM: &str = r#"{"model":"m","stream":true,"messages":[{"content":"123456"}]}"#;
 const EVENT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"abcdef\"}}]}\n\n";
@@ -101,6 +104,30 @@ async fn an_upstream_that_breaks_off_is_recorded_and_the_client_sees_the_break()
     let event = world.event().await;
     assert_eq!((event.status_code, event.has_error, event.output_tokens), (200, true, 2));
     assert!(event.error_message.unwrap().contains("broke off"));
+}
+
+#[tokio::test]
+async fn what_came_before_a_break_reaches_the_client_though_both_come_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut read = Vec::new();
+        while !read.ends_with(b"}") {
+            socket.read_buf(&mut read).await.unwrap();
+        }
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 1000\r\n\r\n";
+        socket.write_all(format!("{head}{EVENT}").as_bytes()).await.unwrap();
+    });
+    let account = AccountSpec { name: "main".to_owned(), base_url, ..AccountSpec::default() };
+    let world = World::start(vec![account]).await;
+    let mut response = begun(&world).await;
+    assert!(
+        response.body_mut().frame().await.unwrap().is_err(),
+        "a cut answer must not look like a whole one"
+    );
+    let event = world.event().await;
+    assert_eq!((event.status_code, event.has_error, event.output_tokens), (200, true, 2));
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ fn broken() -> Response {
 
 #[tokio::test]
 async fn an_account_in_trouble_is_passed_over_before_the_first_byte() {
-    for status in [0, 401, 402, 403, 408, 429, 500, 503] {
+    for status in [0, 101, 401, 402, 403, 408, 429, 500, 503] {
         let upstream = Upstream::start(move |received| {
             Some(match received.key() {
                 "first" if status == 0 => broken(),

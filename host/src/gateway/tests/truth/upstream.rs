@@ -186,8 +186,10 @@ fn streamed(plan: &Plan, held: Option<oneshot::Receiver<()>>) -> Response {
     };
     let first = stream::iter([Ok(Bytes::from(event(begun)))]);
     let then = stream::once(async move {
-        if let Some(held) = held {
-            let _ = held.await;
+        match held {
+            Some(held) => drop(held.await),
+            // Lets the server send what came before.
+            None => tokio::task::yield_now().await,
         }
         rest.map(Bytes::from)
     });
