@@ -18,6 +18,7 @@ mod author;
 mod bad_input;
 mod blob;
 mod cache;
+mod chaos;
 mod cli;
 mod configured;
 mod crash;
