@@ -1,6 +1,6 @@
 //! What a case says, with names and times put in their places.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
@@ -19,6 +19,15 @@ pub const KV: &str = "kv";
 
 /// The same for a database.
 pub const SQL: &str = "sql";
+
+/// The same for a container of blobs.
+pub const BLOB: &str = "blob";
+
+/// The same for a vector index.
+pub const VECTOR: &str = "vector";
+
+/// The same for a cache.
+pub const CACHE: &str = "cache";
 
 /// A case with everything in its place but opaque values.
 #[derive(Debug)]
@@ -41,15 +50,21 @@ pub struct Before {
     pub kv: BTreeMap<String, BTreeMap<String, String>>,
     /// Statements by database.
     pub sql: BTreeMap<String, Vec<String>>,
-    /// What vector indexes take; other runtimes have none yet.
+    /// Containers that are there though nobody is granted them; in other runtimes all stores are.
+    #[serde(skip)]
+    pub blob: BTreeSet<String>,
+    /// Vector indexes likewise, and what they take.
     #[serde(skip)]
     pub vector: BTreeMap<String, VectorOptions>,
+    /// Caches likewise.
+    #[serde(skip)]
+    pub cache: BTreeSet<String>,
 }
 
 /// One call.
 #[derive(Debug, Serialize)]
 pub struct Step {
-    /// The plugin, or [`KV`] or [`SQL`].
+    /// The plugin, or [`KV`] and the like.
     pub plugin: String,
     /// Its function.
     pub function: String,
@@ -91,7 +106,9 @@ struct Raw {
 struct RawBefore {
     kv: BTreeMap<String, BTreeMap<String, Value>>,
     sql: BTreeMap<String, Vec<String>>,
+    blob: BTreeSet<String>,
     vector: BTreeMap<String, RawIndex>,
+    cache: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -249,7 +266,7 @@ impl RawBefore {
             let options = index.options().with_context(|| format!("before, vector index {name}"))?;
             vector.insert(name, options);
         }
-        Ok(Before { kv, sql: self.sql, vector })
+        Ok(Before { kv, sql: self.sql, blob: self.blob, vector, cache: self.cache })
     }
 }
 

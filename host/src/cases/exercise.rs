@@ -1,12 +1,12 @@
 //! Calls every hook of a plugin with random valid input, to see that it never traps.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
 
+use super::Before;
 use super::home::Home;
 use super::run::Plugin;
 use super::values;
@@ -39,7 +39,7 @@ pub struct Exercised {
 /// Makes `rounds` of calls of each hook that a plugin has, over empty stores. The same seed makes the same calls. An error
 /// is a trap, an overrun, or an answer that the host would not take.
 pub async fn exercise(engine: &Engine, plugin: &Plugin, rounds: u32, seed: u64) -> anyhow::Result<Exercised> {
-    let home = Home::new(std::iter::once(&plugin.manifest().grants), &BTreeMap::new())?;
+    let home = Home::new(std::iter::once(&plugin.manifest().grants), &Before::default())?;
     let stores = home.stores();
     let plugin = plugin.start(engine, &stores)?;
     let hooks = plugin.hooks();

@@ -12,6 +12,7 @@ use tollgate_store::{
 };
 
 use super::Before;
+use super::stores::real;
 use crate::capability::Stores;
 use crate::plugin::Grants;
 
@@ -34,11 +35,9 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// Empty stores of all the names that are granted to somebody; vector indexes as `indexes` has them.
-    pub(super) fn new<'a>(
-        grants: impl Iterator<Item = &'a Grants>,
-        indexes: &BTreeMap<String, VectorOptions>,
-    ) -> anyhow::Result<Home> {
+    /// Empty stores of all the names that are granted to somebody; containers, vector indexes and caches that `before` names too,
+    /// and indexes as it has them.
+    pub(super) fn new<'a>(grants: impl Iterator<Item = &'a Grants>, before: &Before) -> anyhow::Result<Home> {
         let now_ms = Arc::new(AtomicU64::new(0));
         let clock = now_ms.clone();
         let options =
@@ -64,17 +63,41 @@ impl Home {
                 home.sql.insert(name.clone(), home.store.database(name)?);
             }
             for name in grants.blob.keys() {
-                home.blob.insert(name.clone(), home.store.container(name, BlobOptions::default())?);
+                home.open_container(name)?;
             }
             for name in grants.vector.keys() {
-                let options = indexes.get(name).cloned().unwrap_or_else(|| VectorOptions::new(DIMENSIONS));
-                home.vector.insert(name.clone(), home.store.index(name, options)?);
+                home.open_index(name, before.vector.get(name))?;
             }
             for name in grants.cache.keys() {
-                home.cache.insert(name.clone(), home.store.cache(name, CacheOptions::default())?);
+                home.open_cache(name)?;
             }
         }
+        for name in &before.blob {
+            home.open_container(name)?;
+        }
+        for (name, options) in &before.vector {
+            home.open_index(name, Some(options))?;
+        }
+        for name in &before.cache {
+            home.open_cache(name)?;
+        }
         Ok(home)
+    }
+
+    fn open_container(&mut self, name: &str) -> anyhow::Result<()> {
+        self.blob.insert(name.to_owned(), self.store.container(name, BlobOptions::default())?);
+        Ok(())
+    }
+
+    fn open_index(&mut self, name: &str, options: Option<&VectorOptions>) -> anyhow::Result<()> {
+        let options = options.cloned().unwrap_or_else(|| VectorOptions::new(DIMENSIONS));
+        self.vector.insert(name.to_owned(), self.store.index(name, options)?);
+        Ok(())
+    }
+
+    fn open_cache(&mut self, name: &str) -> anyhow::Result<()> {
+        self.cache.insert(name.to_owned(), self.store.cache(name, CacheOptions::default())?);
+        Ok(())
     }
 
     /// What plugins are granted them from.
@@ -97,6 +120,21 @@ impl Home {
     /// A database by name.
     pub(super) fn sql(&self, name: &str) -> anyhow::Result<&Database> {
         self.sql.get(name).ok_or_else(|| not_granted("database", name, self.sql.keys()))
+    }
+
+    /// A container by name.
+    pub(super) fn blob(&self, name: &str) -> anyhow::Result<&Container> {
+        self.blob.get(name).ok_or_else(|| not_granted("container", name, self.blob.keys()))
+    }
+
+    /// A vector index by name.
+    pub(super) fn vector(&self, name: &str) -> anyhow::Result<&Index> {
+        self.vector.get(name).ok_or_else(|| not_granted("vector index", name, self.vector.keys()))
+    }
+
+    /// A cache by name.
+    pub(super) fn cache(&self, name: &str) -> anyhow::Result<&Cache> {
+        self.cache.get(name).ok_or_else(|| not_granted("cache", name, self.cache.keys()))
     }
 
     pub(super) async fn prepare(&self, before: &Before) -> anyhow::Result<()> {
@@ -152,17 +190,11 @@ fn not_granted<'a>(kind: &str, name: &str, there: impl Iterator<Item = &'a Strin
     anyhow!("no manifest grants {kind} {name:?}; granted are: {}", there.join(", "))
 }
 
-/// A whole real is written without its fraction, as JavaScript does.
 fn cell(value: tollgate_store::Value) -> Value {
     match value {
         tollgate_store::Value::Null => Value::Null,
         tollgate_store::Value::Integer(integer) => json!(integer),
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a real too large for an integer stays the largest one"
-        )]
-        tollgate_store::Value::Real(real) if real.fract() == 0.0 => json!(real as i64),
-        tollgate_store::Value::Real(real) => json!(real),
+        tollgate_store::Value::Real(number) => real(number),
         tollgate_store::Value::Text(text) => json!(text),
         tollgate_store::Value::Blob(bytes) => json!({ "bytes": hex::encode(bytes) }),
     }

@@ -4,6 +4,8 @@
 //! under a clock that it moves ([`run`]). The shipped components' cases also run in other runtimes, which read them by
 //! [`Case::for_scripts`] and answer with an [`Outcome`] too.
 
+mod blobs;
+mod caches;
 mod case;
 mod compare;
 mod exercise;
@@ -12,8 +14,9 @@ mod opaque;
 mod run;
 mod stores;
 mod values;
+mod vectors;
 
-pub use case::{Before, Case, KV, SQL, Step};
+pub use case::{BLOB, Before, CACHE, Case, KV, SQL, Step, VECTOR};
 pub use exercise::{Exercised, exercise};
 pub use run::{Plugin, run};
 

@@ -11,7 +11,7 @@ use wasmtime::component::Component;
 
 use super::home::Home;
 use super::opaque::{Opaque, hand_back, name_opaque, tally};
-use super::{Case, KV, Outcome, SQL, Step, stores, values};
+use super::{BLOB, CACHE, Case, KV, Outcome, SQL, Step, VECTOR, blobs, caches, stores, values, vectors};
 use crate::capability::Stores;
 use crate::plugin::{CallError, Engine, Generation, Identity, Manifest};
 
@@ -54,7 +54,7 @@ pub async fn run(
     plugins: &BTreeMap<String, Plugin>,
     case: &Case,
 ) -> anyhow::Result<Outcome> {
-    let home = Home::new(plugins.values().map(|plugin| &plugin.manifest.grants), &case.before.vector)?;
+    let home = Home::new(plugins.values().map(|plugin| &plugin.manifest.grants), &case.before)?;
     let stores = home.stores();
     let mut started = BTreeMap::new();
     for (name, plugin) in plugins {
@@ -100,7 +100,16 @@ async fn make_step(
         (SQL, Some((Value::String(store), arguments))) => {
             stores::call_sql(home.sql(store)?, &step.function, arguments).await
         }
-        (KV | SQL, _) => bail!("the first of `with` is the store's name"),
+        (BLOB, Some((Value::String(store), arguments))) => {
+            blobs::call(home.blob(store)?, &step.function, arguments).await
+        }
+        (VECTOR, Some((Value::String(store), arguments))) => {
+            vectors::call(home.vector(store)?, &step.function, arguments).await
+        }
+        (CACHE, Some((Value::String(store), arguments))) => {
+            caches::call(home.cache(store)?, &step.function, arguments)
+        }
+        (KV | SQL | BLOB | VECTOR | CACHE, _) => bail!("the first of `with` is the store's name"),
         (name, _) => {
             let there = || started.keys().copied().collect::<Vec<_>>().join(", ");
             let plugin = started.get(name);

@@ -1,4 +1,4 @@
-//! The functions of `wit/storage/` as a case calls them, on Tollgate's own stores.
+//! The functions of `wit/storage/` as a case calls them, on Tollgate's own kv stores and databases.
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
@@ -135,15 +135,21 @@ fn versioned(entry: &Entry) -> Value {
     json!({ "value": hex::encode(&entry.value), "version": entry.version })
 }
 
-fn text(value: &Value) -> anyhow::Result<&str> {
+/// A whole real is written without its fraction, as JavaScript does.
+#[expect(clippy::cast_possible_truncation, reason = "a real too large for an integer stays the largest one")]
+pub(super) fn real(real: f64) -> Value {
+    if real.fract() == 0.0 { json!(real as i64) } else { json!(real) }
+}
+
+pub(super) fn text(value: &Value) -> anyhow::Result<&str> {
     value.as_str().with_context(|| format!("{value} must be text"))
 }
 
-fn texts(values: &Value) -> anyhow::Result<Vec<String>> {
+pub(super) fn texts(values: &Value) -> anyhow::Result<Vec<String>> {
     items(values)?.iter().map(|value| Ok(text(value)?.to_owned())).collect()
 }
 
-fn decode(value: &Value) -> anyhow::Result<Vec<u8>> {
+pub(super) fn decode(value: &Value) -> anyhow::Result<Vec<u8>> {
     hex::decode(text(value)?).with_context(|| format!("{value} must be hexadecimal"))
 }
 
