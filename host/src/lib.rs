@@ -13,6 +13,7 @@ pub mod cases;
 pub mod cli;
 pub mod config;
 pub mod data;
+pub mod edge;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

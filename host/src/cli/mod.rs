@@ -58,6 +58,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Compile { cpu_seconds, bytes } => compile(cpu_seconds, bytes),
         Command::Plugin(PluginCommand::New(new)) => plugin::new(&new),
         Command::Plugin(PluginCommand::Build { names }) => plugin::build(&names),
+        Command::Plugin(PluginCommand::Export(export)) => plugin::export(&export),
         Command::Plugin(PluginCommand::Check { path, manifest, rounds, seed }) => {
             runtime()?.block_on(plugin::check(path.as_deref(), manifest.as_deref(), rounds, seed))
         }
@@ -133,6 +134,7 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         | Command::Plugin(
             PluginCommand::New(_)
             | PluginCommand::Build { .. }
+            | PluginCommand::Export(_)
             | PluginCommand::Check { .. }
             | PluginCommand::Test(_),
         ) => Ok(()),

@@ -56,6 +56,8 @@ fn every_documented_line_is_understood() {
         "tollgate plugin build",
         "tollgate plugin build quota blacklist",
         "tollgate plugin check FILE.wasm --manifest F --rounds 5 --seed 7",
+        "tollgate plugin export DIR --to worker",
+        "tollgate plugin export DIR --to node FILE.wasm quota --manifest F",
         "tollgate plugin watch",
         "tollgate plugin inspect",
         "tollgate plugin logs NAME --follow",

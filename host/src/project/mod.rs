@@ -16,27 +16,32 @@ use anyhow::{Context, bail};
 pub use template::{Hook, Language};
 
 /// A file of a project: its path in there, and what it holds.
-type File = (PathBuf, Vec<u8>);
+pub(crate) type File = (PathBuf, Vec<u8>);
 
 /// Makes the folder `name` in `parent` with a plugin that has `hook`; the files it wrote, by their paths in the project.
 /// An existing folder or file of that name is left as it is.
 pub fn create(name: &str, hook: Hook, language: Language, parent: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let files = files(name, hook, language)?;
-    let folder = parent.join(name);
-    match fs::create_dir(&folder) {
+    write(&parent.join(name), &files)?;
+    Ok(files.into_iter().map(|(path, _)| path).collect())
+}
+
+/// Makes a folder with these files. An existing folder or file of its name is left as it is.
+pub(crate) fn write(folder: &Path, files: &[File]) -> anyhow::Result<()> {
+    match fs::create_dir(folder) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             bail!("{} is there already; take another name, or remove it", folder.display())
         }
         made => made.with_context(|| format!("cannot make folder {}", folder.display()))?,
     }
-    for (path, content) in &files {
+    for (path, content) in files {
         let path = folder.join(path);
         if let Some(inner) = path.parent() {
             fs::create_dir_all(inner).with_context(|| format!("cannot make folder {}", inner.display()))?;
         }
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(files.into_iter().map(|(path, _)| path).collect())
+    Ok(())
 }
 
 /// All files of a new project, in the order in which one would read them.

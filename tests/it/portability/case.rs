@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Deserialize;
-use tollgate::cases::{self, Case, KV, Outcome, Plugin, SQL};
+use tollgate::cases::{self, BLOB, CACHE, Case, KV, Outcome, Plugin, SQL, VECTOR};
 use tollgate::plugin::Engine;
 
 use crate::support::component::shipped;
@@ -31,7 +31,7 @@ pub fn stamped(cases: &[Case]) -> BTreeMap<String, String> {
         .iter()
         .flat_map(|case| &case.steps)
         .map(|step| &step.plugin)
-        .filter(|plugin| *plugin != KV && *plugin != SQL)
+        .filter(|plugin| ![KV, SQL, BLOB, VECTOR, CACHE].contains(&plugin.as_str()))
         .collect();
     let digest = |plugin: &str| {
         let stamp = std::fs::read_to_string(shipped(plugin).with_extension("stamp")).unwrap();

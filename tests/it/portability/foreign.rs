@@ -87,7 +87,8 @@ async fn what_every_runtime_imports_is_there_and_leads_nowhere() {
 }
 
 /// Makes a component of `tests/portability/guest/guest.js` for one of the worlds beside it.
-fn build(scripts: &Scripts, world: &str) -> PathBuf {
+pub fn build(scripts: &Scripts, world: &str) -> PathBuf {
+    scripts.add("guest", "");
     npm::copy(&npm::sources().join("../../wit"), &scripts.path("guest/wit/deps"));
     let component = scripts.path(&format!("{world}.wasm"));
     let arguments = "../node_modules/.bin/componentize-qjs --sync --wit guest/wit --js guest/guest.js";

@@ -5,14 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::{Map, Value, json};
-
-use tollgate::cases::Case;
-
-use super::case::{Transcript, manifest, stamped};
-use crate::support::component::{contracts, shipped};
-
-/// A copy of `tests/portability/` for one test, below the packages that its scripts need.
+/// A folder for the scripts of one test, below the packages that they need.
 pub struct Scripts {
     node: PathBuf,
     folder: tempfile::TempDir,
@@ -24,13 +17,15 @@ impl Scripts {
         let project = Path::new(env!("CARGO_TARGET_TMPDIR")).join("portability");
         install(&project);
         let folder = tempfile::tempdir_in(&project).unwrap();
-        for part in ["common", "guest", "node", "workerd"] {
-            copy(&sources().join(part), &folder.path().join(part));
-        }
         Scripts { node: project.join("node_modules/.bin/node"), folder }
     }
 
-    /// A path below the copy.
+    /// Puts a part of `tests/portability/` below a folder.
+    pub fn add(&self, part: &str, folder: &str) {
+        copy(&sources().join(part), &self.path(folder).join(part));
+    }
+
+    /// A path below the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -39,34 +34,22 @@ impl Scripts {
     pub fn node(&self, arguments: &[&OsStr]) -> Vec<u8> {
         let mut command = Command::new(&self.node);
         command.arg("--no-warnings").args(arguments).current_dir(&self.folder);
-        let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-        assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
-        output.stdout
+        printed(&mut command)
+    }
+
+    /// The search path of a shell on which this Node comes first.
+    pub fn search_path(&self) -> String {
+        let own = self.node.parent().unwrap();
+        format!("{}:{}", own.display(), std::env::var("PATH").unwrap())
     }
 }
 
-/// Runs the cases by a script.
-pub fn run(script: &str, cases: &[Case]) -> Transcript {
-    let scripts = Scripts::new();
-    let plugins: Map<String, Value> = stamped(cases)
-        .into_keys()
-        .map(|name| {
-            let path = shipped(&name).canonicalize().unwrap();
-            (name.clone(), json!({ "path": path, "grants": grants(&name) }))
-        })
-        .collect();
-    let cases: Vec<Value> = cases.iter().map(Case::for_scripts).collect();
-    let folder = scripts.path("components");
-    let input = json!({ "wit": contracts(), "plugins": plugins, "cases": cases, "folder": folder });
-    let file = scripts.path("input.json");
-    std::fs::write(&file, serde_json::to_vec(&input).unwrap()).unwrap();
-    serde_json::from_slice(&scripts.node(&[script.as_ref(), file.as_ref()])).unwrap()
-}
-
-/// The stores that a plugin's manifest grants.
-fn grants(plugin: &str) -> Value {
-    let manifest: Value = toml::from_str(&manifest(plugin)).unwrap();
-    manifest["grants"].clone()
+/// Runs a command to its good end; what it printed.
+pub fn printed(command: &mut Command) -> Vec<u8> {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said));
+    assert!(output.status.success(), "{command:?} failed:\n{}\n{}", said[0], said[1]);
+    output.stdout
 }
 
 /// `tests/portability/` itself.

@@ -1,14 +1,15 @@
 // Fills the stores before a case and reads them after it.
 
-import { fromHex, toHex } from './hex.mjs';
-import { wide } from './wit.mjs';
+import { wide } from '../tollgate/contracts.mjs';
+import { fromHex, toHex } from '../tollgate/hex.mjs';
 
 export async function prepareCase(before, engines) {
     for (const [store, entries] of Object.entries(before.kv)) {
         await engines.kv.get(store).setMany(Object.entries(entries).map(([key, value]) => [key, fromHex(value)]));
     }
     for (const [database, statements] of Object.entries(before.sql)) {
-        await engines.sql.get(database).batch(statements.map((sql) => ({ sql, params: [] })));
+        const tables = await engines.sql.get(database).open('read-write');
+        await tables.batch(statements.map((sql) => ({ sql, params: [] })));
     }
 }
 
@@ -24,7 +25,8 @@ export async function outcomeOf({ stores, queries }, engines) {
     for (const [database, texts] of Object.entries(queries)) {
         outcome.sql[database] = {};
         for (const sql of texts) {
-            const { rows } = await engines.sql.get(database).query({ sql, params: [] });
+            const tables = await engines.sql.get(database).open('read-write');
+            const { rows } = await tables.query({ sql, params: [] });
             outcome.sql[database][sql] = rows.map((row) => row.map(cell));
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::edge::Runtime;
 use crate::project::{Hook, Language};
 
 #[derive(Debug, Subcommand)]
@@ -114,6 +115,18 @@ Examples:
         #[arg(long, short)]
         follow: bool,
     },
+    /// Make a project that runs plugins elsewhere: as a Cloudflare Worker, or in Node.
+    #[command(after_help = "\
+The components go into the project as they are, and npm makes modules of them there (`npm install` needs its registry). Node 22.12
+runs a Worker's tests, Node 24.10 everything. The project has a README; what another runtime cannot promise is told in
+plugins/edge/README.md.
+
+Examples:
+  tollgate plugin export edge --to worker              the built plugin of the folder that this is
+  tollgate plugin export edge --to worker blacklist quota
+  tollgate plugin export local --to node hello.wasm --manifest hello.toml
+  cd edge && npm install && npm test && npm start")]
+    Export(PluginExport),
     /// Bring back an earlier version.
     #[command(after_help = "\
 Examples:
@@ -138,6 +151,22 @@ pub(in crate::cli) struct PluginNew {
     /// The language it is written in.
     #[arg(long, value_enum, default_value = "rust")]
     pub(in crate::cli) lang: Language,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PluginExport {
+    /// The folder to make.
+    #[arg(value_name = "DIR")]
+    pub(in crate::cli) folder: PathBuf,
+    /// Components, plugins' folders, or names of plugins that come with Tollgate; none: this folder.
+    #[arg(value_name = "PLUGIN")]
+    pub(in crate::cli) plugins: Vec<String>,
+    /// What is to run it.
+    #[arg(long, value_enum, value_name = "RUNTIME")]
+    pub(in crate::cli) to: Runtime,
+    /// The manifest of a component that is named by its file; again for each of them, in their order.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) manifest: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default, Args)]

@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod export;
 mod inspect;
 mod logs;
 mod make;
@@ -15,6 +16,7 @@ use anyhow::Context as _;
 
 pub(super) use args::PluginCommand;
 pub(super) use check::check;
+pub(super) use export::export;
 pub(super) use inspect::{inspect, inspect_running, is_here};
 pub(super) use logs::logs;
 pub(super) use make::{build, new};
