@@ -52,6 +52,21 @@ fn a_project_is_made_once_and_of_what_a_runtime_can_serve() {
     assert!(!home.path().join("a").exists());
 }
 
+#[test]
+fn the_cases_run_with_the_packages_of_the_projects() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let package = |path: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(root.join(path).join("package.json")).unwrap()).unwrap()
+    };
+    let own = package("tests/portability");
+    for runtime in ["node", "worker"] {
+        let project = package(&format!("plugins/edge/project/{runtime}"));
+        for (name, version) in project["devDependencies"].as_object().unwrap() {
+            assert_eq!(own["dependencies"][name], *version, "{name}, {runtime}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the npm registry; .ci/run runs it"]
 async fn a_project_for_node_works_as_its_readme_says() {
