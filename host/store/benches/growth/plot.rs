@@ -15,7 +15,8 @@ pub(crate) type Series<'a, const N: usize> = (&'a str, Vec<(u64, [f64; N])>);
 pub(crate) fn svg<const N: usize>(measures: &[(&str, &str); N], series: &[Series<'_, N>]) -> String {
     let rows = N.div_ceil(COLUMNS) as f64;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" font-family=\"sans-serif\" font-size=\"11\">\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" font-family=\"sans-serif\" font-size=\"11\">\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n",
         WIDTH * COLUMNS as f64,
         HEIGHT * rows
     );
