@@ -54,9 +54,10 @@ struct Rest {
     size: u64,
     verify: bool,
     range: Range<u64>,
-    /// The content, if it is a file. While it is open it stays, though its name goes.
+    /// The content, if it is a file. It is closed before the lease ends: closing the last handle of a file without a name
+    /// would remove it here, which may take long.
     file: Option<Arc<File>>,
-    /// None if nothing is left, or once the file is open.
+    /// None if nothing is left.
     _lease: Option<Arc<Lease>>,
 }
 
@@ -143,7 +144,7 @@ pub(super) fn open(container: &Container, key: &str, options: GetOptions) -> Res
             rest.advance(bytes.len());
             first = Some(bytes);
         }
-        rest._lease = lease.filter(|_| needs_lease && !needs_file);
+        rest._lease = lease.filter(|_| !rest.range.is_empty());
         return Ok(Got::Found(Reader { info: record.info(key), range, first, rest }));
     }
 }
@@ -184,6 +185,7 @@ impl Rest {
     fn advance(&mut self, bytes: usize) {
         self.range.start = self.range.start.saturating_add(bytes as u64).min(self.range.end);
         if self.range.is_empty() {
+            self.file = None;
             self._lease = None;
         }
     }
