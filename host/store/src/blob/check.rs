@@ -1,6 +1,10 @@
 //! Counts everything again.
 
-use std::{collections::HashMap, ops::Bound, sync::atomic::AtomicBool};
+use std::{
+    collections::HashMap,
+    ops::{Bound, RangeInclusive},
+    sync::atomic::AtomicBool,
+};
 
 use redb::{ReadTransaction, ReadableTable};
 use sha2::{Digest, Sha256};
@@ -11,7 +15,11 @@ use super::{
     limits::{CHECK_AT_ONCE, CHUNK_BYTES},
     rows::{self, CHUNKS, CONTENTS, FILES, OBJECTS, PARTS, RELEASED, Record, TAILS, hashes},
 };
-use crate::report::{note, wanted};
+use crate::{
+    CommitError,
+    core::unavailable,
+    report::{note, wanted},
+};
 
 /// What is in a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,26 +46,28 @@ impl BlobReport {
     }
 }
 
+/// Counts what `begin` shows at first, and looks again at what it shows later, where a file may have gone meanwhile.
 pub(crate) fn report(
-    transaction: &ReadTransaction,
+    begin: &dyn Fn() -> Result<ReadTransaction, CommitError>,
     folder: Option<&Folder>,
     container: u32,
     thorough: bool,
     stop: &AtomicBool,
-) -> Result<BlobReport, redb::Error> {
-    let report = BlobReport::default();
-    let mut reading = Reading { transaction, folder, container, stop, at_once: CHECK_AT_ONCE, report };
+) -> Result<BlobReport, CommitError> {
+    let (transaction, report) = (&begin()?, BlobReport::default());
+    let mut reading = Reading { transaction, begin, folder, container, stop, at_once: CHECK_AT_ONCE, report };
     reading.count()?;
     if thorough {
         reading.contents()?;
-        reading.chunks()?;
-        reading.strays()?;
+        reading.chunks().map_err(unavailable)?;
+        reading.strays().map_err(unavailable)?;
     }
     Ok(reading.report)
 }
 
 struct Reading<'a> {
     transaction: &'a ReadTransaction,
+    begin: &'a dyn Fn() -> Result<ReadTransaction, CommitError>,
     /// None: what is in files is not looked at.
     folder: Option<&'a Folder>,
     container: u32,
@@ -71,19 +81,26 @@ struct Reading<'a> {
 type Places = HashMap<Hash, (u64, u64)>;
 
 impl Reading<'_> {
-    fn count(&mut self) -> Result<(), redb::Error> {
+    fn count(&mut self) -> Result<(), CommitError> {
+        self.count_objects()?;
+        self.count_chunks().map_err(unavailable)
+    }
+
+    fn count_objects(&mut self) -> Result<(), CommitError> {
         self.objects(|report, _, record| {
             report.objects += 1;
             report.object_bytes += record.size;
             if record.is_file() {
                 report.stored_bytes += record.size;
             }
-        })?;
-        let released = (self.container, 0)..=(self.container, u64::MAX);
-        for row in wanted(self.transaction.open_table(RELEASED)?.range(released)?, self.stop) {
-            row?;
-            self.report.released += 1;
-        }
+            Ok(())
+        })
+    }
+
+    fn count_chunks(&mut self) -> Result<(), redb::Error> {
+        let mut released = 0;
+        self.released((self.container, 0)..=(self.container, u64::MAX), |_| released += 1)?;
+        self.report.released = released;
         let all = (self.container, &[0; 32])..=(self.container, &[u8::MAX; 32]);
         for row in wanted(self.transaction.open_table(CHUNKS)?.range(all)?, self.stop) {
             let (references, _, stored) = row?.1.value();
@@ -94,49 +111,73 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn objects(&mut self, mut visit: impl FnMut(&mut BlobReport, &str, Record)) -> Result<(), redb::Error> {
-        let all = self.transaction.open_table(OBJECTS)?;
-        for row in wanted(all.range::<(u32, &str)>((self.container, "")..)?, self.stop) {
-            let (key, row) = row?;
+    fn objects(
+        &mut self,
+        mut visit: impl FnMut(&mut BlobReport, &str, Record) -> Result<(), CommitError>,
+    ) -> Result<(), CommitError> {
+        let all = self.transaction.open_table(OBJECTS).map_err(unavailable)?;
+        let rows = all.range::<(u32, &str)>((self.container, "")..).map_err(unavailable)?;
+        for row in wanted(rows, self.stop) {
+            let (key, row) = row.map_err(unavailable)?;
             let (owner, key) = key.value();
             if owner != self.container {
                 break;
             }
-            visit(&mut self.report, key, Record::decode(row.value())?);
+            visit(&mut self.report, key, Record::decode(row.value()).map_err(unavailable)?)?;
+        }
+        Ok(())
+    }
+
+    fn released(
+        &self,
+        contents: RangeInclusive<(u32, u64)>,
+        mut visit: impl FnMut(u64),
+    ) -> Result<(), redb::Error> {
+        for row in wanted(self.transaction.open_table(RELEASED)?.range(contents)?, self.stop) {
+            let (_, content) = row?.0.value();
+            visit(content);
         }
         Ok(())
     }
 
     /// Every object has its content, of the right length, and every other content is released. Files are read.
-    fn contents(&mut self) -> Result<(), redb::Error> {
-        let (folder, stop) = (self.folder, self.stop);
+    fn contents(&mut self) -> Result<(), CommitError> {
+        let (folder, container, begin, stop) = (self.folder, self.container, self.begin, self.stop);
         let mut next = Some(0);
         while let Some(first) = next {
-            let (last, mut lengths) = self.lengths(first)?;
+            let (last, mut lengths) = self.lengths(first).map_err(unavailable)?;
             self.objects(|report, key, record| {
                 if !(first..=last).contains(&record.content) {
-                    return;
+                    return Ok(());
                 }
                 let found = lengths.remove(&record.content);
                 if record.is_file() {
-                    let unnoted = found.is_none().then(|| "its file is not noted".to_owned());
-                    let wrong = || folder?.problem(record.content, &record.sha256, stop);
-                    if let Some(problem) = unnoted.or_else(wrong) {
+                    let problem = match (found, folder) {
+                        (None, _) => Some("its file is not noted"),
+                        (_, None) => None,
+                        (_, Some(folder)) => {
+                            folder.problem(record.content, &record.sha256, stop).map_err(unavailable)?
+                        }
+                    };
+                    if let Some(problem) = problem
+                        && has_still(&begin()?, container, key, record.content).map_err(unavailable)?
+                    {
                         report.problem(|| format!("object {key:?}: {problem}"));
                     }
-                    return;
+                    return Ok(());
                 }
                 let chunks = found.unwrap_or_default();
                 let expected = record.size.div_ceil(u64::from(record.chunk_bytes));
                 if chunks != expected {
                     report.problem(|| format!("object {key:?} has {chunks} chunks, not {expected}"));
                 }
+                Ok(())
             })?;
             let released = (self.container, first)..=(self.container, last);
-            for row in self.transaction.open_table(RELEASED)?.range(released)? {
-                let (_, content) = row?.0.value();
+            let forget = |content| {
                 lengths.remove(&content);
-            }
+            };
+            self.released(released, forget).map_err(unavailable)?;
             for content in lengths.keys() {
                 self.report.problem(|| format!("content {content} belongs to nothing"));
             }
@@ -260,6 +301,19 @@ impl Reading<'_> {
     }
 }
 
+/// Whether an object has this content also now: one that was removed or replaced meanwhile has no file to keep, though an
+/// earlier snapshot has its row.
+fn has_still(
+    transaction: &ReadTransaction,
+    container: u32,
+    key: &str,
+    content: u64,
+) -> Result<bool, redb::Error> {
+    let objects = transaction.open_table(OBJECTS)?;
+    let Some(row) = objects.get((container, key))? else { return Ok(false) };
+    Ok(Record::decode(row.value())?.content == content)
+}
+
 fn is_whole(
     parts: &impl ReadableTable<(u32, &'static Hash, u8), &'static [u8]>,
     tails: &impl ReadableTable<(u32, &'static Hash), &'static [u8]>,
@@ -275,20 +329,30 @@ fn is_whole(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use redb::{Database, ReadableDatabase};
 
     use super::*;
-    use crate::{BlobOptions, Options, PutOptions, Store, names::Kind};
+    use crate::{BlobOptions, Options, Precondition, PutOptions, Store, core::Core, names::Kind};
 
     fn hash(byte: u8) -> Hash {
         Sha256::digest(vec![byte; CHUNK_BYTES]).into()
     }
 
     fn problems(database: &Database, container: u32, at_once: usize) -> Vec<String> {
-        let transaction = database.begin_read().unwrap();
+        let begin = || database.begin_read().map_err(unavailable);
+        let transaction = begin().unwrap();
         let (stop, report) = (AtomicBool::new(false), BlobReport::default());
-        let mut reading =
-            Reading { transaction: &transaction, folder: None, container, stop: &stop, at_once, report };
+        let mut reading = Reading {
+            transaction: &transaction,
+            begin: &begin,
+            folder: None,
+            container,
+            stop: &stop,
+            at_once,
+            report,
+        };
         reading.contents().unwrap();
         reading.chunks().unwrap();
         reading.strays().unwrap();
@@ -345,5 +409,43 @@ mod tests {
                 found.into_iter().filter(|problem| !problem.contains("not the bytes")).collect();
             assert_eq!(found, expected, "{at_once}");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_object_that_goes_while_files_are_read_is_no_problem() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("blobs");
+        let options = Options { blob_folder: Some(folder.clone()), ..Options::default() };
+        let store = Store::open(&home.path().join("store"), options).unwrap();
+        let images =
+            store.container("images", BlobOptions { files: true, ..BlobOptions::default() }).unwrap();
+        for key in ["removed", "replaced", "stays"] {
+            images.put(key, key.as_bytes(), PutOptions::default()).await.unwrap();
+        }
+        let core = Arc::clone(&store.open.core);
+        let before = core.begin_read().unwrap();
+        images.delete("removed", Precondition::default()).await.unwrap();
+        images.put("replaced", b"anew", PutOptions::default()).await.unwrap();
+        while std::fs::read_dir(&folder).unwrap().count() != 2 {
+            tokio::task::yield_now().await;
+        }
+        let container = core.names.find(Kind::Blob, "images").unwrap();
+        let problems = |begin: &dyn Fn() -> Result<ReadTransaction, CommitError>| {
+            let (stop, report) = (AtomicBool::new(false), BlobReport::default());
+            let folder = core.folder.as_deref();
+            let mut reading =
+                Reading { transaction: &before, begin, folder, container, stop: &stop, at_once: 100, report };
+            reading.contents().unwrap();
+            reading.report.problems
+        };
+        assert_eq!(problems(&|| core.begin_read()), [""; 0]);
+        std::fs::remove_file(folder.join(format!("{:016x}", content_of(&core, container, "stays")))).unwrap();
+        assert_eq!(problems(&|| core.begin_read()), ["object \"stays\": its file is missing"]);
+    }
+
+    fn content_of(core: &Core, container: u32, key: &str) -> u64 {
+        let objects = core.begin_read().unwrap().open_table(OBJECTS).unwrap();
+        let row = objects.get((container, key)).unwrap().unwrap();
+        Record::decode(row.value()).unwrap().content
     }
 }

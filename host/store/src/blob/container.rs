@@ -108,9 +108,12 @@ impl Container {
     /// one instant, and whatever it sees keeps its pages until the end.
     pub async fn check(&self, thorough: bool) -> Result<BlobReport, BlobError> {
         let number = self.number;
-        let (folder, go_on) = (self.core.folder.clone(), AtomicBool::new(false));
-        self.read(move |transaction| check::report(transaction, folder.as_deref(), number, thorough, &go_on))
-            .await
+        let (core, go_on) = (Arc::clone(&self.core), AtomicBool::new(false));
+        blocking(move || {
+            let folder = core.folder.as_deref();
+            Ok(check::report(&|| core.begin_read(), folder, number, thorough, &go_on)?)
+        })
+        .await
     }
 
     /// Whether this is a container of that heart.

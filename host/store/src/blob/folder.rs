@@ -81,14 +81,21 @@ impl Folder {
         })
     }
 
-    /// What is wrong with the file of an object, if anything is. When told to stop it may be anything.
-    pub(super) fn problem(&self, content: u64, hash: &Hash, stop: &AtomicBool) -> Option<String> {
-        let found = self.open(content).and_then(|file| digest(&file, stop).map_err(failed));
-        match found {
-            Ok(found) if found == *hash => None,
-            Ok(_) => Some("its file has not the bytes that were uploaded".to_owned()),
-            Err(error) => Some(error.to_string()),
-        }
+    /// What is wrong with the file of an object, if anything is. When told to stop it may be anything. A disk that fails is an
+    /// error, and no fault of the object.
+    pub(super) fn problem(
+        &self,
+        content: u64,
+        hash: &Hash,
+        stop: &AtomicBool,
+    ) -> Result<Option<&'static str>, io::Error> {
+        let file = match File::open(self.file(content)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Some("its file is missing")),
+            Err(error) => return Err(error),
+        };
+        let is_whole = digest(&file, stop)? == *hash;
+        Ok((!is_whole).then_some("its file has not the bytes that were uploaded"))
     }
 
     /// These contents are nobody's any more.

@@ -159,7 +159,7 @@ impl Store {
                 let Some(number) = number(Kind::Blob) else { return Ok(None) };
                 let read = move |stop: &Arc<AtomicBool>| {
                     let folder = core.folder.as_deref();
-                    blob::report(&core.begin_read()?, folder, number, thorough, stop).map_err(unavailable)
+                    blob::report(&|| core.begin_read(), folder, number, thorough, stop)
                 };
                 StoreReport::Blob(reading(place, read).await?)
             }

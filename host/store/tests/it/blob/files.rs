@@ -118,7 +118,7 @@ async fn a_file_that_was_changed_or_lost_is_told_and_the_rest_goes_on() {
         [
             "object \"changed\": its file has not the bytes that were uploaded",
             "object \"cut\": its file has not the bytes that were uploaded",
-            "object \"lost\": the store is corrupt: the file of an object is missing",
+            "object \"lost\": its file is missing",
         ]
     );
     blobs.delete_many(&["changed", "cut", "lost"].map(str::to_owned)).await.unwrap();
