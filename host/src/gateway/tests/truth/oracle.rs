@@ -118,11 +118,13 @@ pub(super) struct Book {
     name: String,
     limits: Vec<Limit>,
     pub(super) charges: Vec<Charge>,
+    /// What was reserved for a moment, and given back since another limit refused the request.
+    pub(super) given_back: Vec<Charge>,
 }
 
 impl Book {
     pub(super) fn new(name: &str, set: &LimitSet) -> Book {
-        Book { name: name.to_owned(), limits: limits(set), charges: Vec::new() }
+        Book { name: name.to_owned(), limits: limits(set), charges: Vec::new(), given_back: Vec::new() }
     }
 
     /// The least that is reserved of an amount where its ceiling does not fit: half of the lowest limit.
@@ -180,6 +182,8 @@ impl Book {
         let place = self.charges.partition_point(|charge| charge.at.step <= refused.at.step);
         let charged: u64 =
             self.charges[..place].iter().map(|other| limit.perhaps(other, refused.at, floor)).sum();
+        let of_step = self.given_back.iter().filter(|other| other.at.step == refused.at.step);
+        let charged = charged + of_step.map(|other| other.most[limit.amount as usize]).sum::<u64>();
         let fits = limit.most_before(refused).is_some_and(|most| charged <= most);
         assert!(
             !fits,

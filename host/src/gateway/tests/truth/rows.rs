@@ -114,6 +114,13 @@ pub(super) fn check(load: &Load, rows: &BTreeMap<u64, Row>) -> BTreeMap<String, 
         check_row(sent, row, &attempts);
         let of_key = Charge::of(sent, row, sent.at, sent.end.unwrap(), row.counts());
         if let Some((name, of_big)) = row.refused_by() {
+            // What another of the key's limits had let through was reserved until this one refused.
+            for (scope, book) in load.scopes.iter().zip(&mut books) {
+                let is_other = scope.of == Whose::Key(sent.asked.key) && scope.models.is_some() != of_big;
+                if is_other && scope.concerns(sent.asked.model) {
+                    book.given_back.push(of_key.clone());
+                }
+            }
             refused.push((name.to_owned(), of_big, sent.asked.key, of_key));
             continue;
         }
