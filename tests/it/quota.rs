@@ -5,23 +5,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::support::{Behaviour, Client, Server, Setup, Upstream};
 
-/// Sends `requests` chat requests from `tasks` tasks at once; how many were answered with each status.
+/// Sends `requests` chat requests from `tasks` tasks at once; how many were admitted and refused.
 async fn storm(client: &Client, requests: u64, tasks: u64) -> (u64, u64) {
+    storm_of(client, &["gpt-test"], requests, tasks).await
+}
+
+/// The same with each of some models in turn.
+async fn storm_of(client: &Client, models: &'static [&str], requests: u64, tasks: u64) -> (u64, u64) {
     let next = Arc::new(AtomicU64::new(0));
     let workers: Vec<_> = (0..tasks)
         .map(|_| {
             let (client, next) = (client.clone(), next.clone());
             tokio::spawn(async move {
                 let (mut admitted, mut refused) = (0, 0);
-                while next.fetch_add(1, Ordering::SeqCst) < requests {
-                    let answer = client.chat("gpt-test").await;
+                loop {
+                    let number = next.fetch_add(1, Ordering::SeqCst);
+                    if number >= requests {
+                        return (admitted, refused);
+                    }
+                    let answer = client.chat(models[number as usize % models.len()]).await;
                     match answer.status.as_u16() {
                         200 => admitted += 1,
                         429 => refused += 1,
                         other => panic!("neither admitted nor over the limit: {other} {}", answer.text()),
                     }
                 }
-                (admitted, refused)
             })
         })
         .collect();
@@ -78,6 +86,42 @@ async fn accounts_keep_their_own_limits_and_the_second_takes_what_the_first_may_
     let client = server.client(&server.key("free", &[]));
     assert_eq!(storm(&client, 300, 64).await, (50, 250));
     assert_eq!((upstream.seen_from("first"), upstream.seen_from("second")), (20, 30));
+    let denied = client.chat("gpt-test").await;
+    assert!(
+        !denied.text().contains("first"),
+        "a client learns nothing of single accounts: {}",
+        denied.text()
+    );
+    let id = denied.headers["x-request-id"].to_str().unwrap();
+    let told = crate::support::eventually("the refusal is in the log", || async {
+        server.sql(&format!("SELECT error_message FROM request_logs WHERE id = '{id}'")).pop()
+    });
+    let told = told.await.remove(0);
+    assert!(told.ends_with("first: rpm 20 of 20; second: rpm 30 of 30"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keys_limit_is_over_all_its_models_in_a_storm() {
+    let (upstream, server) = server_with_upstream(Behaviour::Answer { input: 5, output: 2 }).await;
+    let client = server.client(&server.key("both", &["--rpm", "30"]));
+    assert_eq!(storm_of(&client, &["gpt-test", "gpt-other", "gpt-third"], 200, 64).await, (30, 170));
+    assert_eq!(upstream.seen(), 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accounts_day_and_tokens_hold_under_the_same_storm() {
+    let upstream = Upstream::start(Behaviour::Answer { input: 8, output: 12 }).await;
+    let server = Setup::default()
+        .account("day", &upstream, "rpd = 15\nmodels = [\"gpt-day\"]")
+        .account("tokens", &upstream, "tpm = 1000\nmodels = [\"gpt-tokens\"]")
+        .start();
+    let client = server.client(&server.key("free", &[]));
+    assert_eq!(storm_of(&client, &["gpt-day"], 200, 64).await, (15, 185));
+    assert_eq!(upstream.seen_from("day"), 15);
+    let (admitted, refused) = storm_of(&client, &["gpt-tokens"], 500, 64).await;
+    assert!(admitted > 0 && refused > 0, "{admitted} admitted, {refused} refused");
+    assert_eq!(upstream.seen_from("tokens"), admitted);
+    assert!(admitted * 20 <= 1000, "{admitted} requests of 20 tokens exceed 1000");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,9 @@ pub(super) const DISCARD_BYTES: usize = 64 * 1024 * 1024;
 /// Longest time spent on throwing a body away.
 pub(super) const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Accounts that a request's row in the log names with what refused them: enough to see why, whatever their number.
+pub(super) const REFUSALS_NAMED: usize = 8;
+
 /// Longest silence of a client in that time: one that sends nothing is not about to miss its answer.
 pub(super) const DISCARD_SILENCE: Duration = Duration::from_secs(1);
 

@@ -127,6 +127,13 @@ impl From<Failure> for Stop {
     }
 }
 
+impl From<Refusals> for Stop {
+    fn from(refusals: Refusals) -> Stop {
+        let problem = refusals.problem();
+        Stop { detail: refusals.detail(&problem), ..problem.into() }
+    }
+}
+
 /// A request of a known client.
 pub(super) struct Admitted {
     pub(super) key: Arc<ClientKey>,
@@ -335,7 +342,7 @@ async fn admit(
             return Ok(of_account);
         }
         Some(Verdict::Denied { denial, .. }) => denied(&denial),
-        Some(Verdict::Failed { plugin, reason }) => failed(&plugin, &reason),
+        Some(Verdict::Failed { plugin, reason }) => failed(&client.id, &plugin, &reason),
         Some(Verdict::Busy) | None => busy(),
     };
     if let Some(Verdict::Allowed(lease)) = of_account {
@@ -397,7 +404,7 @@ async fn attempt(
         let next = if may_try { search.next(inner, request).await } else { Ok(None) };
         let (place, verdict) = match next {
             Ok(Some(next)) => next,
-            Ok(None) => return Err(last.map_or_else(|| refusals.problem().into(), Stop::from)),
+            Ok(None) => return Err(last.map_or_else(|| refusals.into(), Stop::from)),
             Err(no_place) => return Err(last.map_or_else(|| no_place.into(), Stop::from)),
         };
         match verdict {
@@ -417,7 +424,7 @@ async fn attempt(
                 last = Some(failure);
                 attempts += 1;
             }
-            refused => refusals.note(refused),
+            refused => refusals.note(&client.id, &place.account().name, refused),
         }
     }
 }

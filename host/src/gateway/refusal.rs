@@ -1,6 +1,11 @@
 //! What a client is told when policies refuse it, or every account.
 
-use super::error::{Class, Problem};
+use std::fmt::{self, Write as _};
+
+use super::{
+    error::{Class, Problem},
+    limits::REFUSALS_NAMED,
+};
 use crate::plugin::{Verdict, admission::Denial};
 
 /// Why accounts could not be asked.
@@ -8,11 +13,20 @@ use crate::plugin::{Verdict, admission::Denial};
 pub(super) struct Refusals {
     limit: Option<Denial>,
     retry_after_ms: Option<u64>,
+    /// Each account with what stands in its way, for the log.
+    named: String,
+    count: usize,
 }
 
 impl Refusals {
-    /// Takes note of a verdict about an account that is no allow.
-    pub(super) fn note(&mut self, verdict: Verdict) {
+    /// Takes note of a verdict about an account that is no allow, for a request of this id.
+    pub(super) fn note(&mut self, request: &str, account: &str, verdict: Verdict) {
+        self.count += 1;
+        if self.count <= REFUSALS_NAMED {
+            let between = if self.named.is_empty() { "" } else { "; " };
+            // Writing to a text does not fail.
+            let _ = write!(self.named, "{between}{account}: {}", Reason(&verdict));
+        }
         match verdict {
             Verdict::Denied { denial, .. } => {
                 self.retry_after_ms =
@@ -21,14 +35,14 @@ impl Refusals {
                     self.limit = Some(denial);
                 }
             }
-            Verdict::Failed { plugin, reason } => drop(failed(&plugin, &reason)),
+            Verdict::Failed { plugin, reason } => drop(failed(request, &plugin, &reason)),
             Verdict::Busy | Verdict::Allowed(_) => {}
         }
     }
 
     /// What the client is told: a limit if one stands in the way, for that goes away by itself. Nothing is said about
     /// single accounts.
-    pub(super) fn problem(self) -> Problem {
+    pub(super) fn problem(&self) -> Problem {
         let problem = match &self.limit {
             Some(denial) => {
                 Problem::new(limit_class(denial), "every upstream account for this model is at its limit")
@@ -36,6 +50,30 @@ impl Refusals {
             None => Problem::new(Class::Unavailable, "no upstream account for this model is available"),
         };
         problem.after(self.retry_after_ms)
+    }
+
+    /// What the log is told beyond that; none: nothing was refused.
+    pub(super) fn detail(&self, problem: &Problem) -> Option<String> {
+        let more = self.count.saturating_sub(REFUSALS_NAMED);
+        let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+        (self.count > 0).then(|| format!("{}: {}{more}", problem.message, self.named))
+    }
+}
+
+/// A refusal as the log has it.
+struct Reason<'a>(&'a Verdict);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Verdict::Denied { denial, .. } => match (denial.current, denial.limit) {
+                (Some(current), Some(limit)) => write!(f, "{} {current} of {limit}", denial.limit_name),
+                _ => write!(f, "{} ({})", denial.limit_name, denial.reason),
+            },
+            Verdict::Failed { plugin, .. } => write!(f, "plugin {plugin} failed"),
+            Verdict::Busy => f.write_str("busy"),
+            Verdict::Allowed(_) => f.write_str("allowed"),
+        }
     }
 }
 
@@ -62,8 +100,9 @@ fn limit_class(denial: &Denial) -> Class {
     }
 }
 
-pub(super) fn failed(plugin: &str, reason: &str) -> Problem {
-    tracing::warn!(plugin, reason, "admission failed");
+/// A policy failed for the request of this id.
+pub(super) fn failed(request: &str, plugin: &str, reason: &str) -> Problem {
+    tracing::warn!(request, plugin, reason, "admission failed");
     Problem::new(Class::Unavailable, "a policy of this gateway is failing").after(Some(1_000))
 }
 
