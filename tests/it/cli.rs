@@ -327,13 +327,13 @@ async fn the_blacklist_is_managed_on_the_command_line() {
     let rude = ["--client", "rude"];
     let blacklist = |arguments: &[&str]| server.cli_ok(&[&["blacklist"], arguments].concat());
     blacklist(&[&["add", "--reason", "was rude", "--ttl", "10m"], &rude[..]].concat());
-    blacklist(&["add", "--account", "demo", "--model", "gpt-other", "--reason", "tired"]);
+    blacklist(&["add", "--account", "demo", "--model", "gpt-other", "--reason", "over its TPM"]);
     assert_ne!(server.client(&key).chat("gpt-test").await.status, 200);
     let listed = blacklist(&["list"]);
     let told = |line: usize| listed.lines().nth(line).unwrap().split('\t').collect::<Vec<_>>();
     assert_eq!(
-        (told(1)[1], told(1)[3], told(1)[4], told(1)[6]),
-        ("demo", "gpt-other", "tired", "true"),
+        (told(1)[1], told(1)[3], told(1)[4], told(1)[5], told(1)[7]),
+        ("demo", "gpt-other", "over its TPM", "tpm", "true"),
         "{listed}"
     );
     assert_eq!((told(2)[0], told(2)[4]), ("client", "was rude"), "{listed}");

@@ -284,6 +284,20 @@ async fn present<'a>(kv: &Kv, keys: &'a [String]) -> Result<Vec<(&'a str, Entry)
     Ok(found.filter(|(key, _)| is_entry(key)).collect())
 }
 
+/// The quota that an entry is for: `rpm`, `tpm` or `rpd`, as it says or as its reason tells.
+fn limit(entry: &Value) -> Option<&str> {
+    if let Some(named) = entry.get("limit").and_then(Value::as_str) {
+        return Some(named);
+    }
+    let reason = entry.get("reason")?.as_str()?.to_ascii_lowercase();
+    let spoken = [
+        ("rpm", ["rpm", "requests per min"]),
+        ("tpm", ["tpm", "tokens per min"]),
+        ("rpd", ["rpd", "requests per day"]),
+    ];
+    spoken.into_iter().find(|(_, words)| words.iter().any(|word| reason.contains(word))).map(|(name, _)| name)
+}
+
 /// The times of an entry.
 #[derive(Deserialize)]
 struct Times {
@@ -308,13 +322,15 @@ fn describe(admin: &Admin, key: &str, entry: &Entry, now_ms: u64) -> Value {
     let id = rest.split_once('/').map_or(rest, |(id, _)| id);
     let accounts = admin.accounts.named();
     let account = accounts.iter().find(|(_, known)| kind == "account" && known == id);
+    let said = serde_json::from_slice::<Value>(&entry.value).unwrap_or_default();
     json!({
         "key": key,
         "kind": kind,
         "id": id,
+        "limit": limit(&said),
         "name": account.map(|(name, _)| name),
         "active": holds(entry, now_ms),
-        "entry": serde_json::from_slice::<Value>(&entry.value).unwrap_or_default(),
+        "entry": said,
         "expires_ms": entry.expires_ms,
     })
 }

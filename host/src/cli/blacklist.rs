@@ -11,7 +11,7 @@ use super::duration::duration;
 use super::failure::Failure;
 use super::output;
 
-const COLUMNS: [&str; 7] = ["kind", "name", "id", "model", "reason", "until_ms", "active"];
+const COLUMNS: [&str; 8] = ["kind", "name", "id", "model", "reason", "limit", "until_ms", "active"];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BlacklistCommand {
