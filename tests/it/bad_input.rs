@@ -80,6 +80,10 @@ async fn a_key_that_is_not_utf8_is_401_and_a_broken_request_400() {
     let (_upstream, server, key) = started().await;
     let not_utf8 = b"POST /v1/chat/completions HTTP/1.1\r\nhost: t\r\nauthorization: Bearer \xff\xfe\r\ncontent-length: 2\r\n\r\n{}";
     assert_eq!(raw(&server, not_utf8, &[]), "401");
+    let mut stream = connect(&server);
+    stream.write_all(not_utf8).unwrap();
+    let answer = read_answer(&mut stream);
+    assert!(answer.contains("\"code\":\"invalid_api_key\""), "{answer}");
     assert_eq!(raw(&server, b"\x00\x01\x02 nonsense\r\n\r\n", &[]), "400");
     let agent = format!(
         "GET /v1/models HTTP/1.1\r\nhost: t\r\nauthorization: Bearer {key}\r\nuser-agent: \u{ff}\u{fe}\r\n\r\n"

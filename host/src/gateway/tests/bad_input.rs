@@ -173,7 +173,9 @@ async fn headers_that_are_not_utf8_are_refused() {
     let at = other.iter().position(|byte| *byte == 1).unwrap();
     other.splice(at..=at, *b"\xff\r\n");
     other.extend_from_slice(br#"{"model":"m"}"#);
-    assert_eq!(raw(&world, &other).await.0, 400);
+    let (status, body) = raw(&world, &other).await;
+    assert_eq!((status, &body["error"]["type"]), (400, &json!("invalid_request_error")));
+    assert_eq!(body["error"]["message"], "a header is not UTF-8");
     let fine = Request::post(format!("{}/v1/chat/completions", world.url))
         .header("authorization", format!("bearer {}", world.key))
         .header("x-other", "ünïcode")
