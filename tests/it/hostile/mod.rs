@@ -1,9 +1,16 @@
 //! A plugin that wants to do harm ends by its limit, with a reason that names it, and everybody else is served on.
 
 mod admit;
+mod answers;
+mod at_once;
 mod beside;
 mod pushed;
+mod sql;
 
+use serde_json::Value;
+
+use crate::support::client::Answer;
+use crate::support::server::ADMIN_TOKEN;
 use crate::support::{Behaviour, Guest, Server, Setup, Upstream, eventually};
 
 /// Requests a minute of the key by which each test sees that quota, the neighbour, still limits.
@@ -23,8 +30,8 @@ impl House {
         House { server, _upstream: upstream }
     }
 
-    /// With the plugin, which may use the store `hostile`; `limits` are lines of its manifest's table. It fails open, so
-    /// that requests show what becomes of them beside it.
+    /// With the plugin, which may use the store `hostile`; `limits` are lines of its manifest's table, behind which
+    /// others may follow. It fails open, so that requests show what becomes of them beside it.
     async fn with(guest: &Guest, limits: &str) -> House {
         let house = House::open().await;
         let output = house.push(&guest.build(), limits);
@@ -55,6 +62,28 @@ impl House {
         let mut expected = vec![200; COUNTED];
         expected.push(429);
         assert_eq!(statuses, expected);
+    }
+
+    /// Runs the plugin's job to its end.
+    async fn job(&self) -> Answer {
+        self.server.client(ADMIN_TOKEN).post("/admin/v1/plugins/hostile/jobs/work", &Value::Null).await
+    }
+
+    /// A call of this hook has begun.
+    async fn called(&self, hook: &str) {
+        let label = format!("hook=\"{hook}\"");
+        let calls = "tollgate_plugin_calls_total";
+        eventually(&format!("{hook:?} is called"), || async {
+            let calls = self.server.metric_with(calls, &["plugin=\"hostile\"", &label]).await;
+            (calls > 0.0).then_some(())
+        })
+        .await;
+    }
+
+    /// No call has trapped: the plugin was told of its limit, and found what it looks for itself.
+    async fn never_trapped(&self) {
+        let traps = self.server.metric_with("tollgate_plugin_traps_total", &["plugin=\"hostile\""]).await;
+        assert_eq!(traps, 0.0, "{}", self.server.log());
     }
 
     /// A call of this hook has overrun its deadline, by running or (where the machine is busy) by waiting, and the log names

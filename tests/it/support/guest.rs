@@ -78,9 +78,17 @@ const VECTOR: &str = r#"
     (import "tollgate:storage/vector@0.1.0" "[method]index.query"
         (func $query (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#;
 
+/// The SQL functions that tests use.
+const SQL: &str = r#"
+    (import "tollgate:storage/sql@0.1.0" "[static]database.open" (func $open_database (param i32 i32 i32)))
+    (import "tollgate:storage/sql@0.1.0" "[method]database.query"
+        (func $query_database (param i32 i32 i32 i32 i32 i32)))
+    (import "tollgate:storage/sql@0.1.0" "[method]database.execute"
+        (func $execute_database (param i32 i32 i32 i32 i32 i32)))"#;
+
 /// `$is_bad` of the place of an answer and that of its error says whether it is one, and notes its case in `$case`. `$ran` and
 /// `$refused` end a job with a number and with the case.
-const JOB_ENDS: &str = r#"
+pub const JOB_ENDS: &str = r#"
     (global $case (mut i32) (i32.const -1))
     (func $is_bad (param $at i32) (param $error i32) (result i32)
         (if (i32.load8_u (local.get $at)) (then
@@ -222,6 +230,28 @@ impl Guest {
                 (i32.store offset=28 (local.get $at) (i32.const 1))
                 (i32.store offset=32 (local.get $at) (i32.const 710))
                 (i32.store offset=36 (local.get $at) (i32.const 12)))"#
+        ))
+    }
+
+    /// Imports SQL. `$statement` runs this statement of the database `name` by `query` or `execute`, without parameters: whether
+    /// it failed, with the error's case in `$case`. `$number` is the first value of its answer, a number. [`JOB_ENDS`] are there
+    /// too.
+    pub fn sql(mut self, name: &str, function: &str, statement: &str) -> Guest {
+        self.world.push_str("import tollgate:storage/sql@0.1.0;\n");
+        self.imports.push_str(SQL);
+        let (name_length, length) = (name.len(), statement.len());
+        self.define(JOB_ENDS).define(&format!(
+            r#"(data (i32.const 680) "{name}") (data (i32.const 700) "k") (data (i32.const 2048) "{statement}")
+            (global $database (mut i32) (i32.const -1))
+            (func $statement (result i32)
+                (if (i32.eq (global.get $database) (i32.const -1)) (then
+                    (call $open_database (i32.const 680) (i32.const {name_length}) (i32.const 1600))
+                    (if (call $is_bad (i32.const 1600) (i32.const 1604)) (then (return (i32.const 1))))
+                    (global.set $database (i32.load (i32.const 1604)))))
+                (call ${function}_database (global.get $database) (i32.const 2048) (i32.const {length})
+                    (i32.const 0) (i32.const 0) (i32.const 1600))
+                (call $is_bad (i32.const 1600) (i32.const 1608)))
+            (func $number (result i32) (i32.load offset=8 (i32.load (i32.load (i32.const 1616)))))"#
         ))
     }
 
