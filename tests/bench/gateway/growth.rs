@@ -1,4 +1,4 @@
-//! What ten thousand keys, two hundred accounts and millions of rows of the log change: `-- --growth 10000,1000000`.
+//! What thousands of keys, hundreds of accounts and millions of rows of the log change: `-- --growth 10000,1000000`.
 //!
 //! One server gets that many requests over all keys and accounts, so that its rows come the way they always come. At each
 //! number, once they are all on the disk: requests by all keys, what an operator asks, memory, the file, and a start.
@@ -15,9 +15,6 @@ use crate::process::Process;
 use crate::sample::Sample;
 use crate::tollgate::Tollgate;
 
-const KEYS: usize = 10_000;
-const ACCOUNTS: usize = 200;
-
 /// Connections that fill the log, and that are measured.
 const CONNECTIONS: usize = 32;
 
@@ -25,21 +22,22 @@ const CONNECTIONS: usize = 32;
 const STRETCH: Duration = Duration::from_secs(1);
 
 /// What an operator asks.
-const QUESTIONS: [(&str, &str); 6] = [
+const QUESTIONS: [(&str, &str); 7] = [
     ("keys ms", "keys"),
     ("accounts ms", "accounts"),
     ("one key ms", "keys/key-7"),
     ("usage by day ms", "usage"),
     ("by key ms", "usage?by=key"),
     ("by model ms", "usage?by=model"),
+    ("blacklist ms", "blacklist"),
 ];
 
 /// Prints one line for each number of rows.
 pub async fn measure(options: &Options, rows: &[u64]) -> Result<()> {
     let upstream = Process::role("upstream", "")?;
-    let mut tollgate = Tollgate::with_accounts(upstream.url(), ACCOUNTS)?;
-    let keys = keys(&tollgate)?;
-    titles();
+    let mut tollgate = Tollgate::with_accounts(upstream.url(), options.accounts)?;
+    let keys = keys(&tollgate, options.keys)?;
+    titles(options);
     for &rows in rows {
         let load = Load::new(tollgate.process().url(), &keys, "", Workload::Json, CONNECTIONS);
         fill(&tollgate, &load, rows).await?;
@@ -55,21 +53,21 @@ pub async fn measure(options: &Options, rows: &[u64]) -> Result<()> {
 }
 
 /// Makes all keys, by some clients at once since each is durable before it is answered.
-fn keys(tollgate: &Tollgate) -> Result<Vec<String>> {
-    let bar = bar("keys", KEYS as u64);
+fn keys(tollgate: &Tollgate, number: usize) -> Result<Vec<String>> {
+    let bar = bar("keys", number as u64);
     std::thread::scope(|scope| {
         let makers: Vec<_> = (0..CONNECTIONS)
             .map(|first| {
                 let bar = bar.clone();
                 scope.spawn(move || {
-                    let names = (first..KEYS).step_by(CONNECTIONS);
+                    let names = (first..number).step_by(CONNECTIONS);
                     names
                         .map(|name| tollgate.key(&format!("key-{name}")).inspect(|_| bar.inc(1)))
                         .collect::<Result<Vec<_>>>()
                 })
             })
             .collect();
-        let mut keys = Vec::with_capacity(KEYS);
+        let mut keys = Vec::with_capacity(number);
         for maker in makers {
             keys.extend(maker.join().map_err(|_| anyhow::anyhow!("a maker of keys panicked"))??);
         }
@@ -112,13 +110,14 @@ fn bar(what: &'static str, length: u64) -> ProgressBar {
     style.map_or(bar.clone(), |style| bar.with_style(style))
 }
 
-fn titles() {
+fn titles(options: &Options) {
     let columns = ["req/s", "p50 µs", "p99 µs", "CPU µs/request"].into_iter();
     let columns: Vec<_> = columns
         .chain(QUESTIONS.map(|(title, _)| title))
         .chain(["memory MB", "file MB", "bytes a row", "start ms"])
         .collect();
-    println!("\n{KEYS} keys, {ACCOUNTS} accounts, {CONNECTIONS} connections\n");
+    let Options { keys, accounts, .. } = options;
+    println!("\n{keys} keys, {accounts} accounts, {CONNECTIONS} connections\n");
     println!("| rows | {} |", columns.join(" | "));
     println!("|---|{}", "---|".repeat(columns.len()));
 }

@@ -17,6 +17,8 @@ pub struct Load {
     /// One for each key.
     requests: Rc<[Vec<u8>]>,
     connections: usize,
+    /// Time between two requests of a connection; none: as soon as it is answered.
+    pace: Option<Duration>,
 }
 
 impl Load {
@@ -39,7 +41,12 @@ impl Load {
             )
             .into_bytes()
         };
-        Load { requests: keys.iter().map(request).collect(), address, connections }
+        Load { requests: keys.iter().map(request).collect(), address, connections, pace: None }
+    }
+
+    /// The same, at so many requests a second.
+    pub fn at(self, rate: f64) -> Load {
+        Load { pace: Some(Duration::from_secs_f64(self.connections as f64 / rate)), ..self }
     }
 
     /// Sends requests for `length`; every answer must be a 200.
@@ -50,10 +57,12 @@ impl Load {
         let mut tasks = Vec::new();
         for first in 0..self.connections {
             let (address, requests) = (self.address.clone(), self.requests.clone());
-            let step = self.connections;
+            let (step, pace) = (self.connections, self.pace);
             tasks.push(local.spawn_local(async move {
                 let in_turn = requests.iter().cycle().skip(first % requests.len()).step_by(step);
-                one_connection(&address, in_turn, until).await
+                // Not all at the same moment.
+                let begin = start + pace.unwrap_or_default().mul_f64(first as f64 / step as f64);
+                one_connection(&address, in_turn, until, pace.map(|pace| (begin, pace))).await
             }));
         }
         let latencies = local.run_until(async {
@@ -71,13 +80,24 @@ async fn one_connection<'a>(
     address: &str,
     mut requests: impl Iterator<Item = &'a Vec<u8>>,
     until: Instant,
+    mut due: Option<(Instant, Duration)>,
 ) -> Result<Vec<u32>> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (mut latencies, mut buffer) = (Vec::new(), Vec::with_capacity(16 * 1024));
     while Instant::now() < until {
         let request = requests.next().context("no key")?;
-        let sent = Instant::now();
+        let mut sent = Instant::now();
+        if let Some((at, pace)) = &mut due {
+            // Whoever is late because of the answer before is late by the fault of who gave it.
+            if sent < *at {
+                tokio::time::sleep_until((*at).into()).await;
+                sent = Instant::now();
+            } else {
+                sent = *at;
+            }
+            *at += *pace;
+        }
         stream.write_all(request).await?;
         read_answer(&mut stream, &mut buffer).await?;
         latencies.push(sent.elapsed().as_micros() as u32);

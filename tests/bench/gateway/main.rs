@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench gateway` prints requests a second, latency and CPU time a request for each; only the ratios within
 //! one run mean anything. Each runs in processes of its own, so that their CPU time can be read. nginx is left out where it
-//! is not installed; `-- --relays` adds LiteLLM and Portkey's gateway, and `-- --growth`
-//! measures one server with many keys, accounts and rows instead. `-- --help` tells how to change the load; `-- --seconds 0.2 --rounds 1` is a quick look.
+//! is not installed; `-- --relays` adds LiteLLM and Portkey's gateway, and `-- --growth` measures one server with many keys,
+//! accounts and rows instead. `-- --help` tells how to change the load; `-- --seconds 0.2 --rounds 1` is a quick look.
 
 #![allow(
     unreachable_pub,
@@ -103,7 +103,11 @@ async fn one_table(
     connections: usize,
 ) -> Result<()> {
     let load = |target: &Target| {
-        Load::new(target.process.url(), &[target.key], target.headers, workload, connections)
+        let load = Load::new(target.process.url(), &[target.key], target.headers, workload, connections);
+        match options.rate {
+            Some(rate) => load.at(rate),
+            None => load,
+        }
     };
     let mut measured: Vec<(&str, Vec<Sample>)> = Vec::new();
     for target in targets {

@@ -25,6 +25,16 @@ pub struct Options {
     /// Rows of the log at which one server with many keys and accounts is measured, in place of the tables beside peers.
     #[arg(long, value_delimiter = ',')]
     pub growth: Vec<u64>,
+    /// Client keys of that server.
+    #[arg(long, default_value_t = 10_000)]
+    pub keys: usize,
+    /// Its accounts.
+    #[arg(long, default_value_t = 200)]
+    pub accounts: usize,
+    /// So many requests a second, from all connections together, where else each sends as fast as it is answered. Latency
+    /// then counts from when a request was due.
+    #[arg(long)]
+    pub rate: Option<f64>,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,

@@ -58,7 +58,7 @@ fn litellm(place: &Path, upstream: &str) -> Result<Relay> {
     // It asks for prices on the network else.
     command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").env("LITELLM_MODE", "PRODUCTION");
     let process = Process::started(address, command, START, "LiteLLM")?;
-    Ok(Relay { name: "LiteLLM 1.109", process, key: LITELLM_KEY, headers: String::new(), _home: home })
+    Ok(Relay { name: "LiteLLM 1.106", process, key: LITELLM_KEY, headers: String::new(), _home: home })
 }
 
 fn portkey(place: &Path, upstream: &str) -> Result<Relay> {
