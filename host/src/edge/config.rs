@@ -17,6 +17,11 @@ const DIMENSIONS: u32 = 1_024;
 const QUEUE_BATCH: u32 = 100;
 const QUEUE_SECONDS: u32 = 5;
 
+/// Times that events come again that could not be recorded, the most that Cloudflare has, and the seconds until they do. After
+/// them they are lost.
+const QUEUE_RETRIES: u32 = 100;
+const QUEUE_RETRY_SECONDS: u32 = 30;
+
 /// `plugins.json`.
 pub(super) fn plugins(parts: &[Part]) -> Value {
     parts.iter().map(plugin).collect()
@@ -129,7 +134,9 @@ fn binding(kind: &str, name: &str, taken: &mut BTreeSet<String>) -> String {
 pub(super) fn wrangler(parts: &[Part], stores: &Value) -> Value {
     let bound = |kind: &str| -> Vec<(String, Value)> {
         let stores = stores.get(kind).and_then(Value::as_object).into_iter().flatten();
-        stores.filter_map(|(name, store)| Some((resource(name), store.get("binding")?.clone()))).collect()
+        let bindings = stores.filter_map(|(name, store)| Some((name, store.get("binding")?)));
+        let mut taken = BTreeSet::new();
+        bindings.map(|(name, binding)| (resource(name, &mut taken), binding.clone())).collect()
     };
     let databases =
         bound("sql").into_iter().map(|(name, binding)| json!({ "binding": binding, "database_name": name }));
@@ -154,6 +161,8 @@ pub(super) fn wrangler(parts: &[Part], stores: &Value) -> Value {
                 "queue": "tollgate-events",
                 "max_batch_size": QUEUE_BATCH,
                 "max_batch_timeout": QUEUE_SECONDS,
+                "max_retries": QUEUE_RETRIES,
+                "retry_delay": QUEUE_RETRY_SECONDS,
             }],
         });
         config.insert("queues".to_owned(), queues);
@@ -172,9 +181,16 @@ fn fields(value: Value) -> Map<String, Value> {
     }
 }
 
-/// The name of a store as Cloudflare takes it for a database or a bucket.
-fn resource(name: &str) -> String {
+/// The name of a store as Cloudflare takes it for a database or a bucket; none is given twice.
+fn resource(name: &str, taken: &mut BTreeSet<String>) -> String {
     let letter =
         |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
-    format!("tollgate-{}", name.chars().map(letter).collect::<String>())
+    let first = format!("tollgate-{}", name.chars().map(letter).collect::<String>());
+    let mut resource = first.clone();
+    let mut count = 1_u32;
+    while !taken.insert(resource.clone()) {
+        count += 1;
+        resource = format!("{first}-{count}");
+    }
+    resource
 }

@@ -1,10 +1,11 @@
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use wit_parser::Resolve;
 
 use super::*;
-use crate::plugin::Engine;
+use crate::plugin::{Access, Engine};
 
 fn part(name: &str) -> Part {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
@@ -92,6 +93,32 @@ fn plugins_stand_in_their_order_with_what_they_are_granted() {
     assert_eq!(wrangler.get("queues"), None);
     let trusted = trusted(&[part("sync"), part("quota")], Runtime::Worker);
     assert_eq!(trusted, ["sync (gateway)"]);
+}
+
+#[test]
+fn stores_whose_names_differ_little_are_bound_apart() {
+    let mut plugin = part("sync");
+    let grant = plugin.manifest.grants.sql.values().next().unwrap().clone();
+    let names = ["A-b", "a-b", "a-b-2", "a.b", "a_b"];
+    plugin.manifest.grants.sql = names.iter().map(|name| ((*name).to_owned(), grant.clone())).collect();
+    plugin.manifest.grants.blob.insert("a-b".to_owned(), Access::ReadWrite);
+    let wrangler = json_of(&files(vec![plugin], Runtime::Worker).unwrap(), "wrangler.json");
+    let databases = wrangler["d1_databases"].as_array().unwrap();
+    for field in ["binding", "database_name"] {
+        let found: BTreeSet<&str> = databases.iter().map(|one| one[field].as_str().unwrap()).collect();
+        assert_eq!(found.len(), names.len(), "{field}: {databases:?}");
+    }
+    assert_eq!(databases[0]["database_name"], "tollgate-a-b");
+    assert_eq!(databases[1]["database_name"], "tollgate-a-b-2");
+    assert_eq!(wrangler["r2_buckets"][0]["bucket_name"], "tollgate-a-b");
+}
+
+#[test]
+fn the_queue_keeps_events_that_cannot_be_recorded_yet() {
+    let files = files(vec![part("ingestion")], Runtime::Worker).unwrap();
+    let wrangler = json_of(&files, "wrangler.json");
+    let consumer = &wrangler["queues"]["consumers"][0];
+    assert_eq!((&consumer["max_retries"], &consumer["retry_delay"]), (&json!(100), &json!(30)));
 }
 
 #[test]

@@ -10,12 +10,15 @@ export function isDue(timing, from, to) {
     return false;
 }
 
+const MONTHS = ['JAN', 'FEB', 'MAR', 'APR', 'MAY', 'JUN', 'JUL', 'AUG', 'SEP', 'OCT', 'NOV', 'DEC'];
+const DAYS = ['SUN', 'MON', 'TUE', 'WED', 'THU', 'FRI', 'SAT', 'SUN'];
+
 const FIELDS = [
     { name: 'minute', least: 0, most: 59, of: (time) => time.getUTCMinutes() },
     { name: 'hour', least: 0, most: 23, of: (time) => time.getUTCHours() },
     { name: 'day', least: 1, most: 31, of: (time) => time.getUTCDate() },
-    { name: 'month', least: 1, most: 12, of: (time) => time.getUTCMonth() + 1 },
-    { name: 'weekday', least: 0, most: 7, of: (time) => time.getUTCDay() },
+    { name: 'month', least: 1, most: 12, names: MONTHS, of: (time) => time.getUTCMonth() + 1 },
+    { name: 'weekday', least: 0, most: 7, names: DAYS, of: (time) => time.getUTCDay() },
 ];
 
 /** A function that says whether a cron expression of five fields takes a minute of UTC. */
@@ -34,9 +37,9 @@ export function cron(expression) {
     return (time) => minute(time) && hour(time) && month(time) && days(time);
 }
 
-function range(part, { name, least, most }, expression) {
-    const found = /^(?:\*|(\d+)(?:-(\d+))?)(?:\/(\d+))?$/.exec(part);
-    if (!found) throw new Error(`cron ${expression}: ${name} ${part}: numbers, *, -, / and , are known`);
+function range(part, { name, least, most, names = [] }, expression) {
+    const found = /^(?:\*|(\d+)(?:-(\d+))?)(?:\/(\d+))?$/.exec(numbered(part, least, names));
+    if (!found) throw new Error(`cron ${expression}: ${name} ${part}: numbers, names, *, -, / and , are known`);
     const [, first, last, step] = found.map((text) => (text === undefined ? undefined : Number(text)));
     const from = first ?? least;
     const to = last ?? (first === undefined || step !== undefined ? most : first);
@@ -45,4 +48,12 @@ function range(part, { name, least, most }, expression) {
     }
     const count = Math.floor((to - from) / (step ?? 1)) + 1;
     return Array.from({ length: count }, (_, at) => from + at * (step ?? 1));
+}
+
+/** With numbers for names of months or days. At the end of a range Sunday is the last day. */
+function numbered(part, least, names) {
+    return part.replace(/(-?)([a-z]+)/gi, (text, dash, name) => {
+        const at = dash ? names.lastIndexOf(name.toUpperCase()) : names.indexOf(name.toUpperCase());
+        return at < 0 ? text : `${dash}${least + at}`;
+    });
 }

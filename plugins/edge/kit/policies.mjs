@@ -2,9 +2,9 @@
 // bytes as hexadecimal text, what a record leaves out is none.
 
 import { admit } from './admission.mjs';
+import { printable } from './check.mjs';
 import { ingest } from './events.mjs';
 import { isDue } from './jobs.mjs';
-import { PluginError } from './plugin.mjs';
 
 /** Who ingests has the queue for so long at most; then somebody else may. */
 const INGEST_MS = 60_000;
@@ -40,14 +40,23 @@ export class Policies {
         return (await this.#alone('ingest', INGEST_MS, () => ingest(plugin, this.#host.queue))) ?? 0;
     }
 
-    /** Runs the jobs whose time has come after `from` and not after `to`, milliseconds since 1970; answers what they did. */
+    /**
+     * Runs the jobs whose time has come after `from` and not after `to`, milliseconds since 1970; answers what they did, or how
+     * they `failed`, which stops no other. Without a `job` it is the plugin that failed.
+     */
     async runJobs(from, to) {
         const done = [];
-        for (const plugin of await this.#ready('jobs')) {
-            for (const { name, timing } of await plugin.call('schedule')) {
-                if (!isDue(timing, from, to)) continue;
-                const report = await this.#runJob(plugin, name);
-                if (report) done.push({ plugin: plugin.about.name, job: name, ...report });
+        for (const plugin of this.#having('jobs')) {
+            const { name } = plugin.about;
+            const schedule = await attempted(async () => {
+                await this.#prepare(plugin);
+                return plugin.call('schedule');
+            });
+            if (schedule.failed) done.push({ plugin: name, ...schedule });
+            for (const { name: job, timing } of schedule.value ?? []) {
+                const { value, failed } = await attempted(() => isDue(timing, from, to) && this.#runJob(plugin, job));
+                if (failed) done.push({ plugin: name, job, failed });
+                else if (value) done.push({ plugin: name, job, ...value });
             }
         }
         return done;
@@ -56,29 +65,29 @@ export class Policies {
     async #runJob(plugin, name) {
         const deadline = plugin.about['job-deadline-ms'];
         const budget = { 'now-ms': this.#host.now(), 'deadline-ms': deadline };
-        const turn = `job/${plugin.about.name}/${name}`;
-        try {
-            return await this.#alone(turn, deadline, () => plugin.call('run', name, budget));
-        } catch (error) {
-            if (!(error instanceof PluginError)) throw error;
-            console.error(error.message);
-            return { failed: error.message };
-        }
+        return this.#alone(`job/${plugin.about.name}/${name}`, deadline, () => plugin.call('run', name, budget));
+    }
+
+    #having(hook) {
+        return this.#plugins.filter((plugin) => plugin.has(hook));
     }
 
     /** The plugins with a hook, each of whose versions was prepared. */
     async #ready(hook) {
-        const plugins = this.#plugins.filter((plugin) => plugin.has(hook));
-        for (const plugin of plugins) {
-            const version = `init/${plugin.about.name}/${plugin.about.digest}`;
-            if (this.#host.ready.has(version)) continue;
-            if (plugin.has('lifecycle')) await this.#prepare(plugin, version);
-            this.#host.ready.add(version);
-        }
+        const plugins = this.#having(hook);
+        for (const plugin of plugins) await this.#prepare(plugin);
         return plugins;
     }
 
-    async #prepare(plugin, version) {
+    /** Has a version prepare itself, the first time. */
+    async #prepare(plugin) {
+        const version = `init/${plugin.about.name}/${plugin.about.digest}`;
+        if (this.#host.ready.has(version)) return;
+        if (plugin.has('lifecycle')) await this.#init(plugin, version);
+        this.#host.ready.add(version);
+    }
+
+    async #init(plugin, version) {
         const [prepared] = await this.#host.turns.getMany([version]);
         if (prepared) return;
         await plugin.call('init');
@@ -97,5 +106,16 @@ export class Policies {
             // After its time it may be another's.
             if (now && now.value.every((byte, at) => byte === owner[at])) await turns.deleteMany([turn]);
         }
+    }
+}
+
+/** The `value` of what one plugin does, or how it `failed`. */
+async function attempted(work) {
+    try {
+        return { value: await work() };
+    } catch (error) {
+        const failed = printable(error?.message || String(error));
+        console.error(failed);
+        return { failed };
     }
 }

@@ -26,6 +26,11 @@ test('a job of a cron expression is due in its minutes', () => {
         ['0 9-17/4 * * 1-5', '2026-01-03T13:00', false],
         ['0 0 * * 7', '2026-01-04T00:00', true],
         ['0 0 13 * 5', '2026-01-02T00:00', true],
+        ['0 3 * * MON', '2026-01-05T03:00', true],
+        ['0 3 * * MON', '2026-01-06T03:00', false],
+        ['0 0 * jan,Mar sun', '2026-01-04T00:00', true],
+        ['0 0 * 2 SUN', '2026-01-04T00:00', false],
+        ['0 0 * * fri-sun', '2026-01-04T00:00', true],
     ]) {
         assert.equal(isDue({ cron: expression }, at(time) - 60_000, at(time)), due, `${expression} at ${time}`);
         assert.equal(isDue({ cron: expression }, at(time), at(time)), false);
@@ -35,5 +40,6 @@ test('a job of a cron expression is due in its minutes', () => {
 test('an expression that is not understood says where', () => {
     assert.throws(() => cron('* * * *'), /five fields/);
     assert.throws(() => cron('60 * * * *'), /minute 60: 0 to 59 is allowed/);
-    assert.throws(() => cron('0 0 * jan *'), /month jan: numbers/);
+    assert.throws(() => cron('0 0 * mon *'), /month mon: numbers, names/);
+    assert.throws(() => cron('0 0 L * *'), /day L: numbers/);
 });

@@ -127,3 +127,32 @@ test('a version is prepared once, and a job runs once at a time', async () => {
     assert.equal((await host().runJobs(0, 1_000)).length, 1);
     assert.deepEqual([prepared, running], [1, 2]);
 });
+
+test('what fails of a plugin stops no job of another, nor another of its own', async () => {
+    const { queue, turns } = stores();
+    const timing = { every: 1_000 };
+    const fails = (hook) => () => {
+        throw new PluginError(hook, hook, { text: 'broken' });
+    };
+    const run = (name) => {
+        if (name === 'bad') throw new Error('lost');
+        return { changed: 1 };
+    };
+    const good = [{ name: 'good', timing }];
+    const jobs = { hook: 'jobs' };
+    const plugins = [
+        plugin('init', { lifecycle: () => {}, init: fails('init'), schedule: () => good, run }, jobs),
+        plugin('schedule', { schedule: fails('schedule'), run }, jobs),
+        plugin('cron', { schedule: () => [{ name: 'bad', timing: { cron: '0 0 L * *' } }, ...good], run }, jobs),
+        plugin('run', { schedule: () => [{ name: 'bad', timing }, ...good], run }, jobs),
+    ];
+    const done = await new Policies(plugins, { turns, queue, ready: new Set(), now }).runJobs(0, 1_000);
+    const [init, schedule, cron, ofCron, lost, ofRun] = done;
+    assert.equal(done.length, 6);
+    assert.match(init.failed, /plugin init: init: broken/);
+    assert.match(schedule.failed, /schedule: broken/);
+    assert.deepEqual([cron.plugin, cron.job], ['cron', 'bad']);
+    assert.match(cron.failed, /day L/);
+    assert.deepEqual(lost, { plugin: 'run', job: 'bad', failed: 'lost' });
+    assert.deepEqual([ofCron, ofRun], ['cron', 'run'].map((name) => ({ plugin: name, job: 'good', changed: 1 })));
+});

@@ -36,9 +36,19 @@ export async function start(root, { data, port = 0, settings = process.env }) {
     let turning = Promise.resolve();
     const turn = async () => {
         const now = Date.now();
-        await own.ingest();
-        for (const job of await own.runJobs(last, now)) console.log(JSON.stringify(job));
-        last = now;
+        try {
+            await own.ingest();
+        } finally {
+            await jobs(now);
+        }
+    };
+    const jobs = async (now) => {
+        try {
+            for (const job of await own.runJobs(last, now)) console.log(JSON.stringify(job));
+        } finally {
+            // Whatever failed, what ran does not run again.
+            last = now;
+        }
     };
     const clock = setInterval(() => (turning = turning.then(turn).catch((error) => console.error(error))), TURN_MS);
 
@@ -74,6 +84,7 @@ async function respond(incoming, outgoing, answer) {
     if (!response.body) return void outgoing.end();
     const stream = Readable.fromWeb(response.body);
     // A client that leaves ends the answer, and that the upstream's.
+    if (outgoing.destroyed) return void stream.destroy();
     outgoing.once('close', () => stream.destroy());
     stream.on('error', () => outgoing.destroy()).pipe(outgoing);
 }

@@ -9,6 +9,12 @@ const INVALID = /SQLITE_(ERROR|CONSTRAINT|MISMATCH|RANGE|AUTH)/;
 const READS = /^\s*(select|values|with)\b/i;
 const WRITES = /\b(insert|update|delete|replace)\b/i;
 
+/** What no word of a statement stands in: comments and whatever is quoted, found from left to right as SQLite does. */
+const APART = /--[^\n]*|\/\*[^]*?(?:\*\/|$)|'[^']*'|"[^"]*"|`[^`]*`|\[[^\]]*\]/g;
+
+/** A parameter as Tcl writes it, `$name(…)`: SQLite takes any quote in it for a part of its name. */
+const TCL = /[$@:#][\w$:\x80-\uffff]*\(/;
+
 /** Runs statements in one transaction, for engines over SQLite. */
 export function batchOf(database) {
     return async (statements) => {
@@ -37,9 +43,9 @@ export class D1Engine {
     }
 
     async query(statement) {
-        const text = statement.sql.replace(/'[^']*'|"[^"]*"/g, '');
+        const text = statement.sql.replace(APART, ' ');
         const writes = !READS.test(text) || (/^\s*with\b/i.test(text) && WRITES.test(text));
-        if (writes || /;\s*\S/.test(text)) {
+        if (writes || /;\s*\S/.test(text) || TCL.test(text)) {
             throw new StorageError('invalid', 'the statement does not only read');
         }
         const [columns, ...rows] = await explained(() => this.#prepare(statement).raw({ columnNames: true }));

@@ -27,9 +27,14 @@ export function start(root, { main, state, port = 0 } = {}) {
         })),
         queueProducers: named(config.queues?.producers, ({ queue }) => queue),
         queueConsumers: Object.fromEntries(
-            (config.queues?.consumers ?? []).map(({ queue, max_batch_size, max_batch_timeout }) => [
+            (config.queues?.consumers ?? []).map(({ queue, ...consumer }) => [
                 queue,
-                { maxBatchSize: max_batch_size, maxBatchTimeout: max_batch_timeout },
+                {
+                    maxBatchSize: consumer.max_batch_size,
+                    maxBatchTimeout: consumer.max_batch_timeout,
+                    maxRetries: consumer.max_retries,
+                    retryDelay: consumer.retry_delay,
+                },
             ]),
         ),
         kvPersist: folder('kv'),

@@ -1,5 +1,8 @@
 // The way of a request, yours to change: admit it, forward it, settle it with what was used, record it.
 
+/** Time between two words to the plugins that a request still runs: three chances within a lease of a minute. */
+const RENEW_MS = 20_000;
+
 /**
  * Answers a request. `policies`: the plugins; `settings`: UPSTREAM, UPSTREAM_KEY and CLIENT_RPM, all optional; `record`: takes
  * the record of a request that ended; `later`: takes a promise of work that goes on after the answer.
@@ -24,6 +27,7 @@ export async function answer(request, { policies, settings, record, later }) {
         'estimated-tokens': prompt + Number(asked.max_tokens ?? 1_024),
         streaming: asked.stream === true,
     };
+    let renewing;
     const admitted = await policies.admit(about, [client, account]);
     if (admitted.refusal) {
         const { denial, failed } = admitted.refusal;
@@ -32,6 +36,7 @@ export async function answer(request, { policies, settings, record, later }) {
         return refused(429, { reason: denial.reason, limit: denial['limit-name'] }, denial['retry-after-ms']);
     }
 
+    renewing = setInterval(() => later(admitted.renew({ 'duration-ms': Date.now() - began })), RENEW_MS);
     let response;
     try {
         response = await forward(request, body, settings);
@@ -48,6 +53,7 @@ export async function answer(request, { policies, settings, record, later }) {
 
     /** Settles, where it was admitted, and records how the request went. */
     async function ended({ status, upstream, ending, input = 0, output = 0, size = 0, message }) {
+        clearInterval(renewing);
         const duration = Date.now() - began;
         const tokens = { 'input-tokens': input, 'output-tokens': output };
         await admitted.settle?.({ ending, status: upstream, ...tokens, 'duration-ms': duration });

@@ -17,18 +17,24 @@ export default {
         });
     },
 
-    /** Records of requests that ended, from the queue: in whatever order, and some of them twice. */
+    /**
+     * Records of requests that ended, from the queue: in whatever order, and some of them twice. Once they are recorded the
+     * queue is done with them, even where the plugin fails: `scheduled` gives them to it again.
+     */
     async queue(batch, env) {
         const own = policies(project, env);
         await own.record(batch.messages.map(({ body }) => body));
-        await own.ingest();
+        await own.ingest().catch((error) => console.error(error));
     },
 
     /** Every minute, as wrangler.json says. */
     async scheduled({ scheduledTime }, env) {
         const own = policies(project, env);
-        await own.ingest();
-        const done = await own.runJobs(scheduledTime - 60_000, scheduledTime);
-        for (const job of done) console.log(JSON.stringify(job));
+        try {
+            await own.ingest();
+        } finally {
+            const done = await own.runJobs(scheduledTime - 60_000, scheduledTime);
+            for (const job of done) console.log(JSON.stringify(job));
+        }
     },
 };
