@@ -97,7 +97,10 @@ impl Row {
     /// Which limit of its key refused it, and whether that is one over the big models.
     fn refused_by(&self) -> Option<(&str, bool)> {
         let (reason, limit) = self.error.strip_suffix(')')?.rsplit_once(" (")?;
-        let (name, _) = limit.split_once(": ")?;
+        let (name, amounts) = limit.split_once(": ")?;
+        // Why accounts refused it may end in parentheses too.
+        let (current, most) = amounts.split_once(" of ")?;
+        let _: (u64, u64) = (current.parse().ok()?, most.parse().ok()?);
         Some((name, reason.ends_with("(of big-*)")))
     }
 }
