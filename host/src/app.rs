@@ -116,6 +116,8 @@ impl App {
             clock: clock.clone(),
             event_queue_bytes: config.storage.event_queue_bytes,
             disabled: config.plugins.iter().filter(|p| !p.enabled).map(|p| p.name.clone()).collect(),
+            keep_versions: config.plugin_settings.keep_versions,
+            trusted_keys: config.plugin_settings.trusted_keys.clone(),
         })
         .await
         .context("cannot start the plugins")?;

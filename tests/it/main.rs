@@ -40,6 +40,7 @@ mod readme;
 mod recording;
 mod reload;
 mod sdk;
+mod signed;
 mod sql;
 mod storage;
 mod streams;

@@ -171,6 +171,29 @@ async fn an_earlier_version_is_brought_back_by_its_digest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn as_many_versions_as_configured_are_kept_and_shown_and_can_be_brought_back() {
+    let upstream = Upstream::start(Behaviour::Answer { input: 5, output: 2 }).await;
+    let server = Setup::with(&upstream).config("[plugins]\nkeep_versions = 3").start();
+    let shipped_digest = serving(&server);
+    let file = server.home().join("quota.wasm");
+    let bytes = std::fs::read(shipped("quota")).unwrap();
+    let mut digests = Vec::new();
+    for note in [b"one1", b"two2", b"tre3"] {
+        std::fs::write(&file, [bytes.as_slice(), b"\0\x05\x04", note].concat()).unwrap();
+        server.cli_ok(&["plugin", "push", file.to_str().unwrap()]);
+        digests.push(serving(&server));
+    }
+    let listed = server.cli_ok(&["plugin", "list", "--versions"]);
+    let quota = listed.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+    let quota: Vec<_> = quota.filter(|fields| fields[0] == "quota").map(|fields| (fields[2], fields[3])).collect();
+    let expected = [("serving", &digests[2]), ("superseded", &digests[1]), ("superseded", &digests[0])];
+    assert_eq!(quota, expected.map(|(state, digest)| (state, digest.as_str())), "{listed}");
+    assert_eq!(server.cli(&["plugin", "rollback", "quota", "--to", &shipped_digest]).status.code(), Some(1));
+    server.cli_ok(&["plugin", "rollback", "quota", "--to", &digests[0]]);
+    assert_eq!(serving(&server), digests[0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_pushed_version_serves_after_a_restart() {
     let (_upstream, mut server) = started().await;
     let other = server.home().join("quota.wasm");

@@ -58,6 +58,8 @@ impl Api {
             clock,
             event_queue_bytes: 1 << 20,
             disabled: ["blacklist", "quota", "ingestion", "sync"].map(str::to_owned).to_vec(),
+            keep_versions: crate::plugin::limits::KEPT_VERSIONS,
+            trusted_keys: Vec::new(),
         })
         .await
         .unwrap();

@@ -248,6 +248,7 @@ impl From<Refusal> for ApiError {
             Refusal::Name(_)
             | Refusal::Manifest(_)
             | Refusal::Component(_)
+            | Refusal::Untrusted(_)
             | Refusal::Ingesting { .. }
             | Refusal::Route { .. }
             | Refusal::Start(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", message),

@@ -115,6 +115,7 @@ fn differing(live: &Config, new: &Config) -> Vec<String> {
         ("storage", live.storage != new.storage),
         ("secrets", live.secrets != new.secrets),
         ("plugin", live.plugins != new.plugins),
+        ("plugins", live.plugin_settings != new.plugin_settings),
         ("kv", live.kv != new.kv),
         ("sql", live.sql != new.sql),
         ("blob", live.blob != new.blob),

@@ -59,6 +59,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Plugin(PluginCommand::New(new)) => plugin::new(&new),
         Command::Plugin(PluginCommand::Build { names }) => plugin::build(&names),
         Command::Plugin(PluginCommand::Export(export)) => plugin::export(&export),
+        Command::Plugin(PluginCommand::Keygen { file }) => plugin::keygen(&file),
+        Command::Plugin(PluginCommand::Sign { path, key }) => plugin::sign(path.as_deref(), &key),
         Command::Plugin(PluginCommand::Check { path, manifest, rounds, seed }) => {
             runtime()?.block_on(plugin::check(path.as_deref(), manifest.as_deref(), rounds, seed))
         }
@@ -112,7 +114,8 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Plugin(PluginCommand::Inspect { what, json }) => {
             plugin::inspect_running(client, &what.unwrap_or_default(), json).await
         }
-        Command::Plugin(PluginCommand::List { json }) => plugin::list(client, json).await,
+        Command::Plugin(PluginCommand::List { versions: true, .. }) => plugin::list_versions(client).await,
+        Command::Plugin(PluginCommand::List { json, .. }) => plugin::list(client, json).await,
         Command::Plugin(PluginCommand::Logs { name, follow }) => plugin::logs(client, &name, follow).await,
         Command::Plugin(PluginCommand::Rollback { name, to }) => plugin::rollback(client, &name, to).await,
         Command::Sql(sql) => sql::run(client, sql).await,
@@ -135,6 +138,8 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
             PluginCommand::New(_)
             | PluginCommand::Build { .. }
             | PluginCommand::Export(_)
+            | PluginCommand::Keygen { .. }
+            | PluginCommand::Sign { .. }
             | PluginCommand::Check { .. }
             | PluginCommand::Test(_),
         ) => Ok(()),

@@ -21,6 +21,8 @@ use tollgate_store::{CacheOptions, VectorOptions};
 
 use crate::accounting::Retention;
 use crate::gateway::{AccountSpec, Price, Settings};
+use crate::plugin::PublicKey;
+use crate::plugin::limits::KEPT_VERSIONS;
 use crate::secret::Secret;
 
 pub use error::{ConfigError, Problem};
@@ -53,6 +55,8 @@ pub struct Config {
     pub prices: Vec<(String, Price)>,
     /// Plugins beyond, or in place of, the shipped ones.
     pub plugins: Vec<Plugin>,
+    /// What holds for all plugins.
+    pub plugin_settings: PluginSettings,
     /// Named kv stores by name.
     pub kv: BTreeMap<String, KvStore>,
     /// SQL databases by name.
@@ -110,6 +114,21 @@ pub struct Plugin {
     pub manifest: Option<PathBuf>,
     /// Whether it serves at all.
     pub enabled: bool,
+}
+
+/// `[plugins]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginSettings {
+    /// Versions of each plugin that are kept, the one that serves among them.
+    pub keep_versions: u32,
+    /// Whose signature a component needs; empty: none is needed.
+    pub trusted_keys: Vec<PublicKey>,
+}
+
+impl Default for PluginSettings {
+    fn default() -> Self {
+        Self { keep_versions: KEPT_VERSIONS, trusted_keys: Vec::new() }
+    }
 }
 
 /// When a kv write is acknowledged.
@@ -203,6 +222,7 @@ impl Default for Config {
             accounts: Vec::new(),
             prices: Vec::new(),
             plugins: Vec::new(),
+            plugin_settings: PluginSettings::default(),
             kv: BTreeMap::new(),
             sql: BTreeMap::new(),
             blob: BTreeMap::new(),

@@ -12,12 +12,14 @@ use super::accounts::accounts;
 use super::error::{ConfigError, Problem};
 use super::reader::{Section, Source};
 use super::stores::{blob, cache, kv, kv_sections, named, sql, sql_sections, vector};
-use super::{Config, MasterKeySource, Plugin, Storage, limits};
+use super::{Config, MasterKeySource, Plugin, PluginSettings, Storage, limits};
 use crate::accounting::Retention;
 use crate::gateway::{
     Price, Settings, Strategy as AccountStrategy,
     limits::{HEALTH_INTERVAL_LEAST, QUEUE_REQUESTS_MOST},
 };
+use crate::plugin::PublicKey;
+use crate::plugin::limits::{KEPT_VERSIONS_LEAST, KEPT_VERSIONS_MOST, TRUSTED_KEYS};
 use crate::secret::Secret;
 use crate::secrets::Key;
 
@@ -65,6 +67,7 @@ fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> 
         accounts: accounts(section.sections("account"), directory, environment),
         prices: prices(section.sections("price")),
         plugins: plugins(section.sections("plugin"), directory),
+        plugin_settings: section.section("plugins").map_or(defaults.plugin_settings, plugin_settings),
         kv: named(kv_sections(&section), kv),
         sql: named(sql_sections(&section), sql),
         blob: named(section.named_sections("blob"), blob),
@@ -263,4 +266,34 @@ fn plugins(sections: Vec<Section<'_>>, directory: &Path) -> Vec<Plugin> {
         section.finish();
     }
     plugins
+}
+
+fn plugin_settings(section: Section<'_>) -> PluginSettings {
+    let defaults = PluginSettings::default();
+    let versions = u64::from(KEPT_VERSIONS_LEAST)..=u64::from(KEPT_VERSIONS_MOST);
+    let keep_versions = section.number("keep_versions", versions).and_then(|number| number.try_into().ok());
+    let keys = section.texts("trusted_keys").unwrap_or_default();
+    if keys.len() > TRUSTED_KEYS {
+        section.problem(
+            "trusted_keys",
+            format!("`trusted_keys`{} has more than {TRUSTED_KEYS} keys", section.place()),
+        );
+    }
+    let mut trusted_keys = Vec::new();
+    for (number, key) in (1..).zip(&keys) {
+        match PublicKey::parse(key) {
+            Some(key) => trusted_keys.push(key),
+            // Not quoted: it may be a secret one.
+            None => section.problem(
+                "trusted_keys",
+                format!(
+                    "`trusted_keys`{}: key {number} is no public key, `ed25519:` and 64 hexadecimal digits, as \
+                     `tollgate plugin keygen` prints it",
+                    section.place()
+                ),
+            ),
+        }
+    }
+    section.finish();
+    PluginSettings { keep_versions: keep_versions.unwrap_or(defaults.keep_versions), trusted_keys }
 }

@@ -109,6 +109,9 @@ fn every_key_arrives() {
         [[plugin]]
         name = "sync"
         enabled = false
+        [plugins]
+        keep_versions = 3
+        trusted_keys = ["ed25519:abababababababababababababababababababababababababababababababab"]
         [kv.notes]
         acknowledge = "relaxed"
         default_ttl_ms = 1000
@@ -225,6 +228,10 @@ fn every_key_arrives() {
             },
             Plugin { name: "sync".to_owned(), file: None, manifest: None, enabled: false },
         ],
+        plugin_settings: PluginSettings {
+            keep_versions: 3,
+            trusted_keys: PublicKey::parse(&format!("ed25519:{}", "ab".repeat(32))).into_iter().collect(),
+        },
         kv: BTreeMap::from([
             (
                 "notes".to_owned(),
@@ -289,7 +296,7 @@ fn unknown_keys_name_their_line_and_the_nearest_right_key() {
     );
     check("lissten = \"x\"", &["1: unknown key `lissten`; did you mean `listen`?"]);
     check("\n[[accounts]]\n", &["2: unknown key `accounts`; did you mean `account`?"]);
-    check("[plugins]\n", &["1: unknown key `plugins`; did you mean `plugin`?"]);
+    check("[plug-in]\n", &["1: unknown key `plug-in`; did you mean `plugin`?"]);
     check(
         "[gateway]\nBODY_LIMIT_BYTES = 1",
         &["2: unknown key `BODY_LIMIT_BYTES` in [gateway]; did you mean `body_limit_bytes`?"],
@@ -579,7 +586,7 @@ fn a_problem_stays_on_one_line_whatever_it_quotes() {
     check(
         "\"a\\nb\\u001b\" = 1\nlisten = 1",
         &[
-            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `audit`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `log`, `plugin`, `price`, `retention`, `secrets`, `sql`, `storage`, `vector`, `workers`",
+            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `audit`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `log`, `plugin`, `plugins`, `price`, `retention`, `secrets`, `sql`, `storage`, `vector`, `workers`",
             "2: `listen` must be a string, not an integer",
         ],
     );

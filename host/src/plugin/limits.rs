@@ -332,10 +332,29 @@ pub const BACKTRACE_FRAMES: usize = 8;
 /// Bytes of compiled code kept on disk: a few hundred versions of a policy of 100 KB, or a dozen of the largest.
 pub const MAX_COMPILED_BYTES: u64 = 256 << 20;
 
-/// Generations kept in the tables for each plugin, to look at and to roll back to.
+/// Keys that can be trusted: each of them is tried with each signature of a component, 50 µs a try.
+pub const TRUSTED_KEYS: usize = 64;
+
+/// Signatures of a component, and sets of them: several people, and perhaps several tools, sign one.
+pub const SIGNATURES: u32 = 16;
+
+/// Bytes of the signatures of a component together: that many, with identifiers of keys and hashes of parts.
+pub const SIGNATURE_BYTES: usize = 64 << 10;
+
+/// Versions of a plugin that are kept, to look at and to roll back to: some weeks of them, and at 18 MiB, which one from
+/// Python has, no more of the disk than a machine has.
+pub const KEPT_VERSIONS: u32 = 10;
+
+/// Fewest versions that can be kept: the one that serves and the one that takes its place when it fails.
+pub const KEPT_VERSIONS_LEAST: u32 = 2;
+
+/// Most versions that can be kept: all that the generations below can be of.
+pub const KEPT_VERSIONS_MOST: u32 = KEPT_GENERATIONS;
+
+/// Generations kept in the tables for each plugin, each a push or rollback of one of those versions.
 pub const KEPT_GENERATIONS: u32 = 100;
 
-/// Generations of a plugin that a list shows.
+/// Generations of each plugin that a list shows; asked for alone, a plugin shows all.
 pub const LISTED_GENERATIONS: u32 = 10;
 
 /// Admissions that a new version answers while the old one stands by.

@@ -28,6 +28,7 @@ pub mod registry;
 mod rollout;
 pub mod settle;
 pub mod shipped;
+pub mod signature;
 pub mod subject;
 mod ticker;
 pub mod versions;
@@ -49,6 +50,7 @@ pub use meter::Counters;
 pub(crate) use meter::{Limit, Tally};
 pub use needs::{Need, made_by};
 pub use registry::{PluginInfo, Pushed, Refusal, Registry};
+pub use signature::PublicKey;
 
 /// The types of `wit/policy/admission.wit`.
 pub mod admission {

@@ -26,7 +26,7 @@ use super::limits::{
 pub use super::rollout::Refusal;
 use super::rollout::{self, Loaded, Loader};
 use super::versions::{Replaced, State, Version, Versions};
-use super::{ActivePlugin, Admissions, Compiler, Counters, Generation, Lines, Mounts, watch};
+use super::{ActivePlugin, Admissions, Compiler, Counters, Generation, Lines, Mounts, PublicKey, watch};
 use crate::capability::Stores;
 
 /// What a registry stands on.
@@ -49,6 +49,10 @@ pub struct Setup {
     pub event_queue_bytes: u64,
     /// Plugins that do not serve, by name, though they are shipped or were pushed.
     pub disabled: Vec<String>,
+    /// Versions of each plugin that are kept.
+    pub keep_versions: u32,
+    /// Whose signature a component needs; empty: none is needed.
+    pub trusted_keys: Vec<PublicKey>,
 }
 
 /// Every plugin by name, each with the generation that serves. Cheap to clone.
@@ -113,7 +117,7 @@ pub struct PluginInfo {
     pub pushed_ms: u64,
     /// Who pushed it; `shipped` for what came with the binary.
     pub pushed_by: String,
-    /// Its last generations, newest first.
+    /// Its generations that are kept, newest first; in a list of plugins only the last of them.
     pub generations: Vec<Version>,
 }
 
@@ -190,7 +194,7 @@ impl Registry {
         let serving = self.inner.plugins.all();
         let found = serving.into_iter().find(|(_, version, _)| version.name == name);
         let (generation, version, watched) = found.ok_or_else(|| Refusal::NoSuchPlugin(name.to_owned()))?;
-        let generations = self.inner.versions.history(name, LISTED_GENERATIONS).await?;
+        let generations = self.inner.versions.history(name, KEPT_GENERATIONS).await?;
         Ok(info(&generation, &version, watched, generations))
     }
 

@@ -7,6 +7,7 @@ use tollgate_store::sql::SqlError;
 use super::compiled::Compiled;
 use super::jobs::Schedule;
 use super::limits::{CANARY_ATTEMPTS, CANARY_CALL_WAIT, CANARY_CALLS, CANARY_FIRST_WAIT, CANARY_WAIT};
+use super::signature::{Trust, Untrusted};
 use super::versions::{Version, VersionError};
 use super::{ActivePlugin, CallError, CanaryEnd, ComponentError, Engine, Generation, Identity, Manifest};
 use crate::capability::Stores;
@@ -31,6 +32,9 @@ pub enum Refusal {
     /// The bytes are no component, or one that this host cannot run: wrong imports, grants or exports.
     #[error("not a plugin this host can run: {0}")]
     Component(String),
+    /// Keys are configured, and it is not signed by one of them.
+    #[error("{0}")]
+    Untrusted(Untrusted),
     /// It could not be instantiated, its `init` or `schedule` failed, or one of its first calls did.
     #[error("the new version did not start: {0}")]
     Start(String),
@@ -77,6 +81,12 @@ impl From<VersionError> for Refusal {
     }
 }
 
+impl From<Untrusted> for Refusal {
+    fn from(error: Untrusted) -> Self {
+        Refusal::Untrusted(error)
+    }
+}
+
 impl From<ComponentError> for Refusal {
     fn from(error: ComponentError) -> Self {
         match error {
@@ -92,6 +102,8 @@ pub(super) struct Loader {
     pub(super) engine: Engine,
     pub(super) compiled: Compiled,
     pub(super) stores: Stores,
+    /// Asked about every component, wherever it comes from.
+    pub(super) trust: Trust,
 }
 
 /// A generation that could serve.
@@ -104,8 +116,11 @@ impl Loader {
     /// Validates and compiles a version, on a thread for blocking work, and starts its first instance.
     pub(super) async fn load(&self, version: &Version, wasm: Arc<[u8]>) -> Result<Loaded, Refusal> {
         let manifest = read_manifest(&version.name, &version.manifest)?;
-        let (compiled, digest) = (self.compiled.clone(), version.digest.clone());
-        let compile = tokio::task::spawn_blocking(move || compiled.load(&digest, &wasm));
+        let (compiled, digest, trust) = (self.compiled.clone(), version.digest.clone(), self.trust.clone());
+        let compile = tokio::task::spawn_blocking(move || {
+            trust.check(&wasm)?;
+            Ok::<_, Refusal>(compiled.load(&digest, &wasm)?)
+        });
         let (component, _) = compile.await.map_err(|error| Refusal::Component(error.to_string()))??;
         let identity = Identity { digest: version.digest.clone(), number: version.generation };
         let generation = Generation::new(&self.engine, &component, manifest, identity, &self.stores)?;

@@ -1,5 +1,7 @@
 //! The plugins that come with the binary.
 
+use super::Manifest;
+
 /// Who pushed a shipped plugin, in the tables.
 pub const PUSHED_BY: &str = "shipped";
 
@@ -10,6 +12,13 @@ pub struct Shipped {
     pub wasm: &'static [u8],
     /// Its `plugin.toml`.
     pub manifest: &'static str,
+}
+
+impl Shipped {
+    /// Whether it is the plugin of this name.
+    pub(super) fn is(&self, name: &str) -> bool {
+        Manifest::parse(self.manifest).is_ok_and(|manifest| manifest.name == name)
+    }
 }
 
 macro_rules! shipped {

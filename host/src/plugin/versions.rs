@@ -48,6 +48,8 @@ pub(super) enum VersionError {
 pub(super) struct Versions {
     database: Database,
     components: Container,
+    /// Versions of each plugin that are kept.
+    keep: u32,
     /// Held by whoever names or removes components, so that nothing is removed between a look and a name.
     naming: Arc<Mutex<()>>,
 }
@@ -94,12 +96,16 @@ pub(super) enum Replaced<'a> {
 }
 
 impl Versions {
-    pub(super) async fn open(store: &Store, database: Database) -> Result<Versions, VersionError> {
+    /// Opens them; what was kept beyond the last `keep` versions of each plugin goes.
+    pub(super) async fn open(store: &Store, database: Database, keep: u32) -> Result<Versions, VersionError> {
         database.batch(SCHEMA.map(|sql| Statement::new(sql, Vec::new())).to_vec()).await?;
         let options = BlobOptions { object_bytes: COMPONENT_BYTES as u64, ..BlobOptions::default() };
         let components = store.container(COMPONENTS, options)?;
-        let versions = Versions { database, components, naming: Arc::default() };
+        let versions = Versions { database, components, keep, naming: Arc::default() };
         versions.take_over().await?;
+        let names = versions.rows("SELECT DISTINCT name FROM plugin_generations", Vec::new()).await?;
+        let names = names.into_iter().flatten().map(into_text);
+        versions.database.batch(names.map(|name| versions.prune(&name)).collect()).await?;
         Ok(versions)
     }
 
@@ -158,7 +164,7 @@ impl Versions {
         let statements = vec![
             Statement::new(replace, vec![text(&new.name), text(state), reason]),
             Statement::new(insert, row),
-            prune(&new.name),
+            self.prune(&new.name),
         ];
         self.database.batch(statements).await?;
         // It serves from here on: what is left lying is removed by the next push.
@@ -224,9 +230,29 @@ impl Versions {
         Ok(rows.first().and_then(|row| row.first()).map_or(0, as_u64))
     }
 
+    /// Removes the generations of versions beyond the kept ones, and never the one that serves or the one that a rollback
+    /// would bring back: after a row of bad versions it may be far behind.
+    fn prune(&self, name: &str) -> Statement {
+        let generations = "
+            DELETE FROM plugin_generations WHERE name = ?1 AND state <> 'serving'
+            AND generation NOT IN (
+                SELECT coalesce(max(older.generation), 0)
+                FROM plugin_generations older, plugin_generations serving
+                WHERE older.name = ?1 AND older.state = 'superseded'
+                AND serving.name = ?1 AND serving.state = 'serving' AND older.generation < serving.generation
+                AND (older.digest <> serving.digest OR older.manifest <> serving.manifest))
+            AND (generation NOT IN (
+                    SELECT generation FROM plugin_generations WHERE name = ?1 ORDER BY generation DESC LIMIT ?2)
+                OR (digest, manifest) NOT IN (
+                    SELECT digest, manifest FROM plugin_generations WHERE name = ?1
+                    GROUP BY digest, manifest ORDER BY max(generation) DESC LIMIT ?3))";
+        let params = vec![text(name), integer(KEPT_GENERATIONS.into()), integer(self.keep.into())];
+        Statement::new(generations, params)
+    }
+
     async fn versions(&self, rest: &str, params: Vec<Value>) -> Result<Vec<Version>, SqlError> {
         let rows = self.rows(&format!("SELECT {COLUMNS} FROM plugin_generations {rest}"), params).await?;
-        rows.into_iter().map(version).collect()
+        rows.into_iter().map(of_row).collect()
     }
 
     async fn rows(&self, sql: &str, params: Vec<Value>) -> Result<Vec<Vec<Value>>, SqlError> {
@@ -235,15 +261,7 @@ impl Versions {
     }
 }
 
-/// Removes generations beyond the kept ones.
-fn prune(name: &str) -> Statement {
-    let generations =
-        "DELETE FROM plugin_generations WHERE name = ?1 AND state <> 'serving' AND generation NOT IN
-        (SELECT generation FROM plugin_generations WHERE name = ?1 ORDER BY generation DESC LIMIT ?2)";
-    Statement::new(generations, vec![text(name), integer(KEPT_GENERATIONS.into())])
-}
-
-fn version(row: Vec<Value>) -> Result<Version, SqlError> {
+fn of_row(row: Vec<Value>) -> Result<Version, SqlError> {
     let Ok([generation, name, digest, manifest, pushed_ms, pushed_by, state, reason]) =
         <[Value; 8]>::try_from(row)
     else {
@@ -293,6 +311,19 @@ mod tests {
 
     use super::*;
 
+    fn version(generation: u64, digest: &str) -> Version {
+        Version {
+            generation,
+            name: "guest".to_owned(),
+            digest: digest.to_owned(),
+            manifest: String::new(),
+            pushed_ms: 0,
+            pushed_by: "tester".to_owned(),
+            state: State::Serving,
+            reason: None,
+        }
+    }
+
     #[tokio::test]
     async fn components_of_an_earlier_versions_table_are_taken_over() {
         let home = tempfile::tempdir().unwrap();
@@ -306,7 +337,7 @@ mod tests {
             database.execute(Statement::new(sql, Vec::new())).await.unwrap();
         }
         for _ in 0..2 {
-            let versions = Versions::open(&store, database.clone()).await.unwrap();
+            let versions = Versions::open(&store, database.clone(), 10).await.unwrap();
             assert_eq!(versions.component("a").await.unwrap(), [1]);
             assert_eq!(versions.component("b").await.unwrap(), [2]);
         }
@@ -317,22 +348,13 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(&home.path().join("store.redb"), Options::default()).unwrap();
         let database = store.database("gateway").unwrap();
-        let versions = Versions::open(&store, database).await.unwrap();
+        let versions = Versions::open(&store, database, 10).await.unwrap();
         for digest in ["named", "unnamed"] {
             versions.keep_component(digest, digest.as_bytes()).await.unwrap();
         }
         let kept_ms = versions.components.head("unnamed").await.unwrap().unwrap().uploaded_ms;
         let push = async |generation: u64, pushed_ms: u64| {
-            let version = Version {
-                generation,
-                name: "guest".to_owned(),
-                digest: "named".to_owned(),
-                manifest: String::new(),
-                pushed_ms,
-                pushed_by: "tester".to_owned(),
-                state: State::Serving,
-                reason: None,
-            };
+            let version = Version { pushed_ms, ..version(generation, "named") };
             versions.record(&version, Replaced::Superseded).await.unwrap();
         };
         push(1, kept_ms + UNNAMED_COMPONENT_MS).await;
@@ -340,5 +362,44 @@ mod tests {
         push(2, kept_ms + UNNAMED_COMPONENT_MS + 1).await;
         assert!(matches!(versions.component("unnamed").await, Err(VersionError::NoComponent(_))));
         assert_eq!(versions.component("named").await.unwrap(), b"named");
+    }
+    #[tokio::test]
+    async fn the_last_versions_are_kept_and_the_one_to_go_back_to() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store.redb"), Options::default()).unwrap();
+        let database = store.database("gateway").unwrap();
+        let versions = Versions::open(&store, database.clone(), 3).await.unwrap();
+        let push = async |generation: u64, digest: &str| {
+            versions.keep_component(digest, digest.as_bytes()).await.unwrap();
+            versions.record(&version(generation, digest), Replaced::Superseded).await.unwrap();
+        };
+        let kept = async |versions: &Versions| {
+            let history = versions.history("guest", 100).await.unwrap();
+            history.into_iter().map(|version| version.digest).collect::<Vec<_>>()
+        };
+        for (generation, digest) in (1..).zip(["a", "b", "c", "d"]) {
+            push(generation, digest).await;
+        }
+        assert_eq!(kept(&versions).await, ["d", "c", "b"]);
+        // The same version again is no further one.
+        for generation in 5..8 {
+            push(generation, "d").await;
+        }
+        assert_eq!(kept(&versions).await, ["d", "d", "d", "d", "c", "b"]);
+        // Bad versions, however many, leave what was good, and what was good before that.
+        for (generation, digest) in (8..).zip(["w", "x", "y", "z"]) {
+            push(generation, digest).await;
+            versions.take_back(&version(generation, digest), 7, "bad").await.unwrap();
+        }
+        let digests = kept(&versions).await;
+        assert!(digests.starts_with(&["z".to_owned(), "y".to_owned()]), "{digests:?}");
+        assert!(digests.contains(&"d".to_owned()), "{digests:?}");
+        push(12, "e").await;
+        assert_eq!(versions.history("guest", 100).await.unwrap()[0].digest, "e");
+        assert!(kept(&versions).await.contains(&"d".to_owned()), "a rollback has nothing to bring back");
+        // With fewer to be kept the others go at the start.
+        let versions = Versions::open(&store, database, 2).await.unwrap();
+        let digests = kept(&versions).await;
+        assert_eq!((digests.len(), &digests[0]), (3, &"e".to_owned()), "{digests:?}");
     }
 }

@@ -94,9 +94,44 @@ Examples:
   tollgate plugin push quota.wasm
   tollgate plugin push target/my_quota.wasm --name quota --manifest plugin.toml")]
     Push(PluginPush),
-    /// List the plugins and their generations.
-    #[command(after_help = "Example:\n  tollgate plugin list --json")]
+    /// Make a key to sign components with; prints the public key, which servers trust.
+    #[command(after_help = "\
+A server whose tollgate.toml has [plugins] trusted_keys takes components only that one of those keys has signed, beside those
+that it comes with. Keep the file where components are released, and away from servers.
+
+Example:
+  tollgate plugin keygen release.key")]
+    Keygen {
+        /// The file of the secret key, which must not be there yet; only its owner can read it.
+        file: PathBuf,
+    },
+    /// Sign a component, in its file.
+    #[command(after_help = "\
+The signature is a part of the component, which runs as before, and has another digest. Several can sign one; who builds it
+again begins with none. It speaks for the component, and not for its manifest, or for its being the newest.
+
+Examples:
+  tollgate plugin sign --key release.key          the built plugin of the folder that this is
+  tollgate plugin sign hello.wasm --key release.key")]
+    Sign {
+        /// The component, or a plugin's folder with it; none: this folder.
+        path: Option<PathBuf>,
+        /// The file of the secret key.
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// List the plugins, or with --versions what is kept of each.
+    #[command(after_help = "\
+A version is brought back with `tollgate plugin rollback NAME --to DIGEST`. How many are kept says [plugins] keep_versions.
+
+Examples:
+  tollgate plugin list
+  tollgate plugin list --versions
+  tollgate plugin list --json")]
     List {
+        /// A line for each push and rollback of each plugin, as far as they are kept.
+        #[arg(long, conflicts_with = "json")]
+        versions: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,

@@ -9,6 +9,7 @@ use super::{Target, read};
 use crate::cli::client::{Client, segment};
 use crate::cli::failure::Failure;
 use crate::cli::output;
+use crate::plugin::signature::signed_by;
 use crate::plugin::{Engine, Inspection, made_by};
 
 /// What is to be looked at: a component here, or a plugin of the server.
@@ -58,6 +59,7 @@ pub(super) fn describe(wasm: &[u8], inspection: &Inspection) -> Value {
     if inspection.hooks.http {
         needs.push("[http] route = \"/NAME/\"".to_owned());
     }
+    let signed_by: Vec<String> = signed_by(wasm).iter().map(ToString::to_string).collect();
     json!({
         "size": wasm.len(),
         "digest": hex::encode(Sha256::digest(wasm)),
@@ -66,6 +68,7 @@ pub(super) fn describe(wasm: &[u8], inspection: &Inspection) -> Value {
         "imports": imports,
         "needs": needs,
         "made_by": made_by(wasm),
+        "signed_by": signed_by,
     })
 }
 

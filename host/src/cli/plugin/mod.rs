@@ -7,6 +7,7 @@ mod inspect;
 mod logs;
 mod make;
 mod server;
+mod sign;
 mod test;
 mod watch;
 
@@ -20,7 +21,8 @@ pub(super) use export::export;
 pub(super) use inspect::{inspect, inspect_running, is_here};
 pub(super) use logs::logs;
 pub(super) use make::{build, new};
-pub(super) use server::{list, push, rollback};
+pub(super) use server::{list, list_versions, push, rollback};
+pub(super) use sign::{keygen, sign};
 pub(super) use test::test;
 pub(super) use watch::watch;
 

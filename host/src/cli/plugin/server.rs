@@ -13,6 +13,9 @@ use crate::cli::output;
 const COLUMNS: [&str; 9] =
     ["name", "version", "generation", "state", "order", "hooks", "calls", "traps", "digest"];
 
+const VERSION_COLUMNS: [&str; 7] =
+    ["name", "generation", "state", "digest", "pushed_ms", "pushed_by", "reason"];
+
 pub(in crate::cli) async fn push(client: &Client, push: PluginPush) -> Result<(), Failure> {
     let PluginPush { path, name, manifest } = push;
     let target = Target::of(path.as_deref(), manifest.as_deref())?;
@@ -30,6 +33,24 @@ pub(in crate::cli) async fn push(client: &Client, push: PluginPush) -> Result<()
 
 pub(in crate::cli) async fn list(client: &Client, json: bool) -> Result<(), Failure> {
     print_list(&client.get("/plugins").await?, "plugins", &COLUMNS, json)
+}
+
+/// Lists what is kept of each plugin, newest first.
+pub(in crate::cli) async fn list_versions(client: &Client) -> Result<(), Failure> {
+    let list = client.get("/plugins").await?;
+    let mut rows = Vec::new();
+    for plugin in list.get("plugins").and_then(Value::as_array).into_iter().flatten() {
+        let name = text(plugin, "name")?;
+        let plugin = client.get(&format!("/plugins/{}", segment(name))).await?;
+        for version in plugin.get("generations").and_then(Value::as_array).into_iter().flatten() {
+            let row = VERSION_COLUMNS.map(|column| match column {
+                "name" => json!(name),
+                column => version.get(column).cloned().unwrap_or_default(),
+            });
+            rows.push(row.to_vec());
+        }
+    }
+    Ok(output::print_table(&VERSION_COLUMNS, &rows)?)
 }
 
 pub(in crate::cli) async fn rollback(client: &Client, name: &str, to: Option<String>) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ use super::*;
 use crate::plugin::admission::Ending;
 use crate::plugin::fixture::{admission, counting, encode, request, subjects, usage};
 use crate::plugin::shipped::{SHIPPED, Shipped};
+use crate::plugin::signature::SecretKey;
 use crate::plugin::{Verdict, limits};
 
 /// Its deadline forgives a busy machine.
@@ -25,6 +26,10 @@ struct House {
 
 impl House {
     async fn open(home: &Path, shipped: &[Shipped]) -> House {
+        House::trusting(Vec::new(), home, shipped).await
+    }
+
+    async fn trusting(trusted_keys: Vec<PublicKey>, home: &Path, shipped: &[Shipped]) -> House {
         let store = Store::open(&home.join("store.redb"), Options::default()).unwrap();
         let kv = ["granted", "blacklist", "quota", "hot-keys"]
             .map(|name| (name.to_owned(), store.kv(name, KvOptions::default()).unwrap()));
@@ -41,6 +46,8 @@ impl House {
             clock,
             event_queue_bytes: 1 << 20,
             disabled: vec!["disabled".to_owned()],
+            keep_versions: limits::KEPT_VERSIONS,
+            trusted_keys,
         };
         let registry = Registry::start_with(setup, shipped).await.unwrap();
         House { registry, admissions, store }
@@ -373,6 +380,21 @@ async fn shipped_plugins_follow_the_binary_until_an_operator_replaces_them() {
     house.registry.rollback("guest", None, "tester").await.unwrap();
     house.close().await;
     assert_eq!(digest(3).await, one);
+}
+
+/// The binary of before is not trusted any more, and nobody has signed what it brought.
+#[tokio::test]
+async fn a_shipped_version_that_is_not_trusted_any_more_gives_way_to_the_one_of_this_binary() {
+    let home = tempfile::tempdir().unwrap();
+    House::open(home.path(), &[shipped(good(1))]).await.close().await;
+    let key = SecretKey::generate().unwrap().public();
+    let new = shipped(good(2));
+    let house = House::trusting(vec![key], home.path(), &[new]).await;
+    assert_eq!(house.only().await.digest, hex::encode(Sha256::digest(new.wasm)));
+    let old = house.registry.rollback("guest", None, "tester").await.unwrap_err();
+    assert!(matches!(old, Refusal::Untrusted(_)), "{old}");
+    assert!(house.is_allowed().await);
+    house.close().await;
 }
 
 #[tokio::test]

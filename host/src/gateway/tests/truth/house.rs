@@ -117,6 +117,8 @@ impl House {
             clock: clock.clone(),
             event_queue_bytes: 64 << 20,
             disabled: Vec::new(),
+            keep_versions: crate::plugin::limits::KEPT_VERSIONS,
+            trusted_keys: Vec::new(),
         })
         .await
         .unwrap();
