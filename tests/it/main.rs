@@ -18,6 +18,7 @@ mod author;
 mod bad_input;
 mod blob;
 mod cache;
+mod canary;
 mod chaos;
 mod cli;
 mod configured;

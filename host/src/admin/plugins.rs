@@ -12,13 +12,31 @@ use super::Shared;
 use super::audit::{Via, audit};
 use super::error::ApiError;
 use super::extract::{Body, Json, Parameters, Segments};
-use crate::plugin::{JobReport, Lines, PluginInfo, Pushed};
+use crate::plugin::{JobReport, Lines, PluginInfo, Pushed, Share, Trial};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PushParameters {
     manifest: Option<String>,
+    /// A share of the requests, such as `5%`, that the new version answers before it serves.
+    canary: Option<String>,
+    /// Milliseconds after which the canary serves by itself; none: it waits to be promoted.
+    promote_after_ms: Option<u64>,
+}
+
+impl PushParameters {
+    fn trial(&self) -> Result<Option<Trial>, ApiError> {
+        let promote_after = self.promote_after_ms.map(Duration::from_millis);
+        match &self.canary {
+            Some(share) => {
+                let share = Share::parse(share).map_err(|wrong| ApiError::invalid(format!("`canary`: {wrong}")))?;
+                Ok(Some(Trial { share, promote_after }))
+            }
+            None if promote_after.is_some() => Err(ApiError::invalid("`promote_after_ms` is for a `canary`")),
+            None => Ok(None),
+        }
+    }
 }
 
 #[derive(Default, Deserialize, ToSchema)]
@@ -64,26 +82,45 @@ pub(super) async fn logs(
 }
 
 /// The body is the component, as it is; the text of its `plugin.toml` may come along as the parameter `manifest`.
-/// Answers when the new version serves.
+/// Answers when the new version serves, or with `canary` when it answers its share of the requests.
 #[utoipa::path(put, path = "/plugins/{name}", params(PushParameters), request_body(content = Vec<u8>, content_type = "application/wasm"), responses((status = 200, body = Value)))]
 pub(super) async fn push(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Segments(name): Segments<String>,
-    Parameters(PushParameters { manifest }): Parameters<PushParameters>,
+    Parameters(parameters): Parameters<PushParameters>,
     Body(wasm): Body,
 ) -> Result<Answer<Pushed>, ApiError> {
+    let trial = parameters.trial()?;
+    let (manifest, wasm) = (parameters.manifest, wasm.into());
     // In a task of its own: a client that hangs up must not leave a push half done.
     let registry = admin.registry.clone();
     let work = {
         let name = name.clone();
-        async move { registry.push(&name, wasm.into(), manifest, via.name()).await }
+        async move {
+            match trial {
+                Some(trial) => registry.push_canary(&name, wasm, manifest, trial, via.name()).await,
+                None => registry.push(&name, wasm, manifest, via.name()).await,
+            }
+        }
     };
     let result = finish(tokio::spawn(work)).await;
-    Ok(Answer(audit(via, "plugin push", &name, result)?))
+    let action = if trial.is_some() { "plugin canary" } else { "plugin push" };
+    Ok(Answer(audit(via, action, &name, result)?))
 }
 
-/// Brings back the version whose digest starts with `to`, or the one before.
+/// Makes the canary the version that serves.
+#[utoipa::path(post, path = "/plugins/{name}/promote", responses((status = 200, body = Value)))]
+pub(super) async fn promote(
+    State(admin): State<Shared>,
+    Extension(via): Extension<Via>,
+    Segments(name): Segments<String>,
+) -> Result<Answer<Pushed>, ApiError> {
+    let result = admin.registry.promote(&name).await.map_err(ApiError::from);
+    Ok(Answer(audit(via, "plugin promote", &name, result)?))
+}
+
+/// Brings back the version whose digest starts with `to`, or the one before; a canary is taken back.
 #[utoipa::path(post, path = "/plugins/{name}/rollback", request_body = Rollback, responses((status = 200, body = Value)))]
 pub(super) async fn rollback(
     State(admin): State<Shared>,

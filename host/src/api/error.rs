@@ -249,6 +249,7 @@ impl From<Refusal> for ApiError {
             | Refusal::Manifest(_)
             | Refusal::Component(_)
             | Refusal::Untrusted(_)
+            | Refusal::Canary(_)
             | Refusal::Ingesting { .. }
             | Refusal::Route { .. }
             | Refusal::Start(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "refused", message),

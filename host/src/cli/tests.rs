@@ -71,6 +71,8 @@ fn every_documented_line_is_understood() {
         "tollgate plugin list --versions",
         "tollgate plugin keygen release.key",
         "tollgate plugin sign --key release.key",
+        "tollgate plugin push FILE.wasm --canary 0.5% --for 10m",
+        "tollgate plugin promote NAME",
         "tollgate plugin rollback NAME --to DIGEST",
         "tollgate sql DB SELECT --json",
         "tollgate sql -- import SELECT",

@@ -373,6 +373,38 @@ pub const CANARY_WAIT: Duration = Duration::from_millis(1_000);
 /// The most that a long deadline adds to `CANARY_WAIT`.
 pub const CANARY_CALL_WAIT: Duration = Duration::from_secs(10);
 
+/// The largest share of the requests that a canary can have, in percent: it is compared with the version before, which needs
+/// as many.
+pub const CANARY_SHARE_MOST: u16 = 50;
+
+/// The longest time after which a canary can be promoted by itself: a canary nobody remembers is no use.
+pub const CANARY_FOR_MOST: Duration = Duration::from_secs(30 * 86_400);
+
+/// How often a canary that has a share is compared with the version before.
+pub const CANARY_LOOK: Duration = Duration::from_secs(1);
+
+/// Calls of a canary without which it is not promoted by itself, however long it has run: nobody has seen it work.
+pub const CANARY_PROMOTE_CALLS: u64 = 20;
+
+/// Calls whose time is not taken: they start instances, 64 at most, which takes milliseconds in some languages.
+pub const CANARY_WARM_UP: u64 = 100;
+
+/// Calls, of the canary and of the version before, without which their times are not compared: the slowest of a hundred are five.
+pub const CANARY_SAMPLES: u64 = 500;
+
+/// How many times as slow as the version before a canary must be to be rolled back. On a machine that is busy the slowest calls
+/// of one version vary by half.
+pub const CANARY_SLOWER: u64 = 2;
+
+/// How much slower it must be at least: of less no client notices anything.
+pub const CANARY_SLOWER_LEAST: Duration = Duration::from_millis(1);
+
+/// Overruns and errors of a canary without which their share is not compared. A trap is one too many.
+pub const CANARY_FAILURES: u64 = 5;
+
+/// How many times as often as the version before a canary must fail to be rolled back.
+pub const CANARY_FAILURES_RATIO: u64 = 2;
+
 /// Traps and overruns of a new version within `BURST_WINDOW` that roll it back: more than an unlucky input or two, and
 /// fewer than the attempts at an event that ingestion fails on.
 pub const BURST_TRAPS: u64 = 5;

@@ -34,8 +34,8 @@ mod ticker;
 pub mod versions;
 mod watch;
 
-pub use admissions::active::{ActivePlugin, Canary, CanaryEnd};
-pub use admissions::{Admissions, Lease, Verdict};
+pub use admissions::active::ActivePlugin;
+pub use admissions::{Admissions, Canary, CanaryEnd, Lease, Sample, Share, Verdict};
 pub use compile::Compiler;
 pub use component::{ComponentError, Hooks, Import, Inspection};
 pub use engine::Engine;
@@ -49,7 +49,7 @@ pub use manifest::{Access, Grants, Http, Instances, Manifest, ManifestError, OnE
 pub use meter::Counters;
 pub(crate) use meter::{Limit, Tally};
 pub use needs::{Need, made_by};
-pub use registry::{PluginInfo, Pushed, Refusal, Registry};
+pub use registry::{PluginInfo, Pushed, Refusal, Registry, Trial};
 pub use signature::PublicKey;
 
 /// The types of `wit/policy/admission.wit`.

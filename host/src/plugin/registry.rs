@@ -1,5 +1,7 @@
 //! The plugins this host runs: pushed, listed, rolled back, and started again after a restart.
 
+mod canary;
+mod info;
 mod serving;
 mod start;
 
@@ -10,12 +12,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio_util::task::AbortOnDropHandle;
 use tollgate_store::{Clock, Store};
 
-use self::serving::{Plugins, Serving, info};
+pub use self::canary::{CanaryInfo, Trial};
+pub use self::info::{PluginInfo, Pushed};
+use self::info::{Shown, info};
+use self::serving::{Plugins, Serving};
 use super::background::Background;
 use super::ingest::{EventQueue, Ingestion};
 use super::jobs::{JobError, Jobs, Report};
@@ -26,7 +30,7 @@ use super::limits::{
 pub use super::rollout::Refusal;
 use super::rollout::{self, Loaded, Loader};
 use super::versions::{Replaced, State, Version, Versions};
-use super::{ActivePlugin, Admissions, Compiler, Counters, Generation, Lines, Mounts, PublicKey, watch};
+use super::{ActivePlugin, Admissions, Compiler, Counters, Generation, Lines, Mounts, PublicKey, Share, watch};
 use crate::capability::Stores;
 
 /// What a registry stands on.
@@ -75,50 +79,6 @@ struct Inner {
     last_generation: AtomicU64,
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     mounts: Mounts,
-}
-
-/// A version that serves now.
-#[derive(Clone, Debug, Serialize)]
-pub struct Pushed {
-    /// The plugin's name.
-    pub name: String,
-    /// Number of this generation; grows with every push and rollback of any plugin.
-    pub generation: u64,
-    /// SHA-256 of the component, in hexadecimal.
-    pub digest: String,
-}
-
-/// A plugin as `list` shows it.
-#[derive(Clone, Debug, Serialize)]
-pub struct PluginInfo {
-    /// The plugin's name.
-    pub name: String,
-    /// The manifest's version.
-    pub version: String,
-    /// SHA-256 of the component, in hexadecimal.
-    pub digest: String,
-    /// The generation that serves.
-    pub generation: u64,
-    /// The hooks it exports, such as `admission`.
-    pub hooks: Vec<String>,
-    /// `watched` while a burst of traps would roll it back, then `serving`.
-    pub state: &'static str,
-    /// Calls of this generation since it was loaded.
-    pub calls: u64,
-    /// Those of them that trapped or overran.
-    pub traps: u64,
-    /// Those of them that the plugin answered with an error.
-    pub errors: u64,
-    /// Place in the admission chain, low first.
-    pub order: i64,
-    /// What it may touch: a line for each grant.
-    pub grants: Vec<String>,
-    /// Milliseconds since 1970, UTC, when it was pushed.
-    pub pushed_ms: u64,
-    /// Who pushed it; `shipped` for what came with the binary.
-    pub pushed_by: String,
-    /// Its generations that are kept, newest first; in a list of plugins only the last of them.
-    pub generations: Vec<Version>,
 }
 
 /// How a new generation is brought to serve.
@@ -181,9 +141,8 @@ impl Registry {
     pub async fn list(&self) -> Result<Vec<PluginInfo>, Refusal> {
         let serving = self.inner.plugins.all();
         let mut infos = Vec::with_capacity(serving.len());
-        for (generation, version, watched) in serving {
-            let generations = self.inner.versions.history(&version.name, LISTED_GENERATIONS).await?;
-            infos.push(info(&generation, &version, watched, generations));
+        for shown in serving {
+            infos.push(self.inner.info(shown, LISTED_GENERATIONS).await?);
         }
         infos.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
         Ok(infos)
@@ -192,10 +151,8 @@ impl Registry {
     /// One of them.
     pub async fn plugin(&self, name: &str) -> Result<PluginInfo, Refusal> {
         let serving = self.inner.plugins.all();
-        let found = serving.into_iter().find(|(_, version, _)| version.name == name);
-        let (generation, version, watched) = found.ok_or_else(|| Refusal::NoSuchPlugin(name.to_owned()))?;
-        let generations = self.inner.versions.history(name, KEPT_GENERATIONS).await?;
-        Ok(info(&generation, &version, watched, generations))
+        let found = serving.into_iter().find(|shown| shown.version.name == name);
+        self.inner.info(found.ok_or_else(|| Refusal::NoSuchPlugin(name.to_owned()))?, KEPT_GENERATIONS).await
     }
 
     /// The text of the manifest that a plugin serves with.
@@ -237,6 +194,20 @@ impl Inner {
         manifest: Option<String>,
         pushed_by: &str,
     ) -> Result<Pushed, Refusal> {
+        let (version, loaded) = self.prepare(name, wasm, manifest, pushed_by).await?;
+        self.end_canary(name, None, &format!("{pushed_by} pushed another version")).await;
+        let entrance = Entrance { init: true, canary: true, replaced: Replaced::Superseded };
+        self.enter(version, loaded, entrance).await
+    }
+
+    /// Takes in a component that was sent: it is loaded and kept, and nothing calls it yet.
+    async fn prepare(
+        &self,
+        name: &str,
+        wasm: Vec<u8>,
+        manifest: Option<String>,
+        pushed_by: &str,
+    ) -> Result<(Version, Loaded), Refusal> {
         if self.disabled.iter().any(|disabled| disabled == name) {
             return Err(Refusal::Name(format!("{name:?} is disabled in the configuration")));
         }
@@ -255,8 +226,7 @@ impl Inner {
             return Err(Refusal::Ingesting { by: other.name().to_string() });
         }
         self.versions.keep_component(&version.digest, &wasm).await?;
-        let entrance = Entrance { init: true, canary: true, replaced: Replaced::Superseded };
-        self.enter(version, loaded, entrance).await
+        Ok((version, loaded))
     }
 
     async fn roll_back(
@@ -266,6 +236,12 @@ impl Inner {
         pushed_by: &str,
     ) -> Result<Pushed, Refusal> {
         let present = self.plugins.version(name).ok_or_else(|| Refusal::NoSuchPlugin(name.to_owned()))?;
+        let ended = self.end_canary(name, None, &format!("rolled back by {pushed_by}")).await;
+        if ended && to.is_none() {
+            // What was pushed last is undone.
+            let (generation, digest) = (present.generation, present.digest.clone());
+            return Ok(Pushed { name: name.to_owned(), generation, digest, canary: None });
+        }
         let history = self.versions.history(name, KEPT_GENERATIONS).await?;
         let target = match to {
             Some(prefix) => with_digest(&history, prefix)?,
@@ -288,6 +264,7 @@ impl Inner {
         let Some(present) = self.plugins.version(name).filter(|version| version.generation == bad) else {
             return Ok(());
         };
+        self.end_canary(name, None, "the version beside it is rolled back").await;
         let history = self.versions.history(name, KEPT_GENERATIONS).await?;
         let Some((good, loaded)) = self.newest_that_loads(older(&history, &present)).await? else {
             tracing::error!(
@@ -354,6 +331,7 @@ impl Inner {
             name: version.name.clone(),
             generation: version.generation,
             digest: version.digest.clone(),
+            canary: None,
         };
         self.swap(version, loaded);
         Ok(pushed)
@@ -372,11 +350,19 @@ impl Inner {
         };
         self.jobs.follow(&plugin, schedule);
         let watch = self.watch(&version, generation);
-        let serving = Serving { plugin, version: version.clone(), watch };
+        self.show_share(&version.name, 0.0);
+        let serving = Serving { plugin, version: version.clone(), watch, canary: None };
         metrics::gauge!("tollgate_plugin_generation", "plugin" => version.name.clone())
             .set(u32::try_from(version.generation).unwrap_or(u32::MAX));
         self.plugins.by_name.write().insert(version.name.clone(), serving);
         self.install();
+    }
+
+    async fn info(&self, shown: Shown, generations: u32) -> Result<PluginInfo, Refusal> {
+        let name = &shown.version.name;
+        let mut generations = self.versions.history(name, generations).await?;
+        self.mark_canary(name, &mut generations);
+        Ok(info(shown, generations))
     }
 
     /// Tells the admission chain and the routes what there is now.
@@ -478,8 +464,11 @@ fn older<'a>(history: &'a [Version], present: &Version) -> impl Iterator<Item = 
 
 fn log(what: &str, name: &str, result: &Result<Pushed, Refusal>) {
     match result {
-        Ok(Pushed { generation, digest, .. }) => {
+        Ok(Pushed { generation, digest, canary: None, .. }) => {
             tracing::info!(plugin = name, generation, digest, "{what} serves")
+        }
+        Ok(Pushed { generation, digest, canary: Some(share), .. }) => {
+            tracing::info!(plugin = name, generation, digest, %share, "{what} begins")
         }
         Err(reason) => tracing::warn!(plugin = name, %reason, "{what} refused"),
     }

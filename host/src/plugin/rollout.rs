@@ -55,6 +55,9 @@ pub enum Refusal {
         /// The plugin that has it.
         by: String,
     },
+    /// It cannot be tried with a share of the requests.
+    #[error("no canary: {0}")]
+    Canary(String),
     /// There is no plugin of this name.
     #[error("there is no plugin {0:?}")]
     NoSuchPlugin(String),

@@ -67,7 +67,7 @@ pub struct Version {
     /// The text of `plugin.toml`.
     #[serde(skip)]
     pub manifest: String,
-    /// Milliseconds since 1970, UTC.
+    /// Milliseconds since 1970, UTC, when it was pushed, or promoted where it was a canary.
     pub pushed_ms: u64,
     /// Who pushed it; `shipped` for what came with the binary.
     pub pushed_by: String,
@@ -87,6 +87,8 @@ pub enum State {
     Superseded,
     /// It was taken back, by an operator or by the host after traps.
     RolledBack,
+    /// It answers a share of the requests; kept as one that was taken back, until it is promoted.
+    Canary,
 }
 
 /// What becomes of the generation that a new one replaces.
@@ -150,20 +152,9 @@ impl Versions {
         };
         let replace =
             "UPDATE plugin_generations SET state = ?2, reason = ?3 WHERE name = ?1 AND state = 'serving'";
-        let insert =
-            "INSERT INTO plugin_generations(generation, name, digest, manifest, pushed_ms, pushed_by, state)
-                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'serving')";
-        let row = vec![
-            integer(new.generation),
-            text(&new.name),
-            text(&new.digest),
-            text(&new.manifest),
-            integer(new.pushed_ms),
-            text(&new.pushed_by),
-        ];
         let statements = vec![
             Statement::new(replace, vec![text(&new.name), text(state), reason]),
-            Statement::new(insert, row),
+            insert(new, "serving", Value::Null),
             self.prune(&new.name),
         ];
         self.database.batch(statements).await?;
@@ -172,6 +163,23 @@ impl Versions {
             tracing::warn!(%error, "cannot remove components that nothing names any more");
         }
         Ok(())
+    }
+
+    /// Keeps a generation that is tried beside the one that serves, as one that was taken back.
+    pub(super) async fn record_canary(&self, new: &Version, reason: &str) -> Result<(), VersionError> {
+        let _naming = self.naming.lock().await;
+        if self.components.head(&new.digest).await?.is_none() {
+            return Err(VersionError::NoComponent(new.digest.clone()));
+        }
+        let statements = vec![insert(new, "rolled-back", text(reason)), self.prune(&new.name)];
+        Ok(self.database.batch(statements).await.map(drop)?)
+    }
+
+    /// Writes down why a generation was taken back.
+    pub(super) async fn explain(&self, generation: u64, reason: &str) -> Result<(), SqlError> {
+        let explain = "UPDATE plugin_generations SET reason = ?2 WHERE generation = ?1";
+        let statement = Statement::new(explain, vec![integer(generation), text(reason)]);
+        self.database.execute(statement).await.map(drop)
     }
 
     async fn remove_unnamed(&self, now_ms: u64) -> Result<(), VersionError> {
@@ -259,6 +267,24 @@ impl Versions {
         let Outcome { rows, .. } = self.database.query(Statement::new(sql, params)).await?;
         Ok(rows)
     }
+}
+
+/// A row; one that was a canary's gives way to that of its promotion.
+fn insert(new: &Version, state: &str, reason: Value) -> Statement {
+    let insert = "INSERT OR REPLACE INTO
+        plugin_generations(generation, name, digest, manifest, pushed_ms, pushed_by, state, reason)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let row = vec![
+        integer(new.generation),
+        text(&new.name),
+        text(&new.digest),
+        text(&new.manifest),
+        integer(new.pushed_ms),
+        text(&new.pushed_by),
+        text(state),
+        reason,
+    ];
+    Statement::new(insert, row)
 }
 
 fn of_row(row: Vec<Value>) -> Result<Version, SqlError> {

@@ -1,10 +1,13 @@
 //! What can be written behind `tollgate plugin`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::cli::duration::duration;
 use crate::edge::Runtime;
+use crate::plugin::Share;
 use crate::project::{Hook, Language};
 
 #[derive(Debug, Subcommand)]
@@ -89,10 +92,15 @@ Example:
     #[command(after_help = "\
 Without a manifest the present grants stay. Pushing the running digest makes a new generation.
 
+With --canary a policy answers a share of the requests first, each from its admission to its settlement; both versions have the
+same stores. A call that fails there is answered by the present version. The canary is taken back by itself when it traps, when it
+fails more than twice as often as the present version or when its slowest calls take more than twice as long.
+
 Examples:
   tollgate plugin push                            the built plugin of the folder that this is
   tollgate plugin push quota.wasm
-  tollgate plugin push target/my_quota.wasm --name quota --manifest plugin.toml")]
+  tollgate plugin push target/my_quota.wasm --name quota --manifest plugin.toml
+  tollgate plugin push quota.wasm --canary 5% --for 10m")]
     Push(PluginPush),
     /// Make a key to sign components with; prints the public key, which servers trust.
     #[command(after_help = "\
@@ -162,8 +170,16 @@ Examples:
   tollgate plugin export local --to node hello.wasm --manifest hello.toml
   cd edge && npm install && npm test && npm start")]
     Export(PluginExport),
-    /// Bring back an earlier version.
+    /// Make a canary the version that serves.
+    #[command(after_help = "Example:\n  tollgate plugin promote quota")]
+    Promote {
+        /// The plugin's name.
+        name: String,
+    },
+    /// Bring back an earlier version, or take back a canary.
     #[command(after_help = "\
+While a canary has a share of the requests, it is what a rollback without --to undoes.
+
 Examples:
   tollgate plugin rollback quota
   tollgate plugin rollback quota --to 3f1c…")]
@@ -214,6 +230,17 @@ pub(in crate::cli) struct PluginPush {
     /// A manifest to go with it; none: the present one stays.
     #[arg(long, value_name = "FILE", requires = "path")]
     pub(in crate::cli) manifest: Option<PathBuf>,
+    /// Let it answer a share of the requests beside the present version, such as 5%; at most 50%.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(in crate::cli) canary: Option<String>,
+    /// With --canary: serve after so long without being worse than the present version, such as 10m; none: wait for `promote`.
+    #[arg(long = "for", value_name = "TIME", requires = "canary", value_parser = duration)]
+    pub(in crate::cli) promote_after: Option<Duration>,
+}
+
+/// A share as it is written, so that a wrong one is told before the component is sent.
+fn share(text: &str) -> Result<String, String> {
+    Share::parse(text).map(|share| share.to_string())
 }
 
 #[derive(Debug, Default, Args)]

@@ -34,10 +34,29 @@ pub(in crate::cli) fn inspect(path: Option<&Path>, json: bool) -> Result<(), Fai
 /// Shows a plugin of the server: which version serves, and what it has done.
 pub(in crate::cli) async fn inspect_running(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
     let mut found = client.get(&format!("/plugins/{}", segment(name))).await?;
-    if !json && let Some(generations) = found.get_mut("generations").and_then(Value::as_array_mut) {
-        generations.iter_mut().for_each(|generation| *generation = brief(generation));
+    if !json && let Some(found) = found.as_object_mut() {
+        for generation in found.get_mut("generations").and_then(Value::as_array_mut).into_iter().flatten() {
+            *generation = brief(generation);
+        }
+        match found.remove("canary") {
+            None | Some(Value::Null) => {}
+            Some(canary) => drop(found.insert("canary".to_owned(), tried(&canary))),
+        }
     }
     print(&found, json)
+}
+
+/// A canary on one line: what it answers, and how it compares with the version that serves.
+fn tried(canary: &Value) -> Value {
+    let part = |name: &str| canary.pointer(name).map(output::field).unwrap_or_default();
+    let arm = |arm: &str| {
+        let [calls, failures, p99] =
+            ["calls", "failures", "p99_us"].map(|name| part(&format!("/{arm}/{name}")));
+        format!("{calls} calls, {failures} failed, 99 of 100 within {p99} µs")
+    };
+    let (generation, share) = (part("/generation"), part("/share"));
+    let (new, old) = (arm("new"), arm("old"));
+    Value::String(format!("generation {generation} has {share} of the requests: {new}; the present one: {old}"))
 }
 
 /// A generation on one line: its number, state, digest, and who pushed it.

@@ -17,17 +17,19 @@ const VERSION_COLUMNS: [&str; 7] =
     ["name", "generation", "state", "digest", "pushed_ms", "pushed_by", "reason"];
 
 pub(in crate::cli) async fn push(client: &Client, push: PluginPush) -> Result<(), Failure> {
-    let PluginPush { path, name, manifest } = push;
+    let PluginPush { path, name, manifest, canary, promote_after } = push;
     let target = Target::of(path.as_deref(), manifest.as_deref())?;
     let Target { file, manifest, .. } = &target;
     let Some(name) = name.or_else(|| target.name()) else {
         return Err(Failure::Usage(format!("{} gives no name; use --name", file.display())));
     };
-    let mut path = format!("/plugins/{}", segment(&name));
-    if let Some(manifest) = manifest {
-        path.push_str(&format!("?manifest={}", segment(&read_manifest(manifest)?)));
-    }
-    let answer = client.put(&path, "application/wasm", read(file)?).await?;
+    let manifest = manifest.as_deref().map(read_manifest).transpose()?;
+    let promote_after = promote_after.map(|time| time.as_millis().to_string());
+    let parameters = [("manifest", manifest), ("canary", canary), ("promote_after_ms", promote_after)];
+    let parameters = parameters.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", segment(&value?))));
+    let path = format!("/plugins/{}?{}", segment(&name), parameters.collect::<Vec<_>>().join("&"));
+    let path = path.trim_end_matches('?');
+    let answer = client.put(path, "application/wasm", read(file)?).await?;
     print_pushed(&answer)
 }
 
@@ -59,8 +61,16 @@ pub(in crate::cli) async fn rollback(client: &Client, name: &str, to: Option<Str
     print_pushed(&answer)
 }
 
+pub(in crate::cli) async fn promote(client: &Client, name: &str) -> Result<(), Failure> {
+    let path = format!("/plugins/{}/promote", segment(name));
+    print_pushed(&client.json(Method::POST, &path, &json!({})).await?)
+}
+
 fn print_pushed(answer: &Value) -> Result<(), Failure> {
     let generation = answer.get("generation").and_then(Value::as_u64).unwrap_or_default();
     let (name, digest) = (text(answer, "name")?, text(answer, "digest")?);
-    Ok(output::print(format!("{name}: generation {generation} serves, digest {digest}\n").as_bytes())?)
+    let share = answer.get("canary").and_then(Value::as_str).map(|share| format!(" {share} of the requests"));
+    let share = share.unwrap_or_default();
+    let line = format!("{name}: generation {generation} serves{share}, digest {digest}\n");
+    Ok(output::print(line.as_bytes())?)
 }

@@ -1,14 +1,13 @@
 //! The name under which the generations of a plugin follow each other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicUsize;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use metrics::{Counter, counter};
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::Instant;
 
+use super::canary::{Canary, Share};
 use crate::plugin::admission::{Decision, Request, Subject};
 use crate::plugin::settle::Settlement;
 use crate::plugin::{CallError, Generation, OnError};
@@ -25,33 +24,12 @@ pub struct ActivePlugin {
     pub(crate) retrying: AtomicUsize,
 }
 
-/// A new generation that answers a plugin's first calls while the old one stands by.
-///
-/// `start_canary` → [`Canary::ended`] → `promote` on `Passed` or `Quiet`, `abandon` on `Failed`.
-pub struct Canary {
-    generation: Arc<Generation>,
-    calls: u32,
-    /// Calls that may still begin on it.
-    left: AtomicU32,
-    passed: AtomicU32,
-    end: watch::Sender<Option<CanaryEnd>>,
-}
-
-/// How a canary went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CanaryEnd {
-    /// It answered all its calls.
-    Passed,
-    /// A call failed (and was answered by the old generation); how.
-    Failed(CallError),
-    /// The time ran out with no failure, before it had all its calls; or another canary took its place.
-    Quiet,
-}
-
 /// An answer, and what the manifest of the generation that gave it says of errors.
 pub(crate) struct Admitted {
     pub(crate) decisions: Result<Vec<Decision>, CallError>,
     pub(crate) on_error: OnError,
+    /// The number of that generation.
+    pub(crate) generation: u64,
 }
 
 impl ActivePlugin {
@@ -83,13 +61,17 @@ impl ActivePlugin {
     /// Lets a new generation answer the next `calls` admit calls; a call that fails there is answered by the current
     /// one, and ends the canary. Replaces a canary that is running.
     pub fn start_canary(&self, generation: Arc<Generation>, calls: u32) -> Arc<Canary> {
-        let canary = Arc::new(Canary {
-            generation,
-            calls,
-            left: AtomicU32::new(calls),
-            passed: AtomicU32::new(0),
-            end: watch::Sender::new(None),
-        });
+        self.begin(Canary::first(generation, calls))
+    }
+
+    /// Lets a new generation answer a share of the requests, from their admission to their settlement; a call that fails
+    /// there is answered by the current one. Replaces a canary that is running.
+    pub fn start_share(&self, generation: Arc<Generation>, share: Share) -> Arc<Canary> {
+        self.begin(Canary::share(generation, share))
+    }
+
+    fn begin(&self, canary: Canary) -> Arc<Canary> {
+        let canary = Arc::new(canary);
         self.canary.store(Some(canary.clone()));
         canary
     }
@@ -107,19 +89,37 @@ impl ActivePlugin {
     }
 
     pub(crate) async fn admit(&self, request: &Arc<Request>, subjects: &Arc<[Arc<Subject>]>) -> Admitted {
-        if let Some(canary) = self.canary()
+        let canary = self.canary();
+        if let Some(canary) = &canary
             && let Some(decisions) = canary.admit(request, subjects).await
         {
-            return Admitted { decisions: Ok(decisions), on_error: OnError::Deny };
+            let generation = canary.number();
+            return Admitted { decisions: Ok(decisions), on_error: OnError::Deny, generation };
         }
         let current = self.current.load_full();
+        let began = canary.as_ref().map(|_| Instant::now());
         let decisions = current.admit(request.clone(), subjects.clone()).await;
-        Admitted { decisions, on_error: current.manifest().on_error }
+        if let Some((canary, began)) = canary.zip(began) {
+            canary.compare(began.elapsed(), &decisions);
+        }
+        let (on_error, generation) = (current.manifest().on_error, current.identity().number);
+        Admitted { decisions, on_error, generation }
     }
 
-    /// Settles with a canary, whose tickets nobody else may understand, or else with the current generation.
-    pub(crate) async fn settle(&self, settlements: &Arc<Vec<Settlement>>) -> Result<(), CallError> {
+    /// Whether this generation is the canary that runs.
+    pub(crate) fn is_canary(&self, generation: u64) -> bool {
+        self.canary().is_some_and(|canary| canary.number() == generation)
+    }
+
+    /// Settles with the canary, if these are its own or it hears all, and else with the current generation, which can settle
+    /// the tickets of any other.
+    pub(crate) async fn settle(
+        &self,
+        settlements: &Arc<Vec<Settlement>>,
+        of_canary: bool,
+    ) -> Result<(), CallError> {
         if let Some(canary) = self.canary()
+            && canary.hears(of_canary)
             && canary.settle(settlements).await
         {
             return Ok(());
@@ -132,73 +132,5 @@ impl ActivePlugin {
         let canary = self.canary.load();
         let canary = canary.as_ref()?;
         (!canary.has_failed()).then(|| canary.clone())
-    }
-}
-
-impl Canary {
-    /// Waits for the end, at most so long.
-    pub async fn ended(&self, within: Duration) -> CanaryEnd {
-        let mut end = self.end.subscribe();
-        match timeout(within, end.wait_for(Option::is_some)).await {
-            Ok(Ok(end)) => end.clone().unwrap_or(CanaryEnd::Quiet),
-            _ => CanaryEnd::Quiet,
-        }
-    }
-
-    /// None: the call is for the current generation.
-    async fn admit(&self, request: &Arc<Request>, subjects: &Arc<[Arc<Subject>]>) -> Option<Vec<Decision>> {
-        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        if taken.is_err() {
-            return None;
-        }
-        match self.generation.admit(request.clone(), subjects.clone()).await {
-            Ok(decisions) if decisions.len() == subjects.len() => {
-                if self.passed.fetch_add(1, Ordering::Relaxed) + 1 >= self.calls {
-                    self.end(CanaryEnd::Passed);
-                }
-                Some(decisions)
-            }
-            Ok(decisions) => {
-                let text = format!("{} decisions for {} subjects", decisions.len(), subjects.len());
-                self.fail(CallError::Guest(text));
-                None
-            }
-            Err(CallError::Busy) => None,
-            Err(error) => {
-                self.fail(error);
-                None
-            }
-        }
-    }
-
-    async fn settle(&self, settlements: &Arc<Vec<Settlement>>) -> bool {
-        match self.generation.settle(settlements.clone()).await {
-            Ok(()) => true,
-            Err(CallError::Busy) => false,
-            Err(error) => {
-                self.fail(error);
-                false
-            }
-        }
-    }
-
-    fn has_failed(&self) -> bool {
-        matches!(*self.end.borrow(), Some(CanaryEnd::Failed(_)))
-    }
-
-    fn fail(&self, reason: CallError) {
-        self.left.store(0, Ordering::Relaxed);
-        self.end(CanaryEnd::Failed(reason));
-    }
-
-    /// A failure stands, even after all calls have passed; otherwise the first end does.
-    fn end(&self, end: CanaryEnd) {
-        self.end.send_if_modified(|now| {
-            let changes = now.is_none() || (*now == Some(CanaryEnd::Passed) && end != CanaryEnd::Passed);
-            if changes {
-                *now = Some(end);
-            }
-            changes
-        });
     }
 }

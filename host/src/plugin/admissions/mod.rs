@@ -1,6 +1,8 @@
 //! The chain of admission plugins, and what becomes of each allow.
 
 pub mod active;
+mod arm;
+mod canary;
 mod finishing;
 mod lease;
 mod phase;
@@ -19,6 +21,8 @@ use super::admission::{Denial, Request, Subject};
 use super::settle::{self, Ended};
 use super::{CallError, limits};
 use active::ActivePlugin;
+pub use arm::Sample;
+pub use canary::{Canary, CanaryEnd, Share};
 use finishing::Finishing;
 pub use lease::Lease;
 use phase::Phase;

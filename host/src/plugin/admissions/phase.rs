@@ -27,6 +27,14 @@ enum Refusal {
     Busy,
 }
 
+/// Who answered.
+#[derive(Clone, Copy)]
+struct By<'a> {
+    plugin: &'a Arc<ActivePlugin>,
+    generation: u64,
+    on_error: OnError,
+}
+
 impl Phase {
     /// Takes a place in the settle queue for each subject; none when it is full or closed.
     pub(super) fn begin(shared: &Arc<Shared>, request: &Request, subjects: &[Arc<Subject>]) -> Option<Phase> {
@@ -70,15 +78,16 @@ fn apply<'a>(
     count: usize,
     asked: impl Iterator<Item = &'a mut Asked>,
 ) {
-    let Admitted { decisions, on_error } = admitted;
+    let Admitted { decisions, on_error, generation } = admitted;
+    let by = By { plugin, generation, on_error };
     match decisions {
         Ok(decisions) if decisions.len() == count => {
-            asked.zip(decisions).for_each(|(asked, decision)| asked.decide(plugin, decision, on_error));
+            asked.zip(decisions).for_each(|(asked, decision)| asked.decide(by, decision));
         }
         Ok(decisions) => {
             let reason = format!("gave {} decisions for {count} subjects", decisions.len());
             tracing::warn!(plugin = &**plugin.name(), reason, "a plugin failed");
-            asked.for_each(|asked| asked.fail(plugin, &reason, on_error));
+            asked.for_each(|asked| asked.fail(by, &reason));
         }
         // Its new version has dropped the hook, and the chain is about to be told.
         Err(CallError::NoHook(_)) => {}
@@ -87,13 +96,14 @@ fn apply<'a>(
         }
         Err(error) => {
             let reason = error.to_string();
-            asked.for_each(|asked| asked.fail(plugin, &reason, on_error));
+            asked.for_each(|asked| asked.fail(by, &reason));
         }
     }
 }
 
 impl Asked {
-    fn decide(&mut self, plugin: &Arc<ActivePlugin>, decision: Decision, on_error: OnError) {
+    fn decide(&mut self, by: By<'_>, decision: Decision) {
+        let By { plugin, on_error, .. } = by;
         match decision {
             Decision::Allow(Some(ticket)) if ticket.len() > limits::TICKET_BYTES => {
                 let most = limits::TICKET_BYTES;
@@ -101,12 +111,12 @@ impl Asked {
                 plugin.current().hit(Limit::Ticket);
                 tracing::warn!(plugin = &**plugin.name(), reason, "a plugin failed");
                 // It has allowed, so it is told of an end that went wrong, though without its ticket.
-                self.allow(plugin, None);
+                self.allow(by, None);
                 if on_error == OnError::Deny {
-                    self.fail(plugin, &reason, on_error);
+                    self.fail(by, &reason);
                 }
             }
-            Decision::Allow(ticket) => self.allow(plugin, ticket),
+            Decision::Allow(ticket) => self.allow(by, ticket),
             Decision::Deny(denial) => {
                 plugin.denials.increment(1);
                 let denial = Denial {
@@ -119,16 +129,16 @@ impl Asked {
         }
     }
 
-    fn allow(&mut self, plugin: &Arc<ActivePlugin>, ticket: Option<Ticket>) {
-        self.open.push(Allow { plugin: plugin.clone(), ticket });
+    fn allow(&mut self, By { plugin, generation, .. }: By<'_>, ticket: Option<Ticket>) {
+        self.open.push(Allow { plugin: plugin.clone(), generation, ticket });
     }
 
     /// With `on-error = "allow"` it may have allowed, so it is told of an end that went wrong.
-    fn fail(&mut self, plugin: &Arc<ActivePlugin>, reason: &str, on_error: OnError) {
-        match on_error {
-            OnError::Allow => self.allow(plugin, None),
+    fn fail(&mut self, by: By<'_>, reason: &str) {
+        match by.on_error {
+            OnError::Allow => self.allow(by, None),
             OnError::Deny => {
-                let (plugin, reason) = (plugin.name().clone(), reason.to_owned());
+                let (plugin, reason) = (by.plugin.name().clone(), reason.to_owned());
                 self.refusal = Some(Refusal::Failed { plugin, reason });
             }
         }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::active::{ActivePlugin, CanaryEnd};
-use super::{Admissions, Verdict};
+use super::active::ActivePlugin;
+use super::{Admissions, CanaryEnd, Share, Verdict};
 use crate::plugin::admission::{Ending, Request, Usage};
 use crate::plugin::fixture::{BARE, Home, admission, counting, load, request, subjects, ticketless, usage};
-use crate::plugin::{CallError, Generation};
+use crate::plugin::{CallError, Engine, Generation, Identity, Manifest};
 
 const ALLOW: &str = "(call $allow (local.get 15))";
 const SETTLED: &str = "(call $settled)";
@@ -279,6 +279,60 @@ async fn a_canary_that_traps_is_answered_by_the_old_generation() {
     let CanaryEnd::Failed(reason) = canary.ended(Duration::from_secs(10)).await else { panic!("no failure") };
     assert!(matches!(reason, CallError::Trap(_)), "{reason}");
     active.abandon();
+}
+
+/// A generation with a number of its own, that counts in the kv store `name` what it settles.
+fn numbered(chain: &Chain, name: &str, number: u64) -> Arc<Generation> {
+    let manifest = format!("name = \"counting\"\n[grants.kv]\n{name} = \"read-write\"");
+    let identity = Identity { digest: "0".repeat(64), number };
+    let stores = chain.home.stores(&[name]);
+    let engine = Engine::new().unwrap();
+    let component = engine.compile(&counting(name)).unwrap();
+    let manifest = Manifest::parse(&manifest).unwrap();
+    Arc::new(Generation::new(&engine, &component, manifest, identity, &stores).unwrap())
+}
+
+#[tokio::test]
+async fn a_request_is_settled_by_the_generation_that_admitted_it() {
+    let chain = Chain::new();
+    let (old, new) = (numbered(&chain, "old", 1), numbered(&chain, "new", 2));
+    let active = ActivePlugin::new(old.clone());
+    chain.install(&[&active]);
+    let canary = active.start_share(new.clone(), Share::parse("50%").unwrap());
+    let mut verdicts = Vec::new();
+    for number in 0..200 {
+        let asked = Arc::new(Request { id: format!("req_{number}"), ..(*request(1)).clone() });
+        verdicts.extend(chain.admissions.admit(asked, subjects(1)).await);
+    }
+    let admitted = [old.counters().calls, new.counters().calls];
+    assert!(admitted[0] + admitted[1] == 200 && admitted.iter().all(|calls| *calls > 60), "{admitted:?}");
+    let (of_new, of_old) = canary.samples();
+    assert_eq!([of_old.calls, of_new.calls], admitted);
+    drop(verdicts);
+    chain.admissions.shutdown().await;
+    for (name, calls) in ["old", "new"].into_iter().zip(admitted) {
+        let settled = chain.home.kv(name).get("e2").await.unwrap().unwrap();
+        assert_eq!(settled.value.as_ref(), calls.to_string().as_bytes(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_canary_admitted_is_settled_though_it_was_taken_back() {
+    let chain = Chain::new();
+    let (old, new) = (numbered(&chain, "old", 1), numbered(&chain, "new", 2));
+    let active = ActivePlugin::new(old);
+    chain.install(&[&active]);
+    active.start_share(new, Share::parse("50%").unwrap());
+    let mut verdicts = Vec::new();
+    for number in 0..20 {
+        let asked = Arc::new(Request { id: format!("req_{number}"), ..(*request(1)).clone() });
+        verdicts.extend(chain.admissions.admit(asked, subjects(1)).await);
+    }
+    active.abandon();
+    drop(verdicts);
+    chain.admissions.shutdown().await;
+    assert_eq!(chain.home.kv("old").get("e2").await.unwrap().unwrap().value.as_ref(), b"20");
+    assert!(chain.home.kv("new").get("e2").await.unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]

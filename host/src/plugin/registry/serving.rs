@@ -7,7 +7,8 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::PluginInfo;
+use super::canary::Running;
+use super::info::Shown;
 use crate::plugin::ingest::{Sink, SinkError};
 use crate::plugin::ingestion::{Event, Receipt};
 use crate::plugin::versions::Version;
@@ -25,6 +26,7 @@ pub(super) struct Serving {
     pub(super) plugin: Arc<ActivePlugin>,
     pub(super) version: Arc<Version>,
     pub(super) watch: Option<AbortOnDropHandle<()>>,
+    pub(super) canary: Option<Running>,
 }
 
 impl Plugins {
@@ -36,13 +38,14 @@ impl Plugins {
         self.by_name.read().get(name).map(|serving| serving.version.clone())
     }
 
-    pub(super) fn all(&self) -> Vec<(Arc<Generation>, Arc<Version>, bool)> {
-        let watched = |serving: &Serving| serving.watch.as_ref().is_some_and(|task| !task.is_finished());
-        let plugins = self.by_name.read();
-        plugins
-            .values()
-            .map(|serving| (serving.plugin.current(), serving.version.clone(), watched(serving)))
-            .collect()
+    pub(super) fn all(&self) -> Vec<Shown> {
+        let shown = |serving: &Serving| Shown {
+            generation: serving.plugin.current(),
+            version: serving.version.clone(),
+            watched: serving.watch.as_ref().is_some_and(|task| !task.is_finished()),
+            canary: serving.canary.as_ref().map(Running::info),
+        };
+        self.by_name.read().values().map(shown).collect()
     }
 
     /// Refuses a generation whose route is another plugin's.
@@ -52,7 +55,7 @@ impl Plugins {
             let route = other.manifest().http.as_ref().map(|http| &http.route);
             other.name() != generation.name() && route == Some(&http.route)
         };
-        match self.all().into_iter().map(|(other, _, _)| other).find(has_it) {
+        match self.all().into_iter().map(|shown| shown.generation).find(has_it) {
             Some(other) => Err(Refusal::Route { route: http.route.clone(), by: other.name().to_string() }),
             None => Ok(()),
         }
@@ -64,32 +67,6 @@ impl Plugins {
         let plugins = self.by_name.read();
         let mut current = plugins.values().map(|serving| serving.plugin.current());
         current.find(|generation| generation.hooks().ingestion)
-    }
-}
-
-/// A plugin as a list shows it.
-pub(super) fn info(
-    generation: &Generation,
-    version: &Version,
-    watched: bool,
-    generations: Vec<Version>,
-) -> PluginInfo {
-    let counters = generation.counters();
-    PluginInfo {
-        name: version.name.clone(),
-        version: generation.manifest().version.clone(),
-        digest: version.digest.clone(),
-        generation: version.generation,
-        hooks: generation.hooks().names().into_iter().map(str::to_owned).collect(),
-        state: if watched { "watched" } else { "serving" },
-        calls: counters.calls,
-        traps: counters.traps,
-        errors: counters.errors,
-        order: generation.manifest().order.into(),
-        grants: generation.manifest().grants.lines(),
-        pushed_ms: version.pushed_ms,
-        pushed_by: version.pushed_by.clone(),
-        generations,
     }
 }
 
