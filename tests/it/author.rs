@@ -96,6 +96,29 @@ fn a_plugin_keeps_its_cases_or_is_shown_where_it_does_not() {
 }
 
 #[test]
+fn what_the_calls_of_a_plugin_cost_is_measured_with_its_cases_beside_a_policy_that_does_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("one-a-minute.toml"), ONE_A_MINUTE).unwrap();
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/quota/plugin.toml");
+    let [component, manifest, cases] =
+        [shipped("quota"), manifest, home.path().to_owned()].map(|path| path.to_str().unwrap().to_owned());
+    let bench = ["plugin", "bench", &component, "--manifest", &manifest, "--cases", &cases, "--seconds", "1"];
+    let told = run_ok(home.path(), &bench);
+    for line in ["call\tcalls\tp50_us", "admit\t", "settle\t", "instantiate\t200\t", "memory of an instance: "] {
+        assert!(told.contains(line), "{line:?} is not in {told}");
+    }
+    let told: serde_json::Value = serde_json::from_str(&run_ok(home.path(), &[&bench[..], &["--json"]].concat())).unwrap();
+    for component in ["plugin", "null"] {
+        let [admit, settle] = ["admit", "settle"].map(|hook| &told[component]["hooks"][hook]);
+        assert!(admit["calls"].as_u64().unwrap() > settle["calls"].as_u64().unwrap() / 2, "{told}");
+        let [half, most] = ["p50_us", "p99_us"].map(|time| admit[time].as_f64().unwrap());
+        assert!(0.0 < half && half <= most, "{told}");
+    }
+    let memory = |component: &str| told[component]["memory_bytes"].as_u64().unwrap();
+    assert!(memory("plugin") > memory("null") && memory("null") >= 65_536, "{told}");
+}
+
+#[test]
 fn the_case_in_the_manual_passes() {
     let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cases/CASES.md");
     let manual = std::fs::read_to_string(manual).unwrap();
@@ -353,18 +376,26 @@ fn push(server: &Server, project: &Path) {
 #[ignore = "compiles plugins; .ci/run runs it"]
 async fn a_new_plugin_of_every_hook_builds_and_does_what_it_says() {
     let project = |hook| build(&format!("my-{hook}"), hook);
-    let [admission, ingestion, jobs] = ["admission", "ingestion", "jobs"].map(project);
-    for project in [&admission, &ingestion, &jobs] {
+    let [admission, ingestion, jobs, http] = ["admission", "ingestion", "jobs", "http"].map(project);
+    for project in [&admission, &ingestion, &jobs, &http] {
         run_ok(project, &["plugin", "check"]);
-        let said = run_ok(project, &["plugin", "test"]);
-        assert!(said.contains(" passed") && !said.contains("FAILED"), "{said}");
+        if *project != http {
+            let said = run_ok(project, &["plugin", "test"]);
+            assert!(said.contains(" passed") && !said.contains("FAILED"), "{said}");
+        }
         let tested = Command::new("cargo").args(["test", "--quiet"]).current_dir(project).output().unwrap();
         assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stderr));
     }
 
-    let server = Setup::demo().config("[kv.my-admission]\n[kv.my-jobs]").start();
+    let server = Setup::demo().config("[kv.my-admission]\n[kv.my-jobs]\n[kv.my-http]").start();
     push(&server, &admission);
     let client = server.client(&server.key("alice", &[]));
+    push(&server, &http);
+    for visitor in 1..3 {
+        let page = client.get("/my-http/").await;
+        assert_eq!((page.status.as_u16(), page.text()), (200, format!("Hello alice, you are visitor {visitor}.\n")));
+    }
+    assert_eq!(client.get("/my-http/other").await.status, 404);
     assert_eq!(client.chat("demo").await.status, 200);
     server.cli_ok(&["kv", "set", "my-admission", "closed/demo", "retired in May"]);
     let refused = client.chat("demo").await;

@@ -4,6 +4,7 @@
 //! under a clock that it moves ([`run`]). The shipped components' cases also run in other runtimes, which read them by
 //! [`Case::for_scripts`] and answer with an [`Outcome`] too.
 
+mod bench;
 mod blobs;
 mod caches;
 mod case;
@@ -16,6 +17,7 @@ mod stores;
 mod values;
 mod vectors;
 
+pub use bench::{Bench, Cost, Costs};
 pub use case::{BLOB, Before, CACHE, Case, KV, SQL, Step, VECTOR};
 pub use exercise::{Exercised, exercise};
 pub use run::{Plugin, run};

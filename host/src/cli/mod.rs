@@ -68,6 +68,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
             plugin::inspect(what.as_deref().map(Path::new), json)
         }
         Command::Plugin(PluginCommand::Test(test)) => runtime()?.block_on(plugin::test(test)),
+        Command::Plugin(PluginCommand::Bench(bench)) => runtime()?.block_on(plugin::bench(bench)),
         Command::Store(StoreCommand::Compact { json }) => {
             let data = connection.data.unwrap_or_else(|| DATA.into());
             runtime()?.block_on(store::compact(&data, json))
@@ -142,7 +143,8 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
             | PluginCommand::Keygen { .. }
             | PluginCommand::Sign { .. }
             | PluginCommand::Check { .. }
-            | PluginCommand::Test(_),
+            | PluginCommand::Test(_)
+            | PluginCommand::Bench(_),
         ) => Ok(()),
     }
 }

@@ -64,6 +64,7 @@ fn every_documented_line_is_understood() {
         "tollgate plugin inspect NAME --json",
         "tollgate plugin test",
         "tollgate plugin test FOLDER --cases DIR --only PART",
+        "tollgate plugin bench --only PART --seconds 10 --json",
         "tollgate plugin check",
         "tollgate plugin push",
         "tollgate plugin push FILE.wasm --name N --manifest F",

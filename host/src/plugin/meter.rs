@@ -169,6 +169,11 @@ impl Tally {
         true
     }
 
+    /// Linear memory of all instances, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        self.memory.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn give_memory(&self, bytes: usize) {
         self.memory.fetch_sub(bytes, Ordering::Relaxed);
     }

@@ -26,14 +26,22 @@ pub enum Hook {
     Ingestion,
     /// Works on a schedule: counts the requests of the last hour into a kv store.
     Jobs,
+    /// Answers requests under a route of its own: a page that counts its visits. In Rust only.
+    Http,
 }
 
 impl Hook {
+    /// Whether there are cases of it: what answers requests is tried by asking it.
+    pub fn has_cases(self) -> bool {
+        self != Hook::Http
+    }
+
     fn folder(self) -> &'static str {
         match self {
             Hook::Admission => "admission",
             Hook::Ingestion => "ingestion",
             Hook::Jobs => "jobs",
+            Hook::Http => "http",
         }
     }
 }
@@ -62,6 +70,9 @@ impl Language {
 
 /// The files of a template with the plugin's name in its places, in the order in which one would read them.
 pub(super) fn files(name: &str, hook: Hook, language: Language) -> anyhow::Result<Vec<File>> {
+    if hook == Hook::Http && language != Language::Rust {
+        bail!("a project with --hook http is made in Rust only; take --lang rust");
+    }
     let (language_folder, hook_folder) = (language.folder(), hook.folder());
     let mut folders = vec![
         format!("{language_folder}/{hook_folder}"),
@@ -76,7 +87,9 @@ pub(super) fn files(name: &str, hook: Hook, language: Language) -> anyhow::Resul
         let Some(template) = TEMPLATES.get_dir(&folder) else { bail!("there is no template {folder}") };
         collect(template, &folder, name, &mut files)?;
     }
-    files.push(("cases/README.md".into(), CASES.as_bytes().to_vec()));
+    if hook.has_cases() {
+        files.push(("cases/README.md".into(), CASES.as_bytes().to_vec()));
+    }
     Ok(files)
 }
 
@@ -86,6 +99,10 @@ fn collect(dir: &Dir<'_>, folder: &str, name: &str, files: &mut Vec<File>) -> an
         let path = file.path().strip_prefix(folder)?;
         // Under its own name git would follow it here.
         let path = if path.as_os_str() == "gitignore" { ".gitignore".as_ref() } else { path };
+        // What a hook has for itself comes before what all have.
+        if files.iter().any(|(there, _)| there == path) {
+            continue;
+        }
         files.push((path.to_owned(), text.replace(PLACEHOLDER, name).into_bytes()));
     }
     dir.dirs().try_for_each(|inner| collect(inner, folder, name, files))

@@ -13,8 +13,8 @@ pub(in crate::cli) fn new(new: &PluginNew) -> Result<(), Failure> {
     let PluginNew { name, hook, lang } = new;
     let files = project::create(name, *hook, *lang, Path::new("."))?;
     let mut text = format!("{name}/ has {} files; next:\n  cd {name}\n", files.len());
-    for step in build::preparation(*lang).into_iter().chain(["tollgate plugin build", "tollgate plugin test"])
-    {
+    let then = if hook.has_cases() { "tollgate plugin test" } else { "tollgate plugin check" };
+    for step in build::preparation(*lang).into_iter().chain(["tollgate plugin build", then]) {
         text.push_str(&format!("  {step}\n"));
     }
     Ok(output::print(text.as_bytes())?)

@@ -1,6 +1,7 @@
 //! `tollgate plugin`.
 
 mod args;
+mod bench;
 mod check;
 mod export;
 mod inspect;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 pub(super) use args::PluginCommand;
+pub(super) use bench::bench;
 pub(super) use check::check;
 pub(super) use export::export;
 pub(super) use inspect::{inspect, inspect_running, is_here};

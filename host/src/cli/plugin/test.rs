@@ -15,15 +15,21 @@ use crate::plugin::Engine;
 
 /// Runs the cases of a plugin, and fails when one fails.
 pub(in crate::cli) async fn test(test: PluginTest) -> Result<(), Failure> {
+    let engine = Engine::for_a_command()?;
+    let (plugin, cases, name) = loaded(&engine, &test)?;
+    run(&engine, BTreeMap::from([(name, plugin)]), &cases).await
+}
+
+/// A plugin, its cases and its name.
+pub(super) fn loaded(engine: &Engine, test: &PluginTest) -> Result<(Plugin, Vec<Case>, String), Failure> {
     let PluginTest { path, manifest, cases, only } = test;
     let target = Target::of(path.as_deref(), manifest.as_deref())?;
     let folder = target.folder();
     let manifest = target.manifest.clone().unwrap_or_else(|| folder.join("plugin.toml"));
-    let engine = Engine::for_a_command()?;
-    let loaded = Plugin::load(&engine, &read(&target.file)?, &read_manifest(&manifest)?);
+    let loaded = Plugin::load(engine, &read(&target.file)?, &read_manifest(&manifest)?);
     let plugin = loaded.map_err(|error| error.context(target.file.display().to_string()))?;
     let name = plugin.manifest().name.clone();
-    let mut cases = Case::all(&cases.unwrap_or_else(|| folder.join("cases")), Some(&name))?;
+    let mut cases = Case::all(&cases.clone().unwrap_or_else(|| folder.join("cases")), Some(&name))?;
     cases.retain(|case| only.as_ref().is_none_or(|part| case.name.contains(part.as_str())));
     if cases.is_empty() {
         return Err(Failure::Usage("there is no such case".to_owned()));
@@ -32,7 +38,7 @@ pub(in crate::cli) async fn test(test: PluginTest) -> Result<(), Failure> {
         let (newer, file) = (newer.display(), target.file.display());
         eprintln!("note: {newer} changed after {file} was built; run `tollgate plugin build`");
     }
-    run(&engine, BTreeMap::from([(name, plugin)]), &cases).await
+    Ok((plugin, cases, name))
 }
 
 async fn run(engine: &Engine, plugins: BTreeMap<String, Plugin>, cases: &[Case]) -> Result<(), Failure> {
