@@ -136,6 +136,8 @@ impl Ours {
             clock,
             event_queue_bytes: 64 << 20,
             disabled: ["blacklist", "quota", "sync"].map(str::to_owned).into(),
+            keep_versions: tollgate::plugin::limits::KEPT_VERSIONS,
+            trusted_keys: Vec::new(),
         })
         .await?;
         Ok(Ours { store, database, registry, ingested, recorded: 0, directory })

@@ -104,10 +104,13 @@ fn what_the_calls_of_a_plugin_cost_is_measured_with_its_cases_beside_a_policy_th
         [shipped("quota"), manifest, home.path().to_owned()].map(|path| path.to_str().unwrap().to_owned());
     let bench = ["plugin", "bench", &component, "--manifest", &manifest, "--cases", &cases, "--seconds", "1"];
     let told = run_ok(home.path(), &bench);
-    for line in ["call\tcalls\tp50_us", "admit\t", "settle\t", "instantiate\t200\t", "memory of an instance: "] {
+    for line in
+        ["call\tcalls\tp50_us", "admit\t", "settle\t", "instantiate\t200\t", "memory of an instance: "]
+    {
         assert!(told.contains(line), "{line:?} is not in {told}");
     }
-    let told: serde_json::Value = serde_json::from_str(&run_ok(home.path(), &[&bench[..], &["--json"]].concat())).unwrap();
+    let told: serde_json::Value =
+        serde_json::from_str(&run_ok(home.path(), &[&bench[..], &["--json"]].concat())).unwrap();
     for component in ["plugin", "null"] {
         let [admit, settle] = ["admit", "settle"].map(|hook| &told[component]["hooks"][hook]);
         assert!(admit["calls"].as_u64().unwrap() > settle["calls"].as_u64().unwrap() / 2, "{told}");
@@ -393,7 +396,10 @@ async fn a_new_plugin_of_every_hook_builds_and_does_what_it_says() {
     push(&server, &http);
     for visitor in 1..3 {
         let page = client.get("/my-http/").await;
-        assert_eq!((page.status.as_u16(), page.text()), (200, format!("Hello alice, you are visitor {visitor}.\n")));
+        assert_eq!(
+            (page.status.as_u16(), page.text()),
+            (200, format!("Hello alice, you are visitor {visitor}.\n"))
+        );
     }
     assert_eq!(client.get("/my-http/other").await.status, 404);
     assert_eq!(client.chat("demo").await.status, 200);

@@ -35,7 +35,7 @@ fn push(server: &Server, name: &str, wasm: &[u8], manifest: &str) -> Result<(), 
     std::fs::write(&file, wasm).unwrap();
     std::fs::write(&toml, manifest).unwrap();
     let [file, toml] = [&file, &toml].map(|path| path.to_str().unwrap());
-    let output = server.cli(&["plugin", "push", file, "--name", name, "--manifest", toml]);
+    let output = server.cli(&["plugin", "push", file, "--name", name, "--manifest", toml, "--grant"]);
     if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr).unwrap()) }
 }
 
@@ -259,4 +259,27 @@ async fn a_component_sends_requests_to_the_hosts_that_it_was_granted_and_to_no_o
         let answer = client.get(&format!("/fetcher/?{target}/healthz")).await;
         assert!(answer.status == status && answer.text().contains(text), "{grant}: {target}: {answer:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_change_without_a_push() {
+    let server = started();
+    push_guestbook(&server, &manifest());
+    let client = server.client(&server.key("reader", &[]));
+    let greeting =
+        async || client.get("/guestbook/entries").await.text().split(',').next().unwrap().to_owned();
+    assert_eq!(greeting().await, "Welcome");
+    let said = server.cli_ok(&["plugin", "set", "guestbook", "greeting=Good day", "other=x"]);
+    assert!(said.contains("serves"), "{said}");
+    assert_eq!(greeting().await, "Good day");
+    server.cli_ok(&["plugin", "set", "guestbook", "--unset", "greeting", "--unset", "other"]);
+    assert_eq!(greeting().await, "");
+    let unknown = server.cli(&["plugin", "set", "guestbook", "--unset", "greeting"]);
+    assert!(unknown.status.code() == Some(1), "{unknown:?}");
+    server.cli_ok(&["plugin", "rollback", "guestbook"]);
+    assert_eq!(greeting().await, "Good day");
+    // The grants are what they were: without them the component would not load.
+    let inspected = server.cli_ok(&["plugin", "inspect", "guestbook"]);
+    assert!(inspected.contains("kv.guestbook = \"read-write\""), "{inspected}");
+    assert!(server.cli_ok(&["audit", "list"]).contains("plugin config"));
 }

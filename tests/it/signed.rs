@@ -39,8 +39,7 @@ impl Release {
     }
 
     fn run(&self, args: &[&str]) -> String {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_tollgate")).arg("plugin").args(args).output().unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_tollgate")).arg("plugin").args(args).output().unwrap();
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
@@ -162,8 +161,7 @@ fn keys_are_made_once_for_their_owner_alone_and_nothing_else_is_taken_for_one() 
     assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let before = std::fs::read(&key).unwrap();
     let run = |args: &[&str]| {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_tollgate")).arg("plugin").args(args).output().unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_tollgate")).arg("plugin").args(args).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let (code, said) = run(&["keygen", key.to_str().unwrap()]);

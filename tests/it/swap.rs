@@ -8,7 +8,7 @@ use http::Method;
 
 use crate::support::component::{shipped, trapping};
 use crate::support::server::ADMIN_TOKEN;
-use crate::support::{Behaviour, Client, Server, Setup, Upstream, eventually};
+use crate::support::{Behaviour, Client, Guest, Server, Setup, Upstream, eventually};
 
 /// Swaps under load.
 const SWAPS: u64 = 50;
@@ -185,12 +185,33 @@ async fn as_many_versions_as_configured_are_kept_and_shown_and_can_be_brought_ba
     }
     let listed = server.cli_ok(&["plugin", "list", "--versions"]);
     let quota = listed.lines().map(|line| line.split('\t').collect::<Vec<_>>());
-    let quota: Vec<_> = quota.filter(|fields| fields[0] == "quota").map(|fields| (fields[2], fields[3])).collect();
+    let quota: Vec<_> =
+        quota.filter(|fields| fields[0] == "quota").map(|fields| (fields[2], fields[3])).collect();
     let expected = [("serving", &digests[2]), ("superseded", &digests[1]), ("superseded", &digests[0])];
     assert_eq!(quota, expected.map(|(state, digest)| (state, digest.as_str())), "{listed}");
     assert_eq!(server.cli(&["plugin", "rollback", "quota", "--to", &shipped_digest]).status.code(), Some(1));
     server.cli_ok(&["plugin", "rollback", "quota", "--to", &digests[0]]);
     assert_eq!(serving(&server), digests[0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_grants_no_more_than_before_unless_it_is_told_to() {
+    let server = Setup::demo().config("[kv.notes]").start();
+    let file = server.home().join("guest.wasm");
+    let manifest = server.home().join("guest.toml");
+    std::fs::write(&file, Guest::new().kv("notes").build()).unwrap();
+    let push = |access: &str, more: &[&str]| {
+        std::fs::write(&manifest, format!("name = \"guest\"\n[grants.kv]\nnotes = \"{access}\"\n")).unwrap();
+        let [file, manifest] = [&file, &manifest].map(|path| path.to_str().unwrap());
+        let output = server.cli(&[&["plugin", "push", file, "--manifest", manifest], more].concat());
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(push("read", &[]).0, Some(0), "a new plugin is granted what its manifest says");
+    let (code, said) = push("read-write", &[]);
+    assert!(code == Some(1) && said.contains("kv.notes = \"read-write\"; push it with --grant"), "{said}");
+    assert!(server.cli_ok(&["plugin", "inspect", "guest"]).contains("kv.notes = \"read\""));
+    assert_eq!(push("read-write", &["--grant"]).0, Some(0));
+    assert_eq!(push("read", &[]).0, Some(0), "less needs no word");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,7 +61,8 @@ fn push(server: &Server, wasm: &[u8], grants: &str) -> Result<(), String> {
     let (file, manifest) = (server.home().join("seeker.wasm"), server.home().join("seeker.toml"));
     std::fs::write(&file, wasm).unwrap();
     std::fs::write(&manifest, format!("name = \"seeker\"\non-error = \"allow\"\n{grants}\n")).unwrap();
-    let arguments = ["plugin", "push", file.to_str().unwrap(), "--manifest", manifest.to_str().unwrap()];
+    let arguments =
+        ["plugin", "push", file.to_str().unwrap(), "--manifest", manifest.to_str().unwrap(), "--grant"];
     let output = server.cli(&arguments);
     if output.status.success() { Ok(()) } else { Err(String::from_utf8(output.stderr).unwrap()) }
 }

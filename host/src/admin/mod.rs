@@ -115,6 +115,7 @@ fn paths() -> OpenApiRouter<Shared> {
                 .layer(DefaultBodyLimit::max(crate::plugin::limits::COMPONENT_BYTES)),
         )
         .routes(routes!(plugins::logs))
+        .routes(routes!(plugins::configure))
         .routes(routes!(plugins::promote))
         .routes(routes!(plugins::rollback))
         .routes(routes!(plugins::run_job))

@@ -12,13 +12,17 @@ use super::Shared;
 use super::audit::{Via, audit};
 use super::error::ApiError;
 use super::extract::{Body, Json, Parameters, Segments};
-use crate::plugin::{JobReport, Lines, PluginInfo, Pushed, Share, Trial};
+use crate::plugin::registry::Settings;
+use crate::plugin::{JobReport, Lines, PluginInfo, Push, Pushed, Share, Trial};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PushParameters {
     manifest: Option<String>,
+    /// Whether the manifest may grant more than the present one.
+    #[serde(default)]
+    grant: bool,
     /// A share of the requests, such as `5%`, that the new version answers before it serves.
     canary: Option<String>,
     /// Milliseconds after which the canary serves by itself; none: it waits to be promoted.
@@ -30,7 +34,8 @@ impl PushParameters {
         let promote_after = self.promote_after_ms.map(Duration::from_millis);
         match &self.canary {
             Some(share) => {
-                let share = Share::parse(share).map_err(|wrong| ApiError::invalid(format!("`canary`: {wrong}")))?;
+                let share =
+                    Share::parse(share).map_err(|wrong| ApiError::invalid(format!("`canary`: {wrong}")))?;
                 Ok(Some(Trial { share, promote_after }))
             }
             None if promote_after.is_some() => Err(ApiError::invalid("`promote_after_ms` is for a `canary`")),
@@ -92,21 +97,37 @@ pub(super) async fn push(
     Body(wasm): Body,
 ) -> Result<Answer<Pushed>, ApiError> {
     let trial = parameters.trial()?;
-    let (manifest, wasm) = (parameters.manifest, wasm.into());
+    let PushParameters { manifest, grant, .. } = parameters;
+    let push = Push { wasm: wasm.into(), manifest, may_grant: grant, trial };
     // In a task of its own: a client that hangs up must not leave a push half done.
     let registry = admin.registry.clone();
     let work = {
         let name = name.clone();
-        async move {
-            match trial {
-                Some(trial) => registry.push_canary(&name, wasm, manifest, trial, via.name()).await,
-                None => registry.push(&name, wasm, manifest, via.name()).await,
-            }
-        }
+        async move { registry.push_as(&name, push, via.name()).await }
     };
     let result = finish(tokio::spawn(work)).await;
     let action = if trial.is_some() { "plugin canary" } else { "plugin push" };
     Ok(Answer(audit(via, action, &name, result)?))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewSettings {
+    /// Settings by name; null: it goes.
+    #[schema(value_type = Value)]
+    config: Settings,
+}
+
+/// Changes settings of `[config]` in the manifest, without a push; answers when the plugin serves with them.
+#[utoipa::path(post, path = "/plugins/{name}/config", request_body = NewSettings, responses((status = 200, body = Value)))]
+pub(super) async fn configure(
+    State(admin): State<Shared>,
+    Extension(via): Extension<Via>,
+    Segments(name): Segments<String>,
+    Json(NewSettings { config }): Json<NewSettings>,
+) -> Result<Answer<Pushed>, ApiError> {
+    let result = admin.registry.configure(&name, config, via.name()).await.map_err(ApiError::from);
+    Ok(Answer(audit(via, "plugin config", &name, result)?))
 }
 
 /// Makes the canary the version that serves.

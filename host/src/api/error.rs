@@ -248,6 +248,7 @@ impl From<Refusal> for ApiError {
             Refusal::Name(_)
             | Refusal::Manifest(_)
             | Refusal::Component(_)
+            | Refusal::Grants(_)
             | Refusal::Untrusted(_)
             | Refusal::Canary(_)
             | Refusal::Ingesting { .. }

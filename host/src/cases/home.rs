@@ -38,6 +38,15 @@ impl Home {
     /// Empty stores of all the names that are granted to somebody; containers, vector indexes and caches that `before` names too,
     /// and indexes as it has them.
     pub(super) fn new<'a>(grants: impl Iterator<Item = &'a Grants>, before: &Before) -> anyhow::Result<Home> {
+        Home::with(grants, before, Acknowledge::Durable)
+    }
+
+    /// The same, with kv stores that acknowledge writes so.
+    pub(super) fn with<'a>(
+        grants: impl Iterator<Item = &'a Grants>,
+        before: &Before,
+        acknowledge: Acknowledge,
+    ) -> anyhow::Result<Home> {
         let now_ms = Arc::new(AtomicU64::new(0));
         let clock = now_ms.clone();
         let options =
@@ -56,7 +65,7 @@ impl Home {
         };
         for grants in grants {
             for name in grants.kv.keys() {
-                let options = KvOptions { acknowledge: Acknowledge::Durable, default_ttl_ms: None };
+                let options = KvOptions { acknowledge, default_ttl_ms: None };
                 home.kv.insert(name.clone(), home.store.kv(name, options)?);
             }
             for name in grants.sql.keys() {

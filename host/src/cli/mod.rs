@@ -118,6 +118,9 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Plugin(PluginCommand::List { versions: true, .. }) => plugin::list_versions(client).await,
         Command::Plugin(PluginCommand::List { json, .. }) => plugin::list(client, json).await,
         Command::Plugin(PluginCommand::Logs { name, follow }) => plugin::logs(client, &name, follow).await,
+        Command::Plugin(PluginCommand::Set { name, settings, unset }) => {
+            plugin::set(client, &name, settings, unset).await
+        }
         Command::Plugin(PluginCommand::Promote { name }) => plugin::promote(client, &name).await,
         Command::Plugin(PluginCommand::Rollback { name, to }) => plugin::rollback(client, &name, to).await,
         Command::Sql(sql) => sql::run(client, sql).await,

@@ -1,5 +1,6 @@
 //! `plugin.toml`: what a plugin is called, what it may touch, and how much of it.
 
+mod beyond;
 mod http;
 
 use std::collections::BTreeMap;
@@ -61,8 +62,8 @@ pub struct Grants {
     pub http: Option<BTreeMap<String, Reach>>,
 }
 
-/// How far a grant goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// How far a grant goes; a later one further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
     /// Reading only.

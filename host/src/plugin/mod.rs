@@ -49,7 +49,7 @@ pub use manifest::{Access, Grants, Http, Instances, Manifest, ManifestError, OnE
 pub use meter::Counters;
 pub(crate) use meter::{Limit, Tally};
 pub use needs::{Need, made_by};
-pub use registry::{PluginInfo, Pushed, Refusal, Registry, Trial};
+pub use registry::{PluginInfo, Push, Pushed, Refusal, Registry, Trial};
 pub use signature::PublicKey;
 
 /// The types of `wit/policy/admission.wit`.

@@ -1,6 +1,7 @@
 //! The plugins this host runs: pushed, listed, rolled back, and started again after a restart.
 
 mod canary;
+mod configure;
 mod info;
 mod serving;
 mod start;
@@ -17,6 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tollgate_store::{Clock, Store};
 
 pub use self::canary::{CanaryInfo, Trial};
+pub use self::configure::Settings;
 pub use self::info::{PluginInfo, Pushed};
 use self::info::{Shown, info};
 use self::serving::{Plugins, Serving};
@@ -30,7 +32,7 @@ use super::limits::{
 pub use super::rollout::Refusal;
 use super::rollout::{self, Loaded, Loader};
 use super::versions::{Replaced, State, Version, Versions};
-use super::{ActivePlugin, Admissions, Compiler, Counters, Generation, Lines, Mounts, PublicKey, Share, watch};
+use super::{ActivePlugin, Admissions, Compiler, Counters, Generation, Lines, Mounts, PublicKey, watch};
 use crate::capability::Stores;
 
 /// What a registry stands on.
@@ -81,6 +83,18 @@ struct Inner {
     mounts: Mounts,
 }
 
+/// What is pushed.
+pub struct Push {
+    /// The component.
+    pub wasm: Vec<u8>,
+    /// The text of its `plugin.toml`; none: the present one stays.
+    pub manifest: Option<String>,
+    /// Whether the manifest may grant more than the present one. That of a new plugin may in any case.
+    pub may_grant: bool,
+    /// How it is tried; none: it serves at once.
+    pub trial: Option<Trial>,
+}
+
 /// How a new generation is brought to serve.
 struct Entrance<'a> {
     init: bool,
@@ -113,10 +127,22 @@ impl Registry {
         manifest: Option<String>,
         pushed_by: &str,
     ) -> Result<Pushed, Refusal> {
+        self.push_as(name, Push { wasm, manifest, may_grant: true, trial: None }, pushed_by).await
+    }
+
+    /// Makes a new version serve, or answer a share of the requests, and returns when it does. Goes on when the caller is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with it, see [`Refusal`]; what served serves on.
+    pub async fn push_as(&self, name: &str, push: Push, pushed_by: &str) -> Result<Pushed, Refusal> {
         let (registry, name, pushed_by) = (self.clone(), name.to_owned(), pushed_by.to_owned());
         let push = async move {
             let _turn = registry.inner.turn(&name).lock_owned().await;
-            let result = registry.inner.push(&name, wasm, manifest, &pushed_by).await;
+            let result = match push.trial {
+                Some(trial) => registry.inner.push_canary(&name, push, trial, &pushed_by).await,
+                None => registry.inner.push(&name, push, &pushed_by).await,
+            };
             log("push", &name, &result);
             result
         };
@@ -187,14 +213,8 @@ impl Registry {
 }
 
 impl Inner {
-    async fn push(
-        self: &Arc<Self>,
-        name: &str,
-        wasm: Vec<u8>,
-        manifest: Option<String>,
-        pushed_by: &str,
-    ) -> Result<Pushed, Refusal> {
-        let (version, loaded) = self.prepare(name, wasm, manifest, pushed_by).await?;
+    async fn push(self: &Arc<Self>, name: &str, push: Push, pushed_by: &str) -> Result<Pushed, Refusal> {
+        let (version, loaded) = self.prepare(name, push, pushed_by).await?;
         self.end_canary(name, None, &format!("{pushed_by} pushed another version")).await;
         let entrance = Entrance { init: true, canary: true, replaced: Replaced::Superseded };
         self.enter(version, loaded, entrance).await
@@ -204,19 +224,25 @@ impl Inner {
     async fn prepare(
         &self,
         name: &str,
-        wasm: Vec<u8>,
-        manifest: Option<String>,
+        Push { wasm, manifest, may_grant, .. }: Push,
         pushed_by: &str,
     ) -> Result<(Version, Loaded), Refusal> {
         if self.disabled.iter().any(|disabled| disabled == name) {
             return Err(Refusal::Name(format!("{name:?} is disabled in the configuration")));
         }
-        let manifest = match (manifest, self.plugins.version(name)) {
+        let present = self.plugins.version(name);
+        let manifest = match (manifest, &present) {
             (Some(manifest), _) => manifest,
             (None, Some(present)) => present.manifest.clone(),
             (None, None) => return Err(Refusal::Manifest(format!("{name:?} is new, so it needs one"))),
         };
-        rollout::read_manifest(name, &manifest)?;
+        let grants = rollout::read_manifest(name, &manifest)?.grants;
+        if let Some(present) = present.filter(|_| !may_grant) {
+            let more = grants.beyond(&rollout::read_manifest(name, &present.manifest)?.grants);
+            if !more.is_empty() {
+                return Err(Refusal::Grants(more));
+            }
+        }
         super::component::check_bytes(&wasm)?;
         let wasm: Arc<[u8]> = wasm.into();
         let version = self.new_version(name, hex::encode(Sha256::digest(&wasm)), manifest, pushed_by);

@@ -32,6 +32,9 @@ pub enum Refusal {
     /// The bytes are no component, or one that this host cannot run: wrong imports, grants or exports.
     #[error("not a plugin this host can run: {0}")]
     Component(String),
+    /// Its manifest grants more than the present one, and nobody said that it may.
+    #[error("its manifest grants more than the present one: {}; push it with --grant to grant that", .0.join(", "))]
+    Grants(Vec<String>),
     /// Keys are configured, and it is not signed by one of them.
     #[error("{0}")]
     Untrusted(Untrusted),

@@ -36,7 +36,9 @@ type Hash = [u8; 32];
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Untrusted {
     /// It has no signature.
-    #[error("the component is not signed, and [plugins] trusted_keys asks for it; see `tollgate plugin sign`")]
+    #[error(
+        "the component is not signed, and [plugins] trusted_keys asks for it; see `tollgate plugin sign`"
+    )]
     Unsigned,
     /// Its signatures cannot be read.
     #[error("the component's signature cannot be read: {0}")]
@@ -182,7 +184,8 @@ impl Trust {
             return Err(Untrusted::Changed);
         }
         let message = message(&hash);
-        let holds = |signature: &Signature<'_>| self.keys.iter().any(|key| key.verifies(&message, signature.bytes));
+        let holds =
+            |signature: &Signature<'_>| self.keys.iter().any(|key| key.verifies(&message, signature.bytes));
         if signatures.iter().any(holds) { Ok(()) } else { Err(Untrusted::OtherKeys) }
     }
 }

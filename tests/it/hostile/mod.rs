@@ -48,7 +48,14 @@ impl House {
              [limits]\n{limits}\n"
         );
         std::fs::write(&manifest, text).unwrap();
-        self.server.cli(&["plugin", "push", file.to_str().unwrap(), "--manifest", manifest.to_str().unwrap()])
+        self.server.cli(&[
+            "plugin",
+            "push",
+            file.to_str().unwrap(),
+            "--manifest",
+            manifest.to_str().unwrap(),
+            "--grant",
+        ])
     }
 
     /// Requests pass, and quota counts them: so many are answered 200, the next one 429.

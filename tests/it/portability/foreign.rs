@@ -101,7 +101,7 @@ pub fn build(scripts: &Scripts, world: &str) -> PathBuf {
 fn push(server: &Server, component: &Path) -> std::process::Output {
     let manifest = npm::sources().join("guest/plugin.toml");
     let [component, manifest] = [component, manifest.as_path()].map(|path| path.to_str().unwrap());
-    server.cli(&["plugin", "push", component, "--name", "foreign", "--manifest", manifest])
+    server.cli(&["plugin", "push", component, "--name", "foreign", "--manifest", manifest, "--grant"])
 }
 
 #[tokio::test(flavor = "multi_thread")]

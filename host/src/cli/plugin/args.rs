@@ -47,9 +47,9 @@ Examples:
     Test(PluginTest),
     /// Measure what a plugin's calls cost, in the real runtime, without a server.
     #[command(after_help = "\
-The calls of its cases are made again and again, a minute later each time, one after the other: what half and 99 of 100 of them take,
-in microseconds, with an instance that is there already, what it takes to start one, and its memory. Beside it the same for a policy
-that does nothing.
+The calls of its cases are made again and again, two minutes later each time, one after the other: what half and 99 of 100 of them
+take, in microseconds, with an instance that is there already, what it takes to start one, and its memory. Beside it the same for a
+policy that does nothing. Writes to kv stores do not wait for the disk.
 
 Examples:
   tollgate plugin bench                           the built plugin of the folder that this is
@@ -102,7 +102,8 @@ Example:
     Watch,
     /// Push a component to the server; returns when it serves.
     #[command(after_help = "\
-Without a manifest the present grants stay. Pushing the running digest makes a new generation.
+Without a manifest the present grants stay; one that grants more is refused without --grant. Pushing the running digest makes a new
+generation.
 
 With --canary a policy answers a share of the requests first, each from its admission to its settlement; both versions have the
 same stores. A call that fails there is answered by the present version. The canary is taken back by itself when it traps, when it
@@ -182,6 +183,23 @@ Examples:
   tollgate plugin export local --to node hello.wasm --manifest hello.toml
   cd edge && npm install && npm test && npm start")]
     Export(PluginExport),
+    /// Change settings of a plugin, without a push; returns when it serves with them.
+    #[command(after_help = "\
+They are what [config] of its manifest says. A later push that brings a manifest brings its own settings. No place for secrets.
+
+Examples:
+  tollgate plugin set hello greeting=Welcome
+  tollgate plugin set hello greeting=Hello --unset footer")]
+    Set {
+        /// The plugin's name.
+        name: String,
+        /// Settings and their new values.
+        #[arg(value_name = "KEY=VALUE", value_parser = setting, required_unless_present = "unset")]
+        settings: Vec<(String, String)>,
+        /// A setting that goes; again for each of them.
+        #[arg(long, value_name = "KEY")]
+        unset: Vec<String>,
+    },
     /// Make a canary the version that serves.
     #[command(after_help = "Example:\n  tollgate plugin promote quota")]
     Promote {
@@ -242,12 +260,20 @@ pub(in crate::cli) struct PluginPush {
     /// A manifest to go with it; none: the present one stays.
     #[arg(long, value_name = "FILE", requires = "path")]
     pub(in crate::cli) manifest: Option<PathBuf>,
+    /// Grant what its manifest asks for beyond the present grants.
+    #[arg(long)]
+    pub(in crate::cli) grant: bool,
     /// Let it answer a share of the requests beside the present version, such as 5%; at most 50%.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(in crate::cli) canary: Option<String>,
     /// With --canary: serve after so long without being worse than the present version, such as 10m; none: wait for `promote`.
     #[arg(long = "for", value_name = "TIME", requires = "canary", value_parser = duration)]
     pub(in crate::cli) promote_after: Option<Duration>,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    if key.is_empty() { Err("write KEY=VALUE".to_owned()) } else { Ok((key.to_owned(), value.to_owned())) }
 }
 
 /// A share as it is written, so that a wrong one is told before the component is sent.

@@ -21,7 +21,9 @@ pub(in crate::cli) async fn bench(bench: PluginBench) -> Result<(), Failure> {
     let engine = Engine::for_a_command()?;
     let (plugin, cases, _) = loaded(&engine, &test)?;
     if cfg!(debug_assertions) {
-        eprintln!("note: this tollgate was built without optimisation; its host calls are slower than a server's");
+        eprintln!(
+            "note: this tollgate was built without optimisation; its host calls are slower than a server's"
+        );
     }
     let bench = Bench::new(&engine, &plugin, &cases);
     let time = Duration::from_secs(seconds.into());
@@ -30,20 +32,25 @@ pub(in crate::cli) async fn bench(bench: PluginBench) -> Result<(), Failure> {
     progress.set_message(plugin.manifest().name.clone());
     let costs = bench.measure(&plugin, time, &step).await?;
     progress.set_message("a policy that does nothing");
-    let null = bench.measure(&bench.null()?, time, &step).await?;
+    let nothing = bench.measure(&bench.null()?, time, &step).await?;
     progress.finish_and_clear();
     if json {
-        return Ok(output::print_json(&json!({ "plugin": costs, "null": null }))?);
+        return Ok(output::print_json(&json!({ "plugin": costs, "null": nothing }))?);
     }
-    print(&costs, &null)
+    print(&costs, &nothing)
 }
 
 fn print(costs: &Costs, null: &Costs) -> Result<(), Failure> {
     let with_start = |costs: &Costs| -> BTreeMap<&str, Cost> {
-        costs.hooks.iter().map(|(hook, cost)| (*hook, *cost)).chain([("instantiate", costs.instantiate)]).collect()
+        costs
+            .hooks
+            .iter()
+            .map(|(hook, cost)| (*hook, *cost))
+            .chain([("instantiate", costs.instantiate)])
+            .collect()
     };
     let (all, null_all) = (with_start(costs), with_start(null));
-    let micros = |value: Option<f64>| value.map_or(Value::Null, |value| json!((value * 10.0).round() / 10.0));
+    let micros = |value: Option<f64>| value.map_or(Value::Null, |value| json!(value));
     let row = |(call, cost): (&&str, &Cost)| {
         let null = null_all.get(call);
         vec![

@@ -56,7 +56,9 @@ fn tried(canary: &Value) -> Value {
     };
     let (generation, share) = (part("/generation"), part("/share"));
     let (new, old) = (arm("new"), arm("old"));
-    Value::String(format!("generation {generation} has {share} of the requests: {new}; the present one: {old}"))
+    Value::String(format!(
+        "generation {generation} has {share} of the requests: {new}; the present one: {old}"
+    ))
 }
 
 /// A generation on one line: its number, state, digest, and who pushed it.

@@ -23,7 +23,7 @@ pub(super) use export::export;
 pub(super) use inspect::{inspect, inspect_running, is_here};
 pub(super) use logs::logs;
 pub(super) use make::{build, new};
-pub(super) use server::{list, list_versions, promote, push, rollback};
+pub(super) use server::{list, list_versions, promote, push, rollback, set};
 pub(super) use sign::{keygen, sign};
 pub(super) use test::test;
 pub(super) use watch::watch;

@@ -1,7 +1,7 @@
 //! What is done with the plugins of a running server.
 
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::args::PluginPush;
 use super::{Target, read, read_manifest};
@@ -17,7 +17,7 @@ const VERSION_COLUMNS: [&str; 7] =
     ["name", "generation", "state", "digest", "pushed_ms", "pushed_by", "reason"];
 
 pub(in crate::cli) async fn push(client: &Client, push: PluginPush) -> Result<(), Failure> {
-    let PluginPush { path, name, manifest, canary, promote_after } = push;
+    let PluginPush { path, name, manifest, grant, canary, promote_after } = push;
     let target = Target::of(path.as_deref(), manifest.as_deref())?;
     let Target { file, manifest, .. } = &target;
     let Some(name) = name.or_else(|| target.name()) else {
@@ -25,8 +25,14 @@ pub(in crate::cli) async fn push(client: &Client, push: PluginPush) -> Result<()
     };
     let manifest = manifest.as_deref().map(read_manifest).transpose()?;
     let promote_after = promote_after.map(|time| time.as_millis().to_string());
-    let parameters = [("manifest", manifest), ("canary", canary), ("promote_after_ms", promote_after)];
-    let parameters = parameters.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", segment(&value?))));
+    let parameters = [
+        ("manifest", manifest),
+        ("grant", grant.then(|| "true".to_owned())),
+        ("canary", canary),
+        ("promote_after_ms", promote_after),
+    ];
+    let parameters =
+        parameters.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", segment(&value?))));
     let path = format!("/plugins/{}?{}", segment(&name), parameters.collect::<Vec<_>>().join("&"));
     let path = path.trim_end_matches('?');
     let answer = client.put(path, "application/wasm", read(file)?).await?;
@@ -59,6 +65,18 @@ pub(in crate::cli) async fn rollback(client: &Client, name: &str, to: Option<Str
     let path = format!("/plugins/{}/rollback", segment(name));
     let answer = client.json(Method::POST, &path, &json!({ "to": to })).await?;
     print_pushed(&answer)
+}
+
+pub(in crate::cli) async fn set(
+    client: &Client,
+    name: &str,
+    settings: Vec<(String, String)>,
+    unset: Vec<String>,
+) -> Result<(), Failure> {
+    let set = settings.into_iter().map(|(key, value)| (key, json!(value)));
+    let config: Map<String, Value> = set.chain(unset.into_iter().map(|key| (key, Value::Null))).collect();
+    let path = format!("/plugins/{}/config", segment(name));
+    print_pushed(&client.json(Method::POST, &path, &json!({ "config": config })).await?)
 }
 
 pub(in crate::cli) async fn promote(client: &Client, name: &str) -> Result<(), Failure> {

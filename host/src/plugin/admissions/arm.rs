@@ -8,7 +8,8 @@ use metrics::{Counter, counter};
 use serde::Serialize;
 
 use crate::plugin::limits::{
-    CANARY_FAILURES, CANARY_FAILURES_RATIO, CANARY_SAMPLES, CANARY_SLOWER, CANARY_SLOWER_LEAST, CANARY_WARM_UP,
+    CANARY_FAILURES, CANARY_FAILURES_RATIO, CANARY_SAMPLES, CANARY_SLOWER, CANARY_SLOWER_LEAST,
+    CANARY_WARM_UP,
 };
 
 /// Ranges of a time for each doubling of it: a time is known to a quarter.
@@ -89,7 +90,10 @@ pub(super) fn worse(new: &Sample, old: &Sample) -> Option<String> {
     let least = u64::try_from(CANARY_SLOWER_LEAST.as_micros()).unwrap_or(u64::MAX);
     let bound = old.p99_us.saturating_mul(CANARY_SLOWER).max(old.p99_us.saturating_add(least));
     (enough && new.p99_us > bound).then(|| {
-        format!("it is slower: 99 of 100 calls take up to {} µs, of the version before {} µs", new.p99_us, old.p99_us)
+        format!(
+            "it is slower: 99 of 100 calls take up to {} µs, of the version before {} µs",
+            new.p99_us, old.p99_us
+        )
     })
 }
 

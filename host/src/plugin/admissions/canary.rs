@@ -35,7 +35,7 @@ enum Part {
         passed: AtomicU32,
     },
     /// A share of the requests, until it is told to end; it is compared with the old one meanwhile.
-    Share { share: Share, new: Arm, old: Arm },
+    Share { share: Share, new: Box<Arm>, old: Box<Arm> },
 }
 
 /// How a canary went.
@@ -103,7 +103,7 @@ impl Canary {
 
     /// For a share of the requests.
     pub(super) fn share(generation: Arc<Generation>, share: Share) -> Canary {
-        let arm = |version| Arm::new(generation.name(), version);
+        let arm = |version| Box::new(Arm::new(generation.name(), version));
         let part = Part::Share { share, new: arm("new"), old: arm("old") };
         Canary { generation, part, end: watch::Sender::new(None) }
     }
@@ -254,7 +254,9 @@ mod tests {
             assert_eq!(Share::parse(text), Ok(Share(share)), "{text}");
             assert_eq!(Share(share).to_string(), text);
         }
-        for wrong in ["", "5", "%", "0%", "0.001%", "50.1%", "100%", "-5%", "+5%", "1e1%", "inf%", "NaN%", "5 %"] {
+        for wrong in
+            ["", "5", "%", "0%", "0.001%", "50.1%", "100%", "-5%", "+5%", "1e1%", "inf%", "NaN%", "5 %"]
+        {
             assert!(Share::parse(wrong).is_err(), "{wrong}");
         }
     }

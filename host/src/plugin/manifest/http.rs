@@ -16,8 +16,8 @@ pub struct Http {
     pub public: bool,
 }
 
-/// How far a grant of a host goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// How far a grant of a host goes; a later one further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reach {
     /// To addresses of the internet.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::serving::Serving;
-use super::{Inner, Pushed, Refusal, Registry, log};
+use super::{Inner, Push, Pushed, Refusal, Registry, log};
 use crate::plugin::limits::{CANARY_FOR_MOST, CANARY_LOOK, CANARY_PROMOTE_CALLS};
 use crate::plugin::rollout::{self, Loaded};
 use crate::plugin::versions::{Replaced, State, Version};
@@ -76,30 +76,6 @@ impl Running {
 }
 
 impl Registry {
-    /// Lets a new version answer a share of the requests, and returns when it does. It is taken back by itself when it traps,
-    /// fails or is slower than the version before. Goes on when the caller is dropped.
-    ///
-    /// # Errors
-    ///
-    /// As [`Registry::push`], and [`Refusal::Canary`] where there are no admissions to share.
-    pub async fn push_canary(
-        &self,
-        name: &str,
-        wasm: Vec<u8>,
-        manifest: Option<String>,
-        trial: Trial,
-        pushed_by: &str,
-    ) -> Result<Pushed, Refusal> {
-        let (registry, name, pushed_by) = (self.clone(), name.to_owned(), pushed_by.to_owned());
-        let push = async move {
-            let _turn = registry.inner.turn(&name).lock_owned().await;
-            let result = registry.inner.push_canary(&name, wasm, manifest, trial, &pushed_by).await;
-            log("canary", &name, &result);
-            result
-        };
-        tokio::spawn(push).await.unwrap_or_else(|error| Err(Refusal::Unavailable(error.to_string())))
-    }
-
     /// Makes a canary the version that serves. Goes on when the caller is dropped.
     ///
     /// # Errors
@@ -113,22 +89,25 @@ impl Registry {
 }
 
 impl Inner {
-    async fn push_canary(
+    /// Lets a new version answer a share of the requests. It is taken back by itself when it traps, fails or is slower than the
+    /// version before. To be called in the plugin's turn.
+    pub(super) async fn push_canary(
         self: &Arc<Self>,
         name: &str,
-        wasm: Vec<u8>,
-        manifest: Option<String>,
+        push: Push,
         trial: Trial,
         pushed_by: &str,
     ) -> Result<Pushed, Refusal> {
         if trial.promote_after.is_some_and(|after| after.is_zero() || after > CANARY_FOR_MOST) {
             let most = CANARY_FOR_MOST.as_secs() / 86_400;
-            return Err(Refusal::Canary(format!("it can be promoted after a time from a second to {most} days")));
+            return Err(Refusal::Canary(format!(
+                "it can be promoted after a time from a second to {most} days"
+            )));
         }
         let Some(plugin) = self.plugins.plugin(name) else {
             return Err(Refusal::Canary(format!("{name:?} is new: there is no version to stand by")));
         };
-        let (version, loaded) = self.prepare(name, wasm, manifest, pushed_by).await?;
+        let (version, loaded) = self.prepare(name, push, pushed_by).await?;
         if !(loaded.generation.hooks().admission && plugin.current().hooks().admission) {
             return Err(Refusal::Canary(format!("only policies can: {name:?} has no admissions to share")));
         }
@@ -237,7 +216,8 @@ async fn watch(inner: Weak<Inner>, version: Arc<Version>, canary: Arc<Canary>, t
             Some(reason) => {
                 let _turn = inner.turn(name).lock_owned().await;
                 if inner.end_canary(name, Some(generation), &reason).await {
-                    metrics::counter!("tollgate_plugin_rollbacks_total", "plugin" => name.clone()).increment(1);
+                    metrics::counter!("tollgate_plugin_rollbacks_total", "plugin" => name.clone())
+                        .increment(1);
                 }
             }
             None => {
