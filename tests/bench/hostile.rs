@@ -222,6 +222,7 @@ fn usage() -> Usage {
         cost: None,
         duration_ms: 900,
         retry_after_ms: None,
+        reached: None,
     }
 }
 

@@ -194,9 +194,11 @@ fn event(number: u64) -> EventRecord {
         cost: Some(number % 1_000),
         is_stream: number.is_multiple_of(2),
         has_error: failed,
+        error_type: if failed { "upstream".to_owned() } else { String::new() },
         error_message: failed.then(|| "the upstream is overloaded".to_owned()),
         request_size: 2_900 + number % 300,
         response_size: 1_400 + number % 200,
+        attempts: Vec::new(),
     }
 }
 

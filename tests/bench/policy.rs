@@ -151,6 +151,7 @@ impl Bench {
                 cost: None,
                 duration_ms: 900,
                 retry_after_ms: None,
+                reached: None,
             });
         }
         Ok(())

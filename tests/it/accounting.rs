@@ -12,19 +12,23 @@ const RECOUNT: &str = "SELECT date(timestamp / 1000, 'unixepoch') AS day, count(
     sum(client_type = 'openai'), sum(client_type = 'claude'), sum(client_type = 'gemini'),
     sum(client_type NOT IN ('openai', 'claude', 'gemini')), sum(input_tokens), sum(output_tokens), sum(total_tokens),
     sum(cache_read_tokens), sum(cache_write_tokens), ifnull(sum(cost), 0), sum(response_time), avg(response_time),
-    min(response_time), max(response_time), avg(has_error), sum(status_code IN (408, 504)), sum(status_code = 429),
-    sum(status_code IN (401, 403)), sum(request_size), sum(response_size), sum(is_stream),
-    count(DISTINCT nullif(client_key_hash, '')), count(DISTINCT nullif(api_key_hash, ''))
+    min(response_time), max(response_time), avg(has_error),
+    sum(error_type IN ('client_timeout', 'upstream_timeout')), sum(error_type IN ('rate_limit', 'upstream_rate_limit')),
+    sum(error_type IN ('auth', 'upstream_auth')), sum(request_size), sum(response_size), sum(is_stream),
+    count(DISTINCT nullif(client_key_hash, '')),
+    (SELECT count(DISTINCT tried.hash) FROM (SELECT timestamp, api_key_hash AS hash FROM request_logs
+        UNION ALL SELECT timestamp, api_key_hash FROM error_logs WHERE attempt > 0) AS tried
+        WHERE tried.hash <> '' AND tried.timestamp / 86400000 = request_logs.timestamp / 86400000)
     FROM request_logs GROUP BY day";
 
 /// The number of days in which the statistics and the log differ.
-fn days_that_differ(server: &Server) -> u64 {
+pub fn days_that_differ(server: &Server) -> u64 {
     let one_way = |a: &str, b: &str| server.count(&format!("SELECT count(*) FROM ({a} EXCEPT {b})"));
     let stats = "SELECT * FROM system_stats";
     one_way(RECOUNT, stats) + one_way(stats, RECOUNT)
 }
 
-async fn logged(server: &Server, rows: u64) {
+pub async fn logged(server: &Server, rows: u64) {
     eventually("every request is logged", || async {
         (server.count("SELECT count(*) FROM request_logs") == rows).then_some(())
     })

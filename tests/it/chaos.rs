@@ -73,6 +73,10 @@ async fn an_upstream_that_does_everything_wrong_leaves_nothing_behind() {
     .await;
     assert_eq!(server.count("SELECT count(*) FROM request_logs"), sent, "one row a request");
     assert_eq!(server.count("SELECT sum(total_requests) FROM system_stats"), sent);
+    let to_accounts = "SELECT (SELECT count(*) FROM request_logs WHERE api_key_hash <> '')
+        + (SELECT count(*) FROM error_logs WHERE attempt > 0)";
+    let counted = server.count("SELECT sum(total_requests) FROM api_key_metrics");
+    assert_eq!(counted, server.count(to_accounts), "every attempt counts for its account");
     assert!(answers[&200] > requests / 4, "{answers:?}");
     assert!(!answers.contains_key(&101), "nobody asked for another protocol: {answers:?}");
     let log = server.log();

@@ -19,6 +19,7 @@ mod bad_input;
 mod blob;
 mod cache;
 mod canary;
+mod causes;
 mod chaos;
 mod cli;
 mod configured;

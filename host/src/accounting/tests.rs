@@ -136,7 +136,7 @@ async fn each_kind_of_row_is_kept_for_its_own_time_however_many_there_are() {
     counted
         .run(&format!(
             "WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 1200)
-             INSERT INTO error_logs SELECT value, {NOON} - value * 3600000, 'auth', '', '', '', '', '', '', '', '', 401, '', '', ''
+             INSERT INTO error_logs SELECT value, {NOON} - value * 3600000, 'auth', '', '', '', '', '', '', '', '', 401, '', '', 0, ''
              FROM n"
         ))
         .await;

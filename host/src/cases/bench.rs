@@ -261,6 +261,7 @@ fn settlements(request: &Request, subjects: &[Arc<Subject>], decisions: Vec<Deci
         cost: request.estimated_cost,
         duration_ms: 1_000,
         retry_after_ms: None,
+        reached: None,
     };
     let settle = |(decision, subject): (Decision, &Arc<Subject>)| match decision {
         Decision::Allow(Some(ticket)) => Some(Settlement {

@@ -11,7 +11,7 @@ use super::home::Home;
 use super::run::Plugin;
 use super::values;
 use crate::plugin::admission::{
-    Decision, Ending, Limit, Limits, Measure, Request, Subject, SubjectKind, Ticket, Usage,
+    Decision, Ending, Limit, Limits, Measure, Reached, Request, Subject, SubjectKind, Ticket, Usage,
 };
 use crate::plugin::settle::Settlement;
 use crate::plugin::{CallError, Engine, Generation, limits};
@@ -170,6 +170,21 @@ impl Calls {
     }
 
     fn limits(&mut self) -> Limits {
+        let mut further = Vec::new();
+        while self.rng.u8(..3) == 0 {
+            further.push(Limit {
+                measure: self.measure(),
+                most: self.number(),
+                models: self
+                    .rng
+                    .bool()
+                    .then(|| self.rng.choice(["gpt-*", "gpt-4o"]).unwrap_or_default().to_owned()),
+            });
+        }
+        Limits { rpm: self.limit(), tpm: self.limit(), rpd: self.limit(), further }
+    }
+
+    fn measure(&mut self) -> Measure {
         let measures = [
             Measure::Rpm,
             Measure::Tpm,
@@ -182,18 +197,7 @@ impl Calls {
             Measure::CostPerMonth,
             Measure::CostTotal,
         ];
-        let mut further = Vec::new();
-        while self.rng.u8(..3) == 0 {
-            further.push(Limit {
-                measure: self.rng.choice(measures).unwrap_or(Measure::Rpm),
-                most: self.number(),
-                models: self
-                    .rng
-                    .bool()
-                    .then(|| self.rng.choice(["gpt-*", "gpt-4o"]).unwrap_or_default().to_owned()),
-            });
-        }
-        Limits { rpm: self.limit(), tpm: self.limit(), rpd: self.limit(), further }
+        self.rng.choice(measures).unwrap_or(Measure::Rpm)
     }
 
     fn limit(&mut self) -> Option<u64> {
@@ -217,6 +221,7 @@ impl Calls {
             cost: self.limit(),
             duration_ms: self.number(),
             retry_after_ms: self.limit(),
+            reached: self.rng.bool().then(|| Reached { measure: self.measure(), of_model: self.rng.bool() }),
         };
         Settlement {
             request_id: request.id.as_str().into(),
@@ -243,7 +248,17 @@ impl Calls {
         fields.insert("has-error".to_owned(), json!(self.rng.bool()));
         let message = self.rng.bool().then(|| self.text());
         fields.insert("error-message".to_owned(), json!(message));
+        fields.insert("error-type".to_owned(), json!(self.text()));
+        let attempts: Vec<Value> = (0..self.rng.usize(..3)).map(|_| self.attempt()).collect();
+        fields.insert("attempts".to_owned(), json!(attempts));
         Value::Object(fields)
+    }
+
+    fn attempt(&mut self) -> Value {
+        json!({
+            "account-name": self.text(), "model": self.text(), "error-type": self.text(), "message": self.text(),
+            "status-code": self.rng.u16(..), "response-time-ms": self.number(),
+        })
     }
 
     /// Text as clients send it: none, much, of any letters.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::plugin::admission::{
-    Decision, Ending, Identity, Limit, Limits, Measure, Request, Subject, SubjectKind, Usage,
+    Decision, Ending, Identity, Limit, Limits, Measure, Reached, Request, Subject, SubjectKind, Usage,
 };
 use crate::plugin::ingestion::{Event, Receipt};
 use crate::plugin::job::{Job, Report, Timing};
@@ -154,6 +154,15 @@ struct RawUsage {
     cost: Option<Wide>,
     duration_ms: Wide,
     retry_after_ms: Option<Wide>,
+    reached: Option<RawReached>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawReached {
+    measure: RawMeasure,
+    #[serde(default)]
+    of_model: bool,
 }
 
 #[derive(Deserialize)]
@@ -216,7 +225,13 @@ impl From<RawSubject> for Subject {
 
 impl From<RawLimit> for Limit {
     fn from(RawLimit { measure, most, models }: RawLimit) -> Limit {
-        let measure = match measure {
+        Limit { measure: measure.into(), most: most.0, models }
+    }
+}
+
+impl From<RawMeasure> for Measure {
+    fn from(measure: RawMeasure) -> Measure {
+        match measure {
             RawMeasure::Rpm => Measure::Rpm,
             RawMeasure::Tpm => Measure::Tpm,
             RawMeasure::Rpd => Measure::Rpd,
@@ -227,8 +242,13 @@ impl From<RawLimit> for Limit {
             RawMeasure::CostPerDay => Measure::CostPerDay,
             RawMeasure::CostPerMonth => Measure::CostPerMonth,
             RawMeasure::CostTotal => Measure::CostTotal,
-        };
-        Limit { measure, most: most.0, models }
+        }
+    }
+}
+
+impl From<RawReached> for Reached {
+    fn from(RawReached { measure, of_model }: RawReached) -> Reached {
+        Reached { measure: measure.into(), of_model }
     }
 }
 
@@ -278,37 +298,58 @@ impl From<RawUsage> for Usage {
             cost: usage.cost.map(|cost| cost.0),
             duration_ms: usage.duration_ms.0,
             retry_after_ms: usage.retry_after_ms.map(|wait| wait.0),
+            reached: usage.reached.map(Reached::from),
         }
     }
 }
 
 /// An event; only its sequence must be there.
 pub(super) fn event(value: &Value, now_ms: u64) -> anyhow::Result<Event> {
-    let given = value.as_object().context("event: it must be a record")?;
-    let mut fields = unremarkable(now_ms);
-    fields.insert("sequence".to_owned(), Value::Null);
-    for (name, value) in given {
-        let known = fields.get_mut(&name.replace('-', "_"));
-        *known.with_context(|| format!("event: unknown field `{name}`"))? = value.clone();
-    }
+    let mut fields = changed("event", unremarkable(now_ms), value)?;
     if fields.get("sequence") == Some(&Value::Null) {
         bail!("event: missing field `sequence`");
+    }
+    if let Some(Value::Array(attempts)) = fields.get_mut("attempts") {
+        for attempt in attempts {
+            *attempt = Value::Object(changed("attempt", failed_attempt(), attempt)?);
+        }
     }
     serde_json::from_value(Value::Object(fields)).context("event")
 }
 
-/// The fields of an event of a good request.
+/// The fields of a record, those that are given in the place of the others.
+fn changed(what: &str, mut fields: Map<String, Value>, given: &Value) -> anyhow::Result<Map<String, Value>> {
+    let given = given.as_object().with_context(|| format!("{what}: it must be a record"))?;
+    for (name, value) in given {
+        let known = fields.get_mut(&name.replace('-', "_"));
+        *known.with_context(|| format!("{what}: unknown field `{name}`"))? = value.clone();
+    }
+    Ok(fields)
+}
+
+/// The fields of an event of a good request, all but its sequence.
 fn unremarkable(now_ms: u64) -> Map<String, Value> {
-    let fields = json!({
-        "request_id": "request", "time_ms": now_ms, "client_type": "openai", "client_ip": "127.0.0.1",
+    fields(json!({
+        "sequence": null, "request_id": "request", "time_ms": now_ms, "client_type": "openai", "client_ip": "127.0.0.1",
         "user_agent": "case", "client_key_hash": "client", "client_name": "client", "api_key_hash": "account",
         "account_name": "account", "model": "model", "original_model": "model", "endpoint": "/v1/chat/completions",
         "method": "POST", "referer": "", "token_source": "reported", "cost": null,
         "response_time_ms": 10, "status_code": 200, "input_tokens": 10, "output_tokens": 20, "cache_read_tokens": 0,
-        "cache_write_tokens": 0, "reasoning_tokens": 0, "is_stream": false, "has_error": false,
-        "error_message": null, "request_size": 100, "response_size": 200,
-    });
-    match fields {
+        "cache_write_tokens": 0, "reasoning_tokens": 0, "is_stream": false, "has_error": false, "error_type": "",
+        "error_message": null, "request_size": 100, "response_size": 200, "attempts": [],
+    }))
+}
+
+/// The fields of an attempt on another account.
+fn failed_attempt() -> Map<String, Value> {
+    fields(json!({
+        "api_key_hash": "other", "account_name": "other", "model": "model", "error_type": "upstream",
+        "status_code": 500, "message": "the upstream answered 500", "response_time_ms": 5,
+    }))
+}
+
+fn fields(record: Value) -> Map<String, Value> {
+    match record {
         Value::Object(fields) => fields,
         _ => Map::new(),
     }

@@ -19,7 +19,9 @@ use parking_lot::Mutex;
 use super::{
     Settings,
     begun::Begun,
+    cause::Cause,
     dialect::Dialect,
+    forward::Failure,
     limits::{LOGGED_BYTES, RENEW_EVERY, SWEEP_EVERY},
     metrics::Metrics,
     place::Place,
@@ -28,7 +30,7 @@ use super::{
     usage::{self, Tokens, UsageReader},
 };
 use crate::plugin::{
-    EventQueue, EventRecord, Lease,
+    AttemptRecord, EventQueue, EventRecord, Lease,
     admission::{Ending, Usage},
 };
 
@@ -83,6 +85,8 @@ impl Flights {
                 client: None,
                 account: None,
                 place: None,
+                sent: arrived,
+                failed: None,
                 prompt_tokens: 0,
                 price: None,
                 answer: None,
@@ -149,6 +153,10 @@ pub(super) struct Open {
     client: Option<Lease>,
     account: Option<Lease>,
     place: Option<Place>,
+    /// When the present attempt began.
+    sent: Instant,
+    /// The last attempt, if it failed. Either another one follows it, or the request ends by it.
+    failed: Option<AttemptRecord>,
     prompt_tokens: u64,
     /// What the model costs, if that is known.
     price: Option<Price>,
@@ -174,6 +182,8 @@ pub(super) struct End {
     pub(super) status: u16,
     /// The status of the upstream, where it is not the same.
     pub(super) upstream: Option<u16>,
+    /// Why it failed, where neither the ending nor an answer tells.
+    pub(super) cause: Option<Cause>,
     pub(super) error: Option<String>,
     /// Bytes of an answer that the gateway gave itself.
     pub(super) response_size: u64,
@@ -181,7 +191,7 @@ pub(super) struct End {
 
 impl End {
     pub(super) fn new(ending: Ending, status: u16) -> End {
-        End { ending, status, upstream: None, error: None, response_size: 0 }
+        End { ending, status, upstream: None, cause: None, error: None, response_size: 0 }
     }
 
     pub(super) fn error(self, message: impl Into<String>) -> End {
@@ -215,6 +225,8 @@ impl Flight {
     pub(super) fn hold_account(&self, place: Place, lease: Lease) {
         self.with(|open| {
             open.account = Some(lease);
+            open.sent = Instant::now();
+            open.record.attempts.extend(open.failed.take());
             let account = &open.place.insert(place).account();
             account.key_hash.as_ref().clone_into(&mut open.record.api_key_hash);
             account.name.as_ref().clone_into(&mut open.record.account_name);
@@ -224,20 +236,22 @@ impl Flight {
     }
 
     /// Settles the account's lease after an attempt that failed; the flight goes on.
-    pub(super) fn drop_account(&self, ending: Ending, status: Option<u16>, retry_after_ms: Option<u64>) {
+    pub(super) fn drop_account(&self, failure: &Failure) {
         let held = self.with(|open| {
             open.place = None;
+            open.failed = Some(open.attempt(failure));
             (open.account.take(), open.duration_ms())
         });
         if let Some((Some(lease), duration_ms)) = held {
             lease.settle(Usage {
-                ending,
-                status,
+                ending: failure.ending,
+                status: failure.status,
                 input_tokens: 0,
                 output_tokens: 0,
                 cost: None,
                 duration_ms,
-                retry_after_ms,
+                retry_after_ms: failure.told.retry_after_ms,
+                reached: failure.told.reached,
             });
         }
     }
@@ -290,12 +304,16 @@ impl Flight {
             cost,
             duration_ms,
             retry_after_ms: None,
+            reached: None,
         };
         // Settled before it is recorded, so that whoever sees the row finds the counters right.
         [open.account.take(), open.client.take()]
             .into_iter()
             .flatten()
             .for_each(|lease| lease.settle(usage()));
+        if end.ending == Ending::ClientAborted {
+            open.leave_failed();
+        }
         let record = &mut open.record;
         record.response_time_ms = duration_ms;
         record.status_code = end.status.into();
@@ -307,6 +325,8 @@ impl Flight {
         record.token_source = source.to_owned();
         record.cost = cost;
         record.has_error = end.status >= 400 || error.is_some();
+        let cause = end.cause.or_else(|| Cause::of_end(ending, upstream, record.has_error));
+        record.error_type = cause.map(Cause::name).unwrap_or_default().to_owned();
         record.error_message = error;
         record.response_size += end.response_size;
         if let Err(error) = self.flights.events.record(open.record) {
@@ -355,6 +375,30 @@ impl Open {
         }
     }
 
+    /// The present attempt, which failed.
+    fn attempt(&self, failure: &Failure) -> AttemptRecord {
+        let EventRecord { api_key_hash, account_name, model, .. } = &self.record;
+        AttemptRecord {
+            api_key_hash: api_key_hash.clone(),
+            account_name: account_name.clone(),
+            model: model.clone(),
+            error_type: failure.cause.name().to_owned(),
+            status_code: failure.answered.unwrap_or_default().into(),
+            message: bounded(&failure.detail, LOGGED_BYTES),
+            response_time_ms: self.sent.elapsed().as_millis() as u64,
+        }
+    }
+
+    /// Whoever leaves while waiting for another account is not the last one's affair: its attempt stands for itself.
+    fn leave_failed(&mut self) {
+        let Some(failed) = self.failed.take() else { return };
+        let record = &mut self.record;
+        record.attempts.push(failed);
+        record.api_key_hash.clear();
+        record.account_name.clear();
+        record.model.clone_from(&record.original_model);
+    }
+
     fn duration_ms(&self) -> u64 {
         self.arrived.elapsed().as_millis() as u64
     }
@@ -370,6 +414,7 @@ impl Open {
                 cost: self.price.map(|price| price.of(&tokens)),
                 duration_ms: self.duration_ms(),
                 retry_after_ms: None,
+                reached: None,
             });
         }
     }

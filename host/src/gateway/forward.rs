@@ -9,19 +9,22 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, RETRY_AFTER},
+    header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH},
 };
 use http_body_util::{BodyExt, Limited};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tollgate_store::Clock;
 
 use super::{
     account::Account,
     begun::Begun,
+    cause::Cause,
     connection::Received,
     dial::causes,
     dialect::{Dialect, Endpoint},
     error::{Class, Problem},
     host::SendError,
+    limited::{Refused, Told},
     limits::{ERROR_BYTES, ERROR_TIMEOUT},
     renamed::Sending,
     route::Route,
@@ -41,18 +44,25 @@ pub(super) struct Outgoing<'a> {
     pub(super) timeout: Duration,
     /// When the request has taken too long, whatever is tried.
     pub(super) deadline: Instant,
+    /// The time of day, which an upstream may name.
+    pub(super) clock: &'a Clock,
 }
 
 /// Why an account gave no answer that is worth passing on.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) ending: Ending,
+    pub(super) cause: Cause,
+    /// The upstream's status.
+    pub(super) answered: Option<u16>,
+    /// The same as policies know it: the one that other dialects have for what it says.
     pub(super) status: Option<u16>,
-    pub(super) retry_after_ms: Option<u64>,
+    /// What else it said, if it answered.
+    pub(super) told: Told,
     /// What the client is told, should this be the last attempt.
     pub(super) problem: Problem,
     /// What the log is told.
-    pub(super) detail: String,
+    pub(super) detail: Box<str>,
 }
 
 /// Sends to an account. An answer that tells of trouble with the account is a failure; any other is passed on.
@@ -61,7 +71,7 @@ pub(super) async fn send(account: &Account, outgoing: &Outgoing<'_>) -> Result<R
     let timeout = outgoing.timeout.min(outgoing.deadline.saturating_duration_since(begun));
     let sent = tokio::time::timeout(timeout, exchange(account, request(account, outgoing)?)).await;
     let mut failure = match sent {
-        Ok(Ok(response)) => match judged(account.dialect, response).await {
+        Ok(Ok(response)) => match judged(account.dialect, response, outgoing.clock).await {
             Ok(response) => {
                 account.answered(begun.elapsed());
                 return Ok(response);
@@ -73,7 +83,7 @@ pub(super) async fn send(account: &Account, outgoing: &Outgoing<'_>) -> Result<R
     };
     account.failed();
     if let Some(proxy) = &account.spec.proxy {
-        failure.detail.push_str(&format!(" (through proxy {})", proxy.url));
+        failure.detail = format!("{} (through proxy {})", failure.detail, proxy.url).into();
     }
     Err(failure)
 }
@@ -241,7 +251,11 @@ fn is_trouble(status: StatusCode) -> bool {
 }
 
 /// Tells an answer to be passed on from one that tells of trouble with the account.
-async fn judged(dialect: Dialect, response: Response<Received>) -> Result<Response<Begun>, Failure> {
+async fn judged(
+    dialect: Dialect,
+    response: Response<Received>,
+    clock: &Clock,
+) -> Result<Response<Begun>, Failure> {
     let (head, body) = response.into_parts();
     let mut body = Begun::new(body);
     let doubtful = dialect.api().doubtful() == Some(head.status);
@@ -250,33 +264,39 @@ async fn judged(dialect: Dialect, response: Response<Received>) -> Result<Respon
     }
     let read = tokio::time::timeout(ERROR_TIMEOUT, body.read(ERROR_BYTES)).await;
     let said = if matches!(read, Ok(Ok(()))) { body.begun() } else { &[] };
-    let failure = refused(dialect, head.status, &head.headers, said);
-    if !doubtful {
-        Err(failure)
-    } else if dialect.api().refuses_key(said) {
-        // Policies know it by the status that other dialects have for it.
-        Err(Failure { status: Some(StatusCode::UNAUTHORIZED.as_u16()), ..failure })
-    } else {
-        Ok(Response::from_parts(head, body))
+    let refused_as = dialect.api().refused_as(head.status, said);
+    if doubtful && refused_as.is_none() {
+        return Ok(Response::from_parts(head, body));
     }
+    let told = dialect.api().told(&Refused::new(&head.headers, said, clock()));
+    let detail = match dialect.api().error_message(said) {
+        Some(said) => format!("the upstream answered {}: {said}", head.status.as_u16()),
+        None => format!("the upstream answered {}", head.status.as_u16()),
+    };
+    Err(refused(head.status, refused_as, told, detail))
 }
 
-fn refused(dialect: Dialect, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
-    let retry_after_ms = retry_after_ms(headers).or_else(|| dialect.api().retry_after_ms(body));
-    let detail = match dialect.api().error_message(body) {
-        Some(said) => format!("the upstream answered {}: {said}", status.as_u16()),
-        None => format!("the upstream answered {}", status.as_u16()),
-    };
+fn refused(answered: StatusCode, refused_as: Option<StatusCode>, told: Told, detail: String) -> Failure {
+    let status = refused_as.unwrap_or(answered).as_u16();
     // What an upstream says about an account's key or organization is not for the client.
-    let problem = match status.as_u16() {
-        429 => Problem::new(Class::RequestLimit, "the upstream is at its limit").after(retry_after_ms),
+    let problem = match status {
+        429 => Problem::new(Class::RequestLimit, "the upstream is at its limit").after(told.retry_after_ms),
         // 529 is Anthropic's for an overload.
-        503 | 529 => Problem::new(Class::Unavailable, detail.clone()).after(retry_after_ms),
+        503 | 529 => Problem::new(Class::Unavailable, detail.clone()).after(told.retry_after_ms),
         408 | 504 => Problem::new(Class::UpstreamTimeout, detail.clone()),
         ..200 | 500.. => Problem::new(Class::Upstream, detail.clone()),
         _ => Problem::new(Class::Upstream, "the upstream refused the gateway's account"),
     };
-    Failure { ending: Ending::UpstreamError, status: Some(status.as_u16()), retry_after_ms, problem, detail }
+    let reached = told.reached.filter(|_| status == 429);
+    Failure {
+        ending: Ending::UpstreamError,
+        cause: Cause::of_trouble(status),
+        answered: Some(answered.as_u16()),
+        status: Some(status),
+        told: Told { reached, ..told },
+        problem,
+        detail: detail.into(),
+    }
 }
 
 /// Why there is no answer at all.
@@ -298,31 +318,29 @@ impl Unreachable {
         let Unreachable { message, cause } = self;
         let problem = Problem::new(Class::Upstream, message);
         let detail = format!("{message}: {cause}");
-        Failure { ending: Ending::UpstreamError, status: None, retry_after_ms: None, problem, detail }
+        unanswered(Ending::UpstreamError, Cause::Upstream, problem, detail)
     }
 }
 
 fn timed_out(after: Duration) -> Failure {
     let detail = format!("the upstream gave no answer within {} s", after.as_secs_f32());
     let problem = Problem::new(Class::UpstreamTimeout, "the upstream gave no answer in time");
-    Failure { ending: Ending::TimedOut, status: None, retry_after_ms: None, problem, detail }
+    unanswered(Ending::TimedOut, Cause::UpstreamTimeout, problem, detail)
 }
 
 fn internal(message: &'static str) -> Failure {
     let problem = Problem::new(Class::Internal, message);
-    Failure {
-        ending: Ending::NeverSent,
-        status: None,
-        retry_after_ms: None,
-        problem,
-        detail: message.to_owned(),
-    }
+    unanswered(Ending::NeverSent, Cause::Internal, problem, message.to_owned())
 }
 
-/// The wait that an upstream asks for; a date is not understood and left to the policies' own durations.
-fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let ms = number("retry-after-ms").or_else(|| Some(number(RETRY_AFTER.as_str())? * 1_000.0))?;
-    // A cast saturates, and gives 0 for what is no number.
-    Some(ms.ceil() as u64)
+fn unanswered(ending: Ending, cause: Cause, problem: Problem, detail: String) -> Failure {
+    Failure {
+        ending,
+        cause,
+        answered: None,
+        status: None,
+        told: Told::default(),
+        problem,
+        detail: detail.into(),
+    }
 }

@@ -1,9 +1,10 @@
 //! What the fuzz targets reach of the gateway's parsers, which are nobody else's business: it forwards, and no more.
 
-use http::{HeaderMap, HeaderValue, header::CONTENT_ENCODING, request};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_ENCODING, request};
 
 use super::{
     dialect::{Dialect, Target, Uses},
+    limited::Refused,
     limits,
     request::model_in_path,
     usage::UsageReader,
@@ -103,9 +104,13 @@ impl Reader {
     }
 }
 
-/// What an error answer's body tells: whether the key was refused, and the wait that it asks for in milliseconds.
-pub fn read_error(dialect: Dialect, body: &[u8]) -> (bool, Option<u64>) {
-    (dialect.api().refuses_key(body), dialect.api().retry_after_ms(body))
+/// What an error answer's body tells: the status that others have for it, and the wait that it asks for in milliseconds.
+pub fn read_error(dialect: Dialect, body: &[u8]) -> (Option<u16>, Option<u64>) {
+    let refused_as = [StatusCode::BAD_REQUEST, StatusCode::TOO_MANY_REQUESTS]
+        .into_iter()
+        .find_map(|status| dialect.api().refused_as(status, body));
+    let told = dialect.api().told(&Refused::new(&HeaderMap::new(), body, 0));
+    (refused_as.map(|status| status.as_u16()), told.retry_after_ms)
 }
 
 /// The names in an upstream's list of models.

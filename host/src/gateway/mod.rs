@@ -6,6 +6,7 @@
 mod account;
 mod accounts;
 mod begun;
+mod cause;
 mod coding;
 mod connection;
 pub mod demo;
@@ -20,6 +21,7 @@ mod forward_proxy;
 pub(crate) mod fuzzing;
 mod health;
 mod host;
+mod limited;
 pub mod limits;
 mod lines;
 mod metrics;

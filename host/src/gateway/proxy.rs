@@ -25,6 +25,7 @@ use super::{
     account::Account,
     accounts::{Accounts, Candidates},
     begun::Begun,
+    cause::Cause,
     dialect::{Dialect, Endpoint},
     error::{Class, Problem},
     flight::{End, Flights, Guard, bounded},
@@ -109,6 +110,7 @@ impl Ids {
 pub(super) struct Stop {
     problem: Problem,
     ending: Ending,
+    cause: Cause,
     upstream: Option<u16>,
     /// What the log is told, where the client is told less.
     detail: Option<String>,
@@ -116,21 +118,23 @@ pub(super) struct Stop {
 
 impl From<Problem> for Stop {
     fn from(problem: Problem) -> Stop {
-        Stop { problem, ending: Ending::NeverSent, upstream: None, detail: None }
+        let cause = Cause::of_refusal(problem.class);
+        Stop { problem, ending: Ending::NeverSent, cause, upstream: None, detail: None }
     }
 }
 
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Stop {
-        let Failure { ending, status, problem, detail, .. } = failure;
-        Stop { problem, ending, upstream: status, detail: Some(detail) }
+        let Failure { ending, cause, status, problem, detail, .. } = failure;
+        Stop { problem, ending, cause, upstream: status, detail: Some(detail.into()) }
     }
 }
 
 impl From<Refusals> for Stop {
     fn from(refusals: Refusals) -> Stop {
         let problem = refusals.problem();
-        Stop { detail: refusals.detail(&problem), ..problem.into() }
+        let cause = Cause::of_accounts(problem.class);
+        Stop { cause, detail: refusals.detail(&problem), ..problem.into() }
     }
 }
 
@@ -232,6 +236,7 @@ pub(super) fn refuse(dialect: Dialect, client: &Admitted, stop: Stop) -> Respons
         ending: stop.ending,
         status: response.status().as_u16(),
         upstream: stop.upstream,
+        cause: Some(stop.cause),
         error: Some(stop.detail.unwrap_or_else(|| stop.problem.message.into_owned())),
         response_size: response.body().size_hint().exact().unwrap_or(0),
     });
@@ -278,7 +283,8 @@ async fn run(
     let session = session.map(|name| Session::new(&client.key.id, &read.model, name));
     let request = asked(endpoint, client, read, price);
     let (uri, model, headers) = (&head.uri, request.model.as_str(), &head.headers);
-    let outgoing = Outgoing { endpoint, uri, model, headers, body, timeout, deadline };
+    let clock = &inner.clock;
+    let outgoing = Outgoing { endpoint, uri, model, headers, body, timeout, deadline, clock };
     let mut candidates =
         inner.accounts.candidates(endpoint.dialect, &request.model, client.now_ms, settings.strategy);
     if candidates.are_none() {
@@ -360,6 +366,7 @@ fn never_sent(lease: Lease, client: &Admitted) {
         cost: None,
         duration_ms: client.arrived.elapsed().as_millis() as u64,
         retry_after_ms: None,
+        reached: None,
     });
 }
 
@@ -418,9 +425,9 @@ async fn attempt(
                     }
                     Err(failure) => failure,
                 };
-                client.flight.drop_account(failure.ending, failure.status, failure.retry_after_ms);
+                client.flight.drop_account(&failure);
                 inner.flights.metrics.retries.increment(1);
-                tracing::debug!(request = client.id, account = %account.name, detail = failure.detail, "attempt failed");
+                tracing::debug!(request = client.id, account = %account.name, detail = &*failure.detail, "attempt failed");
                 last = Some(failure);
                 attempts += 1;
             }

@@ -93,7 +93,7 @@ fn counting_after(name: &str, allowed: &str) -> Vec<u8> {
                         (i32.store (i32.const 548) (i32.const 700))
                         (i32.store (i32.const 552) (i32.const 2))
                         (return (i32.const 544))))
-                    (local.set $at (i32.add (local.get $at) (i32.const 112)))
+                    (local.set $at (i32.add (local.get $at) (i32.const 120)))
                     (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                     (br $next)))
                 i32.const 544))"#
@@ -251,5 +251,6 @@ pub(crate) fn usage(ending: Ending) -> Usage {
         cost: None,
         duration_ms: 3,
         retry_after_ms: None,
+        reached: None,
     }
 }

@@ -83,6 +83,31 @@ pub struct EventRecord {
     pub request_size: u64,
     #[prost(uint64, tag = 21)]
     pub response_size: u64,
+    #[prost(string, tag = 29)]
+    pub error_type: String,
+    #[prost(message, repeated, tag = 30)]
+    pub attempts: Vec<AttemptRecord>,
+}
+
+/// An attempt that failed and was followed by others; likewise.
+#[derive(Clone, PartialEq, Eq, prost::Message, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of the WIT record, documented there")]
+#[serde(default)]
+pub struct AttemptRecord {
+    #[prost(string, tag = 1)]
+    pub api_key_hash: String,
+    #[prost(string, tag = 2)]
+    pub account_name: String,
+    #[prost(string, tag = 3)]
+    pub model: String,
+    #[prost(string, tag = 4)]
+    pub error_type: String,
+    #[prost(uint32, tag = 5)]
+    pub status_code: u32,
+    #[prost(string, tag = 6)]
+    pub message: String,
+    #[prost(uint64, tag = 7)]
+    pub response_time_ms: u64,
 }
 
 /// What the fuzz targets reach of the queue's encoding.
@@ -167,9 +192,16 @@ impl EventRecord {
             &mut self.method,
             &mut self.referer,
         ];
-        for text in texts.into_iter().chain(&mut self.error_message) {
+        let of_attempts = self.attempts.iter_mut().flat_map(AttemptRecord::texts);
+        for text in texts.into_iter().chain(&mut self.error_message).chain(of_attempts) {
             text.truncate(text.floor_char_boundary(MAX_EVENT_TEXT_BYTES));
         }
+    }
+}
+
+impl AttemptRecord {
+    fn texts(&mut self) -> [&mut String; 4] {
+        [&mut self.api_key_hash, &mut self.account_name, &mut self.model, &mut self.message]
     }
 }
 

@@ -41,7 +41,7 @@ pub use component::{ComponentError, Hooks, Import, Inspection};
 pub use engine::Engine;
 pub use generation::{CallError, Generation, Hook, Identity};
 pub use http::{Mount, Mounts, Unanswered};
-pub use ingest::{EventQueue, EventRecord};
+pub use ingest::{AttemptRecord, EventQueue, EventRecord};
 pub use jobs::{JobError, Report as JobReport};
 pub(crate) use log::PluginLog;
 pub use logs::{Line, Lines};
@@ -55,14 +55,14 @@ pub use signature::PublicKey;
 /// The types of `wit/policy/admission.wit`.
 pub mod admission {
     pub use super::bindings::admission::exports::tollgate::policy::admission::{
-        Decision, Denial, Ending, Limit, Limits, Measure, Request, SubjectKind, Ticket, Usage,
+        Decision, Denial, Ending, Limit, Limits, Measure, Reached, Request, SubjectKind, Ticket, Usage,
     };
     pub use super::subject::{Identity, Subject};
 }
 
 /// The types of `wit/policy/ingestion.wit`.
 pub mod ingestion {
-    pub use super::bindings::ingestion::exports::tollgate::policy::ingestion::{Event, Receipt};
+    pub use super::bindings::ingestion::exports::tollgate::policy::ingestion::{Attempt, Event, Receipt};
 }
 
 /// The types of `wit/policy/jobs.wit`.

@@ -2,7 +2,8 @@
 //!
 //! The list is the kv store `blacklist`; see [`tollgate_guest::blacklist`] for its format, which operators write as
 //! well. An entry holds until its time; an account's is half-open for a while after that, when one request at a time
-//! may try: a good answer removes the entry, a failure renews it. Clients are put on the list by operators alone.
+//! may try: a good answer removes the entry, a failure renews it. Where an account has reached a limit that is over one of its
+//! models alone, only this model of it is put on the list. Clients are put on the list by operators alone.
 //!
 //! Requests without an answer in a row are kept beside the entries, under `strikes:<id>`.
 
@@ -170,32 +171,44 @@ fn settle_one(store: &impl Store, settlement: &Settlement) -> Result<(), String>
                 store.delete(&key).map_err(|error| tollgate_guest::kv::explain(&error))?;
             }
         }
-        Finding::Fails { hold_ms, reason } => hold(store, &account, &ticket, now_ms, hold_ms, reason)?,
+        Finding::Fails { hold_ms, reason } => {
+            hold(store, &account, &ticket, &entry(now_ms, hold_ms, reason))?;
+        }
+        Finding::Limited { hold_ms, reason, limit, of_model } => {
+            let entry = Entry { limit: Some(limit.to_owned()), ..entry(now_ms, hold_ms, reason) };
+            match Keys::new(*kind, id, &settlement.model).model.filter(|_| of_model) {
+                Some(model) => {
+                    // The account works, for other models.
+                    for key in probed.filter(|key| **key != model) {
+                        list::change_probe(store, key, request, now_ms, false)?;
+                    }
+                    let model_name = Some(settlement.model.clone());
+                    list::hold(store, &model, &Entry { model: model_name, ..entry }, now_ms)?;
+                }
+                None => hold(store, &account, &ticket, &entry)?,
+            }
+        }
         Finding::Silent { hold_ms, reason } => {
             let enough = list::strike(store, &strikes_key(id), request)?;
             if enough || ticket.probes_account || ticket.probes_model.is_some() {
-                hold(store, &account, &ticket, now_ms, hold_ms, reason)?;
+                hold(store, &account, &ticket, &entry(now_ms, hold_ms, reason))?;
             }
         }
     }
     Ok(())
 }
 
+fn entry(now_ms: u64, hold_ms: u64, reason: String) -> Entry {
+    let until_ms = Some(now_ms.saturating_add(hold_ms));
+    Entry { reason, created_ms: now_ms, until_ms, ..Entry::default() }
+}
+
 /// Blacklists the account, and again the model that the request was trying.
-fn hold(
-    store: &impl Store,
-    account: &Keys,
-    ticket: &Ticket,
-    now_ms: u64,
-    hold_ms: u64,
-    reason: String,
-) -> Result<(), String> {
-    let until_ms = now_ms.saturating_add(hold_ms);
-    let mut entry = Entry { reason, created_ms: now_ms, until_ms: Some(until_ms), ..Entry::default() };
-    list::hold(store, &account.subject, &entry, now_ms)?;
+fn hold(store: &impl Store, account: &Keys, ticket: &Ticket, entry: &Entry) -> Result<(), String> {
+    list::hold(store, &account.subject, entry, entry.created_ms)?;
     if let Some(key) = &account.model {
-        entry.model.clone_from(&ticket.probes_model);
-        list::hold(store, key, &entry, now_ms)?;
+        let entry = Entry { model: ticket.probes_model.clone(), ..entry.clone() };
+        list::hold(store, key, &entry, entry.created_ms)?;
     }
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! What an outcome says about the account.
 
-use tollgate_guest::admission::{Ending, Usage};
+use tollgate_guest::admission::{Ending, Measure, Reached, Usage};
 
 use crate::limits::{
-    BROKEN_MS, OVERLOADED_MS, REFUSED_MS, RETRY_AFTER_MS, SILENT_MS, THROTTLED_MS, UNAVAILABLE_MS, UNPAID_MS,
+    BROKEN_MS, EXHAUSTED_MS, OVERLOADED_MS, REFUSED_MS, RETRY_AFTER_MS, SILENT_MS, THROTTLED_MS,
+    UNAVAILABLE_MS, UNPAID_MS,
 };
 
 /// What is to be made of an outcome.
@@ -17,6 +18,8 @@ pub(crate) enum Finding {
     Works,
     /// The account is not to be used for a time.
     Fails { hold_ms: u64, reason: String },
+    /// A limit of the account's own is reached.
+    Limited { hold_ms: u64, reason: String, limit: &'static str, of_model: bool },
     /// No whole answer: counts when it happens again and again.
     Silent { hold_ms: u64, reason: String },
 }
@@ -27,6 +30,9 @@ pub(crate) fn finding(usage: &Usage) -> Finding {
         Ending::Running => return Finding::Running,
         Ending::NeverSent => return Finding::Nothing,
         Ending::Completed | Ending::ClientAborted | Ending::UpstreamError | Ending::TimedOut => {}
+    }
+    if let (Some(429), Some(reached)) = (usage.status, usage.reached) {
+        return limited(reached, usage.retry_after_ms);
     }
     if let Some((status, hold_ms)) = usage.status.and_then(|status| Some((status, hold(status, usage)?))) {
         return Finding::Fails { hold_ms, reason: format!("upstream answered {status}") };
@@ -40,15 +46,44 @@ pub(crate) fn finding(usage: &Usage) -> Finding {
     }
 }
 
+/// A day's limit holds until the upstream says that it begins anew, and any other no longer than a wait may.
+fn limited(Reached { measure, of_model }: Reached, retry_after_ms: Option<u64>) -> Finding {
+    let (limit, words, is_long) = match measure {
+        Measure::Rpm => ("rpm", "requests per minute", false),
+        Measure::Tpm => ("tpm", "tokens per minute", false),
+        Measure::Concurrency => ("concurrency", "requests at once", false),
+        Measure::Rpd => ("rpd", "requests per day", true),
+        Measure::TokensPerDay => ("tokens-per-day", "tokens per day", true),
+        Measure::TokensPerMonth => ("tokens-per-month", "tokens per month", true),
+        Measure::TokensTotal => ("tokens-total", "tokens in total", true),
+        Measure::CostPerDay => ("cost-per-day", "cost per day", true),
+        Measure::CostPerMonth => ("cost-per-month", "cost per month", true),
+        Measure::CostTotal => ("cost-total", "cost in total", true),
+    };
+    let hold_ms = match is_long {
+        true => retry_after_ms.unwrap_or(EXHAUSTED_MS).clamp(*RETRY_AFTER_MS.start(), EXHAUSTED_MS),
+        false => throttled(retry_after_ms),
+    };
+    let of = if of_model { " of the model" } else { "" };
+    Finding::Limited {
+        hold_ms,
+        reason: format!("upstream answered 429: {words}{of} used up"),
+        limit,
+        of_model,
+    }
+}
+
+/// For how long a limit keeps the account out that is over a minute at most, or is not named.
+fn throttled(retry_after_ms: Option<u64>) -> u64 {
+    retry_after_ms.unwrap_or(THROTTLED_MS).clamp(*RETRY_AFTER_MS.start(), *RETRY_AFTER_MS.end())
+}
+
 /// For how long a status keeps the account out; none: it is no fault of the account.
 fn hold(status: u16, usage: &Usage) -> Option<u64> {
     match status {
         401 | 403 => Some(REFUSED_MS),
         402 => Some(UNPAID_MS),
-        429 => {
-            let asked = usage.retry_after_ms.unwrap_or(THROTTLED_MS);
-            Some(asked.clamp(*RETRY_AFTER_MS.start(), *RETRY_AFTER_MS.end()))
-        }
+        429 => Some(throttled(usage.retry_after_ms)),
         503 => Some(UNAVAILABLE_MS),
         529 => Some(OVERLOADED_MS),
         // Not what the upstream does at all: the request is at fault, with any account.
@@ -71,6 +106,7 @@ mod tests {
             cost: None,
             duration_ms: 0,
             retry_after_ms,
+            reached: None,
         }
     }
 
@@ -99,6 +135,29 @@ mod tests {
                 other => panic!("{status}: {other:?}"),
             };
             assert_eq!(held, seconds, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_exhausted_day_holds_until_it_begins_anew_and_a_minute_as_long_as_is_asked() {
+        let cases = [
+            (Measure::Rpm, None, 60, "rpm"),
+            (Measure::Tpm, Some(7_000), 7, "tpm"),
+            (Measure::Rpm, Some(9_000_000), 1_800, "rpm"),
+            (Measure::Rpd, Some(432_000), 432, "rpd"),
+            (Measure::Rpd, Some(30_000_000), 30_000, "rpd"),
+            (Measure::Rpd, None, 86_400, "rpd"),
+            (Measure::TokensPerDay, Some(u64::MAX), 86_400, "tokens-per-day"),
+            (Measure::TokensPerDay, Some(0), 1, "tokens-per-day"),
+        ];
+        for (measure, retry_after_ms, seconds, name) in cases {
+            let usage = usage(Ending::UpstreamError, Some(429), retry_after_ms);
+            let reached = Some(Reached { measure, of_model: true });
+            let Finding::Limited { hold_ms, limit, of_model, .. } = finding(&Usage { reached, ..usage })
+            else {
+                panic!("{name}");
+            };
+            assert_eq!((hold_ms / 1_000, limit, of_model), (seconds, name, true));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use tollgate_guest::admission::{Denial, Ending, Limits, Usage};
+use tollgate_guest::admission::{Denial, Ending, Limits, Measure, Reached, Usage};
 use tollgate_guest::kv::{self, Error, Swapped, Versioned};
 
 use super::*;
@@ -78,6 +78,18 @@ impl Map {
         ending: Ending,
         status: Option<u16>,
     ) {
+        self.settle_limited(kind, request, ticket, ending, status, None);
+    }
+
+    fn settle_limited(
+        &self,
+        kind: SubjectKind,
+        request: &str,
+        ticket: Option<Vec<u8>>,
+        ending: Ending,
+        status: Option<u16>,
+        reached: Option<Reached>,
+    ) {
         let settlement = Settlement {
             request_id: request.to_owned(),
             now_ms: self.now_ms.get(),
@@ -92,11 +104,18 @@ impl Map {
                 cost: None,
                 duration_ms: 1,
                 retry_after_ms: None,
+                reached,
             },
         };
         if concerns(&settlement) {
             settle(self, &[settlement]).unwrap();
         }
+    }
+
+    /// The upstream refused for a limit over requests of a day.
+    fn exhaust(&self, request: &str, ticket: Option<Vec<u8>>, of_model: bool) {
+        let reached = Some(Reached { measure: Measure::Rpd, of_model });
+        self.settle_limited(SubjectKind::Account, request, ticket, Ending::UpstreamError, Some(429), reached);
     }
 
     fn settle(&self, request: &str, ticket: Option<Vec<u8>>, ending: Ending, status: Option<u16>) {
@@ -189,6 +208,47 @@ fn a_failing_account_is_kept_out_for_its_time() {
     assert_eq!(map.wait_ms("s"), Some(300_000));
     map.pass(299_999);
     assert_eq!(map.wait_ms("s"), Some(1));
+}
+
+const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
+
+#[test]
+fn a_models_quota_holds_that_model_alone_and_the_entry_names_both() {
+    let map = Map::new();
+    map.exhaust("r", None, true);
+    assert_eq!(map.wait_ms("s"), Some(DAY_MS));
+    assert_eq!(map.admit_as(SubjectKind::Account, "s", "other").unwrap(), None);
+    let entry = Entry::decode(&map.present("account:c0ffee/m").unwrap().value).unwrap();
+    assert_eq!((entry.model.as_deref(), entry.limit()), (Some("m"), Some("rpd")));
+    assert!(map.present(KEY).is_none());
+}
+
+#[test]
+fn a_quota_over_all_models_holds_the_account() {
+    let map = Map::new();
+    map.exhaust("r", None, false);
+    map.admit_as(SubjectKind::Account, "s", "other").unwrap_err();
+    let entry = Entry::decode(&map.present(KEY).unwrap().value).unwrap();
+    assert_eq!((entry.model.as_deref(), entry.limit()), (None, Some("rpd")));
+}
+
+#[test]
+fn a_probe_that_meets_a_models_quota_passes_the_turn_on_to_other_models() {
+    let map = Map::new();
+    map.settle("r", None, Ending::UpstreamError, Some(503));
+    map.pass(MINUTE_MS);
+    let ticket = map.admit("probe").unwrap();
+    map.exhaust("probe", ticket, true);
+    assert_eq!(map.wait_ms("s"), Some(DAY_MS));
+    let ticket = map.admit_as(SubjectKind::Account, "next", "other").unwrap();
+    assert!(ticket.is_some(), "the account is tried again");
+    map.settle("next", ticket, Ending::Completed, Some(200));
+    map.pass(1);
+    assert_eq!(map.admit_as(SubjectKind::Account, "later", "other").unwrap(), None);
+    // The model is tried on its own when its time is over.
+    map.pass(DAY_MS);
+    assert!(map.admit("again").unwrap().is_some());
+    assert_eq!(map.wait_ms("another"), Some(MINUTE_MS));
 }
 
 #[test]

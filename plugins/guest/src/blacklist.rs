@@ -32,7 +32,7 @@ pub struct Entry {
     /// The one model it is for; none: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The quota that was exceeded: `rpm`, `tpm` or `rpd`.
+    /// The quota that was exceeded, by the name of what it bounds: `rpm`, `tpm`, `rpd`, `tokens-per-day` …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
     /// The request that is trying the subject again, and until when it may take.

@@ -58,13 +58,15 @@ impl<'a> Day<'a> {
             "gemini" => gemini,
             _ => other,
         };
+        // The client's or the upstream's.
+        let error = event.error_type.as_str();
         let counted = [
             (&mut self.requests, true),
             (client, true),
             (&mut self.successful, !event.has_error),
-            (&mut self.timeouts, matches!(event.status_code, 408 | 504)),
-            (&mut self.rate_limits, event.status_code == 429),
-            (&mut self.auth_errors, matches!(event.status_code, 401 | 403)),
+            (&mut self.timeouts, error.ends_with("timeout")),
+            (&mut self.rate_limits, error.ends_with("rate_limit")),
+            (&mut self.auth_errors, error.ends_with("auth")),
             (&mut self.streams, event.is_stream),
         ];
         for (count, one) in counted {
@@ -83,15 +85,10 @@ impl<'a> Day<'a> {
         for (sum, more) in summed {
             *sum = sum.saturating_add(more);
         }
-        let seen = [
-            (&mut self.clients_seen, &event.client_key_hash),
-            (&mut self.accounts_seen, &event.api_key_hash),
-        ];
-        for (seen, hash) in seen {
-            if !hash.is_empty() {
-                seen.insert(hash);
-            }
-        }
+        let tried = event.attempts.iter().map(|attempt| attempt.api_key_hash.as_str());
+        let is_known = |hash: &&str| !hash.is_empty();
+        self.clients_seen.extend(Some(event.client_key_hash.as_str()).filter(is_known));
+        self.accounts_seen.extend(tried.chain([event.api_key_hash.as_str()]).filter(is_known));
     }
 
     /// The statements that add this to the day's row: sums, then of each kind of key those that the day had not seen.

@@ -1,5 +1,6 @@
 //! Writes the record of every request to `request_logs`, those of errors to `error_logs` too, and adds it to its account's
-//! `api_key_metrics`, to the `system_stats` of its day and to what its client used on that day, `usage_daily`.
+//! `api_key_metrics`, to the `system_stats` of its day and to what its client used on that day, `usage_daily`. Attempts that
+//! failed on other accounts before go to `error_logs`, and count for those accounts.
 //!
 //! Events come at least once. The last sequence that was stored is kept in `ingestion_state` and moves in the same
 //! transaction as the rows and totals, so each event counts exactly once.
@@ -92,7 +93,7 @@ fn statements(last: u64, newest: u64, events: &[Event]) -> Vec<Statement> {
     statements.extend(Totals::of(events).into_iter().map(|(key, totals)| totals.statement(key)));
     statements.extend(Day::of(events).iter().flat_map(|(number, day)| day.statements(*number)));
     statements.extend(Used::of(events).into_iter().map(|(key, used)| used.statement(key)));
-    statements.extend(events.iter().filter_map(errors::statement));
+    statements.extend(events.iter().flat_map(errors::statements));
     statements.push(Statement { sql: WRITE_STATE.to_owned(), params: vec![integer(newest)] });
     statements
 }
@@ -132,6 +133,7 @@ fn row(event: &Event) -> [Value; COLUMNS.len()] {
         event.cost.map_or(Value::Null, integer),
         Value::Integer(i64::from(event.is_stream)),
         Value::Integer(i64::from(event.has_error)),
+        text(&event.error_type),
         event.error_message.as_deref().map_or(Value::Null, text),
         integer(event.request_size),
         integer(event.response_size),

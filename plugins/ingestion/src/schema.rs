@@ -1,7 +1,7 @@
 //! The tables. Every statement may run again, and later versions only add.
 
 /// Columns of `request_logs` in the order in which rows are bound.
-pub(crate) const COLUMNS: [&str; 28] = [
+pub(crate) const COLUMNS: [&str; 29] = [
     "sequence",
     "id",
     "timestamp",
@@ -27,6 +27,7 @@ pub(crate) const COLUMNS: [&str; 28] = [
     "cost",
     "is_stream",
     "has_error",
+    "error_type",
     "error_message",
     "request_size",
     "response_size",
@@ -34,18 +35,21 @@ pub(crate) const COLUMNS: [&str; 28] = [
 
 /// Columns that the tables have not had from the beginning, with their types. Their defaults let an earlier version of the
 /// plugin insert on.
-const ADDED: [(&str, &str, &str); 6] = [
+const ADDED: [(&str, &str, &str); 8] = [
     ("request_logs", "cache_read_tokens", "INTEGER NOT NULL DEFAULT 0"),
     ("request_logs", "cache_write_tokens", "INTEGER NOT NULL DEFAULT 0"),
     ("request_logs", "reasoning_tokens", "INTEGER NOT NULL DEFAULT 0"),
     ("request_logs", "token_source", "TEXT NOT NULL DEFAULT ''"),
     ("request_logs", "cost", "INTEGER"),
+    ("request_logs", "error_type", "TEXT NOT NULL DEFAULT ''"),
+    ("error_logs", "attempt", "INTEGER NOT NULL DEFAULT 0"),
     ("api_key_metrics", "total_cost", "INTEGER NOT NULL DEFAULT 0"),
 ];
 
 /// Which columns those tables have.
 pub(crate) const PRESENT: &str = "SELECT 'request_logs', name FROM pragma_table_info('request_logs')
-    UNION ALL SELECT 'api_key_metrics', name FROM pragma_table_info('api_key_metrics')";
+    UNION ALL SELECT 'api_key_metrics', name FROM pragma_table_info('api_key_metrics')
+    UNION ALL SELECT 'error_logs', name FROM pragma_table_info('error_logs')";
 
 /// What adds the columns that are not among the present ones.
 pub(crate) fn additions(present: &[(&str, &str)]) -> Vec<String> {
@@ -54,7 +58,8 @@ pub(crate) fn additions(present: &[(&str, &str)]) -> Vec<String> {
 }
 
 /// What `init` runs. The sequence is the row's id, so that rows are appended in order and none can be there twice.
-/// (time, status) serves searches by time, and (key, model, time) those by key. Only rows with an error are in the index of
+/// A row of `error_logs` has the sequence of the request that failed, and attempt 0; an attempt that another one followed has its
+/// number among them, from 1 on, and a sequence of its own below zero. (time, status) serves searches by time, and (key, model, time) those by key. Only rows with an error are in the index of
 /// errors: nobody looks for the others by it.
 pub(crate) const TABLES: [&str; 22] = [
     "CREATE TABLE IF NOT EXISTS ingestion_state (
@@ -88,6 +93,7 @@ pub(crate) const TABLES: [&str; 22] = [
         cost INTEGER,
         is_stream INTEGER NOT NULL,
         has_error INTEGER NOT NULL,
+        error_type TEXT NOT NULL DEFAULT '',
         error_message TEXT,
         request_size INTEGER NOT NULL,
         response_size INTEGER NOT NULL
@@ -140,6 +146,7 @@ pub(crate) const TABLES: [&str; 22] = [
         status_code INTEGER NOT NULL,
         user_agent TEXT NOT NULL,
         referer TEXT NOT NULL,
+        attempt INTEGER NOT NULL DEFAULT 0,
         context TEXT NOT NULL
     )",
     "CREATE INDEX IF NOT EXISTS error_logs_time ON error_logs (timestamp)",

@@ -2,6 +2,8 @@
 
 use rusqlite::{Connection, params_from_iter, types::Value as Sqlite};
 
+use tollgate_guest::ingestion::Attempt;
+
 use super::*;
 
 struct Gateway(Connection);
@@ -92,9 +94,38 @@ fn event(sequence: u64, status_code: u16) -> Event {
         cost: Some(7),
         is_stream: true,
         has_error: status_code >= 400,
+        error_type: error_type(status_code).to_owned(),
         error_message: (status_code >= 400).then(|| "broken".to_owned()),
         request_size: 5,
         response_size: 6,
+        attempts: Vec::new(),
+    }
+}
+
+/// What the error of an event with this status is taken for.
+fn error_type(status: u16) -> &'static str {
+    match status {
+        ..400 => "",
+        401 => "upstream_auth",
+        403 => "auth",
+        408 => "client_timeout",
+        429 => "upstream_rate_limit",
+        499 => "client_closed",
+        400..500 => "invalid_request",
+        504 => "upstream_timeout",
+        _ => "upstream",
+    }
+}
+
+fn attempt(account: &str, error_type: &str) -> Attempt {
+    Attempt {
+        api_key_hash: account.to_owned(),
+        account_name: account.to_uppercase(),
+        model: "m".to_owned(),
+        error_type: error_type.to_owned(),
+        status_code: 429,
+        message: "full".to_owned(),
+        response_time_ms: 4,
     }
 }
 
@@ -126,25 +157,33 @@ fn totals_do_not_depend_on_how_events_are_cut_into_batches() {
 
 #[test]
 fn a_table_of_an_earlier_version_gets_the_new_columns_and_keeps_its_rows() {
-    let added =
-        ["cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "token_source", "cost", "total_cost"];
+    let added = [
+        "cache_read_tokens",
+        "cache_write_tokens",
+        "reasoning_tokens",
+        "token_source",
+        "cost",
+        "error_type TEXT NOT NULL DEFAULT",
+        "attempt INTEGER",
+        "total_cost",
+    ];
     let mut gateway = Gateway(Connection::open_in_memory().unwrap());
-    for sql in TABLES
-        .into_iter()
-        .filter(|sql| !["system_stats", "error_logs", "usage_daily"].iter().any(|new| sql.contains(new)))
+    for sql in
+        TABLES.into_iter().filter(|sql| !["system_stats", "usage_daily"].iter().any(|new| sql.contains(new)))
     {
         let lines = sql.lines().filter(|line| !added.iter().any(|column| line.trim().starts_with(column)));
         gateway.0.execute_batch(&lines.collect::<Vec<_>>().join("\n")).unwrap();
     }
-    let earlier = COLUMNS.into_iter().filter(|column| !added.contains(column)).collect::<Vec<_>>();
+    let is_added = |column: &&str| added.iter().any(|added| added.split(' ').next() == Some(column));
+    let earlier = COLUMNS.into_iter().filter(|column| !is_added(column)).collect::<Vec<_>>();
     let insert = format!("INSERT INTO request_logs ({}) VALUES (1{})", earlier.join(", "), ", 0".repeat(22));
     gateway.0.execute(&insert, []).unwrap();
     // As `init` does: the tables that are missing, then the columns.
     for sql in TABLES {
         gateway.0.execute_batch(sql).unwrap();
     }
-    assert_eq!((gateway.migrate(), gateway.migrate()), (6, 0));
-    gateway.ingest(0, &[event(2, 200)]).unwrap();
+    assert_eq!((gateway.migrate(), gateway.migrate()), (8, 0));
+    gateway.ingest(0, &[Event { attempts: vec![attempt("b", "upstream")], ..event(2, 200) }]).unwrap();
     let sums =
         "SELECT count(*), sum(cache_read_tokens), sum(cache_write_tokens), sum(reasoning_tokens), sum(cost)
         FROM request_logs";
@@ -175,6 +214,40 @@ fn failures_in_a_row_make_an_account_unhealthy_and_a_success_heals_it() {
     assert_eq!(gateway.health(), [0.0, 5.0]);
     gateway.ingest(7, &[event(8, 200)]).unwrap();
     assert_eq!(gateway.health(), [1.0, 0.0]);
+}
+
+#[test]
+fn an_attempt_that_another_account_made_good_counts_for_the_account_that_failed() {
+    let mut gateway = Gateway::new();
+    let made_good = |sequence| Event {
+        attempts: vec![attempt("first", "upstream_auth"), attempt("second", "upstream_rate_limit")],
+        ..event(sequence, 200)
+    };
+    gateway.ingest(0, &[made_good(1)]).unwrap();
+    gateway.ingest(1, &[made_good(2), event(3, 503)]).unwrap();
+    let of = |account: &str| {
+        gateway.numbers(&format!(
+            "SELECT total_requests, successful_requests, failed_requests, total_response_time, is_healthy,
+                consecutive_failures, last_failure, total_tokens FROM api_key_metrics WHERE api_key_hash = '{account}'"
+        ))
+    };
+    assert_eq!(of("first"), [2.0, 0.0, 2.0, 8.0, 1.0, 2.0, 1_002.0, 0.0]);
+    assert_eq!(of("second"), of("first"));
+    assert_eq!(of("account"), [3.0, 2.0, 1.0, 60.0, 1.0, 1.0, 1_003.0, 21.0]);
+    let day =
+        "SELECT total_requests, failed_requests, rate_limits, auth_errors, active_accounts FROM system_stats";
+    assert_eq!(gateway.numbers(day), [3.0, 1.0, 0.0, 0.0, 3.0], "requests are those of clients");
+    let rows =
+        "SELECT group_concat(sequence || ' ' || attempt || ' ' || request_id || ' ' || error_type || ' '
+            || status_code || ' ' || message || ' ' || json_extract(context, '$.account_name'), '; ')
+        FROM (SELECT * FROM error_logs ORDER BY request_id, attempt)";
+    let found: String = gateway.0.query_row(rows, [], |row| row.get(0)).unwrap();
+    assert_eq!(
+        found,
+        "-1 1 request-1 upstream_auth 429 full FIRST; -2 2 request-1 upstream_rate_limit 429 full SECOND; \
+         -3 1 request-2 upstream_auth 429 full FIRST; -4 2 request-2 upstream_rate_limit 429 full SECOND; \
+         3 0 request-3 upstream 503 broken a"
+    );
 }
 
 #[test]
@@ -223,19 +296,37 @@ const RECOUNT: &str = "SELECT date(timestamp / 1000, 'unixepoch') AS day, count(
     sum(client_type = 'openai'), sum(client_type = 'claude'), sum(client_type = 'gemini'),
     sum(client_type NOT IN ('openai', 'claude', 'gemini')), sum(input_tokens), sum(output_tokens), sum(total_tokens),
     sum(cache_read_tokens), sum(cache_write_tokens), ifnull(sum(cost), 0), sum(response_time), avg(response_time),
-    min(response_time), max(response_time), avg(has_error), sum(status_code IN (408, 504)), sum(status_code = 429),
-    sum(status_code IN (401, 403)), sum(request_size), sum(response_size), sum(is_stream),
-    count(DISTINCT nullif(client_key_hash, '')), count(DISTINCT nullif(api_key_hash, ''))
+    min(response_time), max(response_time), avg(has_error),
+    sum(error_type IN ('client_timeout', 'upstream_timeout')), sum(error_type IN ('rate_limit', 'upstream_rate_limit')),
+    sum(error_type IN ('auth', 'upstream_auth')), sum(request_size), sum(response_size), sum(is_stream),
+    count(DISTINCT nullif(client_key_hash, '')),
+    (SELECT count(DISTINCT tried.hash) FROM (SELECT timestamp, api_key_hash AS hash FROM request_logs
+        UNION ALL SELECT timestamp, api_key_hash FROM error_logs WHERE attempt > 0) AS tried
+        WHERE tried.hash <> '' AND tried.timestamp / 86400000 = request_logs.timestamp / 86400000)
     FROM request_logs GROUP BY day ORDER BY day";
 
 /// What was used as the log itself tells it.
 const RECOUNT_OF_USE: &str = "WITH used AS (
-        SELECT 'key' AS kind, client_key_hash AS key_hash, * FROM request_logs
-        UNION ALL SELECT 'account', api_key_hash, * FROM request_logs)
-    SELECT kind, key_hash, date(timestamp / 1000, 'unixepoch') AS day, iif(api_key_hash = '', '', model) AS used_model,
-    count(*), sum(has_error), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens),
-    ifnull(sum(cost), 0), min(timestamp), max(timestamp)
-    FROM used GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4";
+        SELECT 'key' AS kind, client_key_hash AS hash, timestamp, iif(api_key_hash = '', '', model) AS model, has_error,
+            input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost FROM request_logs
+        UNION ALL SELECT 'account', api_key_hash, timestamp, iif(api_key_hash = '', '', model), has_error,
+            input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost FROM request_logs
+        UNION ALL SELECT 'account', api_key_hash, timestamp, json_extract(context, '$.model'), 1, 0, 0, 0, 0, 0
+            FROM error_logs WHERE attempt > 0)
+    SELECT kind, hash, date(timestamp / 1000, 'unixepoch') AS day, model, count(*), sum(has_error), sum(input_tokens),
+    sum(output_tokens), sum(cache_read_tokens), sum(cache_write_tokens), ifnull(sum(cost), 0), min(timestamp),
+    max(timestamp) FROM used GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4";
+
+/// What went to accounts as the log itself tells it.
+const RECOUNT_OF_ACCOUNTS: &str = "WITH sent AS (
+        SELECT api_key_hash AS hash, has_error, response_time, total_tokens FROM request_logs WHERE api_key_hash <> ''
+        UNION ALL SELECT api_key_hash, 1, json_extract(context, '$.response_time'), 0 FROM error_logs WHERE attempt > 0)
+    SELECT hash, count(*), sum(NOT has_error), sum(has_error), sum(response_time), min(response_time),
+    max(response_time), sum(total_tokens) FROM sent GROUP BY hash ORDER BY hash";
+
+const ACCOUNTS: &str =
+    "SELECT api_key_hash, total_requests, successful_requests, failed_requests, total_response_time,
+    min_response_time, max_response_time, total_tokens FROM api_key_metrics ORDER BY api_key_hash";
 
 #[test]
 fn the_statistics_of_days_equal_a_recount_of_the_log_however_events_are_cut_into_batches() {
@@ -261,6 +352,9 @@ fn the_statistics_of_days_equal_a_recount_of_the_log_however_events_are_cut_into
                 input_tokens: random(1_000),
                 cost: (status == 200).then(|| random(1_000_000)),
                 is_stream: random(2) == 0,
+                attempts: (0..random(8).saturating_sub(5))
+                    .map(|_| attempt(&format!("a{}", random(6)), "upstream_timeout"))
+                    .collect(),
                 ..event(sequence, status)
             }
         })
@@ -286,7 +380,9 @@ fn the_statistics_of_days_equal_a_recount_of_the_log_however_events_are_cut_into
             rows(&gateway, RECOUNT_OF_USE),
             "in batches of {size}"
         );
-        let errors = "SELECT count(*), count(DISTINCT request_id), sum(timestamp) FROM error_logs";
+        assert_eq!(rows(&gateway, ACCOUNTS), rows(&gateway, RECOUNT_OF_ACCOUNTS), "in batches of {size}");
+        let errors =
+            "SELECT count(*), count(DISTINCT request_id), sum(timestamp) FROM error_logs WHERE attempt = 0";
         let logged =
             "SELECT count(*), count(DISTINCT id), sum(timestamp) FROM request_logs WHERE has_error = 1";
         assert_eq!(rows(&gateway, errors), rows(&gateway, logged));
@@ -297,7 +393,7 @@ fn the_statistics_of_days_equal_a_recount_of_the_log_however_events_are_cut_into
 fn an_error_is_logged_with_what_it_was_about() {
     let mut gateway = Gateway::new();
     let told = Event { error_message: Some("it's \"down\"".to_owned()), ..event(3, 504) };
-    let in_stream = Event { has_error: true, ..event(4, 200) };
+    let in_stream = Event { has_error: true, error_type: "stream".to_owned(), ..event(4, 200) };
     gateway.ingest(0, &[event(1, 200), told, in_stream, event(5, 403)]).unwrap();
     let columns = "error_type || '|' || message || '|' || request_id || '|' || method || '|' || endpoint || '|' || referer";
     let sql =
@@ -307,7 +403,7 @@ fn an_error_is_logged_with_what_it_was_about() {
     assert_eq!(
         found,
         format!(
-            "timeout|it's \"down\"|request-3|{place} ; stream||request-4|{place} ; auth|broken|request-5|{place}"
+            "upstream_timeout|it's \"down\"|request-3|{place} ; stream||request-4|{place} ; auth|broken|request-5|{place}"
         )
     );
     let context: String = gateway
@@ -327,11 +423,12 @@ fn a_transaction_in_which_nothing_repeats_has_no_more_statements_than_a_batch_ma
         api_key_hash: format!("a{sequence}"),
         model: format!("m{sequence}"),
         time_ms: sequence * crate::days::DAY_MS / 100,
+        attempts: ["b", "c"].map(|kind| attempt(&format!("{kind}{sequence}"), "upstream")).into(),
         ..event(sequence, 500)
     };
     let events: Vec<Event> = (1..=EVENTS_AT_ONCE as u64).map(event).collect();
     let statements = statements(0, EVENTS_AT_ONCE as u64, &events).len();
-    assert!(statements > 5 * EVENTS_AT_ONCE && statements < 10_000, "{statements}");
+    assert!(statements > 11 * EVENTS_AT_ONCE && statements < 10_000, "{statements}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tollgate_guest::database::{Statement, Value};
-use tollgate_guest::ingestion::Event;
+use tollgate_guest::ingestion::{Attempt, Event};
 
 use crate::integer;
 use crate::limits::UNHEALTHY_AFTER;
@@ -28,34 +28,44 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// The totals of each account in a batch, which is in order of time as the requests ended.
+    /// The totals of each account in a batch, which is in order of time as the requests ended. An attempt that failed before
+    /// is a request to its account.
     pub(crate) fn of(events: &[Event]) -> BTreeMap<&str, Totals> {
         let mut totals: BTreeMap<&str, Totals> = BTreeMap::new();
-        for event in events.iter().filter(|event| !event.api_key_hash.is_empty()) {
-            totals.entry(&event.api_key_hash).or_default().add(event);
+        for event in events {
+            let attempts =
+                event.attempts.iter().map(|attempt| (&attempt.api_key_hash, Ended::of_attempt(attempt)));
+            let ends = attempts.chain([(&event.api_key_hash, Ended::of_request(event))]);
+            for (hash, ended) in ends.filter(|(hash, _)| !hash.is_empty()) {
+                totals.entry(hash).or_default().add(event.time_ms, &ended);
+            }
         }
         totals
     }
 
-    fn add(&mut self, event: &Event) {
-        let time = event.response_time_ms;
+    fn add(&mut self, time_ms: u64, ended: &Ended<'_>) {
+        let time = ended.response_time_ms;
         let first = self.requests == 0;
         self.requests += 1;
         self.response_time = self.response_time.saturating_add(time);
         self.last_response_time = time;
         self.min_response_time = if first { time } else { self.min_response_time.min(time) };
         self.max_response_time = self.max_response_time.max(time);
-        self.input_tokens = self.input_tokens.saturating_add(event.input_tokens);
-        self.output_tokens = self.output_tokens.saturating_add(event.output_tokens);
-        self.cost = self.cost.saturating_add(event.cost.unwrap_or_default());
-        self.first_ms = if first { event.time_ms } else { self.first_ms.min(event.time_ms) };
-        self.last_ms = self.last_ms.max(event.time_ms);
-        if !event.has_error {
-            self.successful += 1;
-            self.failures_in_a_row = 0;
-        } else if is_account_failure(event.status_code) {
-            self.failures_in_a_row += 1;
-            self.last_failure_ms = self.last_failure_ms.max(Some(event.time_ms));
+        self.input_tokens = self.input_tokens.saturating_add(ended.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(ended.output_tokens);
+        self.cost = self.cost.saturating_add(ended.cost);
+        self.first_ms = if first { time_ms } else { self.first_ms.min(time_ms) };
+        self.last_ms = self.last_ms.max(time_ms);
+        match ended.error_type {
+            None => {
+                self.successful += 1;
+                self.failures_in_a_row = 0;
+            }
+            Some(error_type) if is_account_failure(error_type) => {
+                self.failures_in_a_row += 1;
+                self.last_failure_ms = self.last_failure_ms.max(Some(time_ms));
+            }
+            Some(_) => {}
         }
     }
 
@@ -86,9 +96,37 @@ impl Totals {
     }
 }
 
+/// How something sent to an account ended.
+#[derive(Default)]
+struct Ended<'a> {
+    /// None: well.
+    error_type: Option<&'a str>,
+    response_time_ms: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    cost: u64,
+}
+
+impl<'a> Ended<'a> {
+    fn of_attempt(attempt: &'a Attempt) -> Ended<'a> {
+        let response_time_ms = attempt.response_time_ms;
+        Ended { error_type: Some(&attempt.error_type), response_time_ms, ..Ended::default() }
+    }
+
+    fn of_request(event: &'a Event) -> Ended<'a> {
+        Ended {
+            error_type: event.has_error.then_some(event.error_type.as_str()),
+            response_time_ms: event.response_time_ms,
+            input_tokens: event.input_tokens,
+            output_tokens: event.output_tokens,
+            cost: event.cost.unwrap_or_default(),
+        }
+    }
+}
+
 /// Whether a failure is the account's own. A client that went away or sent a wrong request says nothing about it.
-fn is_account_failure(status: u16) -> bool {
-    matches!(status, 401 | 402 | 403 | 408 | 429 | 500..)
+fn is_account_failure(error_type: &str) -> bool {
+    error_type.starts_with("upstream") || error_type == "stream"
 }
 
 /// A success in the batch ends the row of failures that stood before; without one the new failures add to it. A row of

@@ -27,24 +27,33 @@ pub(crate) struct Used {
 }
 
 impl Used {
-    /// The sums of a batch.
+    /// The sums of a batch. An attempt that failed before is a request to its account, which its client made once.
     pub(crate) fn of(events: &[Event]) -> BTreeMap<Key<'_>, Used> {
         let mut sums: BTreeMap<Key<'_>, Used> = BTreeMap::new();
         for event in events {
+            let day = event.time_ms / DAY_MS;
+            for attempt in &event.attempts {
+                let key = ("account", attempt.api_key_hash.as_str(), day, attempt.model.as_str());
+                sums.entry(key).or_default().count(event.time_ms, true);
+            }
             // What reached no account used no model, whatever it named: anybody can invent names.
             let model = if event.api_key_hash.is_empty() { "" } else { event.model.as_str() };
             for (kind, hash) in [("key", &event.client_key_hash), ("account", &event.api_key_hash)] {
-                sums.entry((kind, hash, event.time_ms / DAY_MS, model)).or_default().add(event);
+                sums.entry((kind, hash, day, model)).or_default().add(event);
             }
         }
         sums
     }
 
-    fn add(&mut self, event: &Event) {
-        self.first_ms = if self.requests == 0 { event.time_ms } else { self.first_ms.min(event.time_ms) };
-        self.last_ms = self.last_ms.max(event.time_ms);
+    fn count(&mut self, time_ms: u64, has_failed: bool) {
+        self.first_ms = if self.requests == 0 { time_ms } else { self.first_ms.min(time_ms) };
+        self.last_ms = self.last_ms.max(time_ms);
         self.requests += 1;
-        self.failed += u64::from(event.has_error);
+        self.failed += u64::from(has_failed);
+    }
+
+    fn add(&mut self, event: &Event) {
+        self.count(event.time_ms, event.has_error);
         let summed = [
             (&mut self.input_tokens, event.input_tokens),
             (&mut self.output_tokens, event.output_tokens),

@@ -85,24 +85,21 @@ impl Ledger {
             return true;
         }
         self.value.remove::<Lease>(place..place + 1);
-        let used = usage.input_tokens.saturating_add(usage.output_tokens);
-        match usage.ending {
-            Ending::Completed | Ending::ClientAborted => {
-                self.settle_share(&lease, used, usage.cost);
-                let tokens = lease.tokens.saturating_sub(used);
-                self.refund(Second { index: lease.second, requests: 0, tokens });
-                let tokens = used.saturating_sub(lease.tokens);
-                if tokens > 0 {
-                    self.charge(Second { index: self.second(), requests: 0, tokens });
-                }
-            }
-            Ending::UpstreamError | Ending::TimedOut | Ending::NeverSent | Ending::Running => {
-                self.settle_share(&lease, 0, Some(0));
-                self.refund(Second { index: lease.second, requests: 1, tokens: lease.tokens });
-                if lease.daily {
-                    self.refund(Quarter { index: lease.second / QUARTER_SECONDS, requests: 1 });
-                }
-            }
+        // Only requests without error count. What came of an answer that failed was used all the same.
+        let counts = matches!(usage.ending, Ending::Completed | Ending::ClientAborted);
+        let used = match usage.ending {
+            Ending::NeverSent => 0,
+            _ => usage.input_tokens.saturating_add(usage.output_tokens),
+        };
+        self.settle_share(&lease, used, if counts || used > 0 { usage.cost } else { Some(0) });
+        let (requests, tokens) = (u32::from(!counts), lease.tokens.saturating_sub(used));
+        self.refund(Second { index: lease.second, requests, tokens });
+        let beyond = used.saturating_sub(lease.tokens);
+        if beyond > 0 {
+            self.charge(Second { index: self.second(), requests: 0, tokens: beyond });
+        }
+        if !counts && lease.daily {
+            self.refund(Quarter { index: lease.second / QUARTER_SECONDS, requests: 1 });
         }
         true
     }

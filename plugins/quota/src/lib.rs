@@ -1,8 +1,8 @@
 //! Holds client keys and upstream accounts to their limits: requests and tokens in any minute, requests in any day,
 //! requests at once, and what they may spend, in tokens and money, in a day, a month and in total.
 //!
-//! An admission reserves the request and what it may come to; the settlement replaces the estimate by the truth, or
-//! gives back everything when the request failed, since only requests without error count. All that is known of a
+//! An admission reserves the request and what it may come to; the settlement replaces the estimate by the truth. A request
+//! that failed is given back, since only requests without error count; what tokens came of its answer are charged. All that is known of a
 //! subject is one value in the kv store `quota`, and one more for each group of models with limits of its own, changed by
 //! read and swap, so no concurrency gets past a limit. An allow that is never settled keeps its charge as estimated until
 //! it leaves the windows.
@@ -192,6 +192,7 @@ fn give_back(store: &impl Versioned, subject: &Subject, leases: &[Held<'_>], now
         cost: None,
         duration_ms: 0,
         retry_after_ms: None,
+        reached: None,
     };
     for (models, lease) in leases {
         let _ = update(store, &key(subject.kind, &subject.id, *models), |value| {

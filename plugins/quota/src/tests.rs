@@ -119,6 +119,7 @@ fn settlement(ticket: &[u8], now_ms: u64, ending: Ending, tokens: u64) -> Settle
             cost: None,
             duration_ms: 1,
             retry_after_ms: None,
+            reached: None,
         },
     }
 }
@@ -259,7 +260,8 @@ fn check(steps: Vec<Step>, limits: &Limits) {
                 }
                 match ending {
                     Ending::Completed | Ending::ClientAborted => charges[charge].tokens = used,
-                    _ => (charges[charge].requests, charges[charge].tokens) = (0, 0),
+                    Ending::NeverSent => (charges[charge].requests, charges[charge].tokens) = (0, 0),
+                    _ => (charges[charge].requests, charges[charge].tokens) = (0, used),
                 }
             }
             Step::SettleAgain { which, ending } if !closed.is_empty() => {
@@ -367,8 +369,21 @@ fn a_failed_request_does_not_count() {
         let mut bench = Bench::default();
         let one = limits(Some(1), Some(10), Some(1));
         let ticket = bench.admit("a", START_MS, 10, &one).unwrap();
-        bench.settle(&ticket, START_MS + 9, ending, 5);
+        bench.settle(&ticket, START_MS + 9, ending, 0);
         bench.admit("b", START_MS + 9, 10, &one).unwrap();
+    }
+}
+
+#[test]
+fn what_came_of_an_answer_that_failed_is_charged_and_the_request_is_not() {
+    for ending in [Ending::UpstreamError, Ending::TimedOut] {
+        let mut bench = Bench::default();
+        let one = limits(Some(1), Some(10), Some(1));
+        let ticket = bench.admit("a", START_MS, 10, &one).unwrap();
+        bench.settle(&ticket, START_MS + 9, ending, 4);
+        let denial = bench.admit("b", START_MS + 9, 7, &one).unwrap_err();
+        assert_eq!((denial.limit_name.as_str(), denial.current), ("tpm", Some(4)));
+        bench.admit("c", START_MS + 9, 6, &one).unwrap();
     }
 }
 

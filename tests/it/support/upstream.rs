@@ -11,7 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
 /// What a chat request is answered with.
@@ -23,8 +23,12 @@ pub enum Behaviour {
     Slow { input: u64, output: u64, pause: Duration },
     /// An error with a status, and a retry-after in seconds.
     Refuse { status: u16, retry_after: Option<u64> },
+    /// An error with its own headers and body.
+    Say { status: u16, headers: Vec<(&'static str, String)>, body: Value },
     /// The connection breaks before an answer.
     Break,
+    /// A stream breaks after so many events.
+    BreakOff { events: u64 },
 }
 
 /// The upstream; stops with the test's runtime.
@@ -123,7 +127,9 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
         Behaviour::Answer { input, output } => answer(&request, input, output, Duration::ZERO).await,
         Behaviour::Slow { input, output, pause } => answer(&request, input, output, pause).await,
         Behaviour::Refuse { status, retry_after } => refuse(status, retry_after),
+        Behaviour::Say { status, headers, body } => say(status, &headers, body),
         Behaviour::Break => broken(),
+        Behaviour::BreakOff { events } => broken_off(events),
     }
 }
 
@@ -198,9 +204,15 @@ fn stream_of(model: Value, output: u64, usage: Option<Value>, pause: Duration) -
 
 fn refuse(status: u16, retry_after: Option<u64>) -> Response {
     let error = json!({ "error": { "message": "told to refuse", "type": "server_error", "code": null } });
-    let mut response = (StatusCode::from_u16(status).unwrap(), Json(error)).into_response();
-    if let Some(seconds) = retry_after {
-        response.headers_mut().insert("retry-after", seconds.into());
+    let headers: Vec<_> =
+        retry_after.map(|seconds| ("retry-after", seconds.to_string())).into_iter().collect();
+    say(status, &headers, error)
+}
+
+fn say(status: u16, headers: &[(&'static str, String)], body: Value) -> Response {
+    let mut response = (StatusCode::from_u16(status).unwrap(), Json(body)).into_response();
+    for (name, value) in headers {
+        response.headers_mut().insert(*name, value.parse().unwrap());
     }
     response
 }
@@ -209,4 +221,15 @@ fn broken() -> Response {
     // A body that fails before its first byte makes the server close the connection without an answer.
     let frames = stream::once(async { Err::<Bytes, _>(std::io::Error::other("told to break")) });
     Response::builder().header("content-length", "10").body(Body::from_stream(frames)).unwrap()
+}
+
+fn broken_off(events: u64) -> Response {
+    let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hello \"}}]}\n\n";
+    let frames = stream::iter(0..events).map(move |_| Ok(Bytes::from(event)));
+    let frames = frames.chain(stream::once(async {
+        // A server that is told of the break at once does not write what came before it.
+        tokio::task::yield_now().await;
+        Err(std::io::Error::other("told to break"))
+    }));
+    ([("content-type", "text/event-stream")], Body::from_stream(frames)).into_response()
 }

@@ -1,4 +1,6 @@
-//! Anthropic's dialect: paths, credentials, requests, errors and where usage stands.
+//! Anthropic's dialect: paths, credentials, requests, errors and where usage stands. What its refusals say is beside it.
+
+mod refused;
 
 use std::{borrow::Cow, fmt};
 
@@ -13,6 +15,7 @@ use serde_json::value::RawValue;
 use super::{Api, Dialect, Endpoint, Listing, Target, Uses, bearer, fixed_target, json, refusal, secret};
 use crate::gateway::{
     error::{Class, Problem},
+    limited::{Refused, Told},
     limits::DEFAULT_OUTPUT_TOKENS,
     request::{Outline, TextBytes, TextKey, fields},
     usage::Seen,
@@ -127,6 +130,19 @@ impl Api for Anthropic {
     fn error_message(&self, body: &[u8]) -> Option<String> {
         let failure: Event = serde_json::from_slice(body).ok()?;
         failure.error?.message
+    }
+
+    fn doubtful(&self) -> Option<StatusCode> {
+        Some(StatusCode::BAD_REQUEST)
+    }
+
+    fn refused_as(&self, status: StatusCode, body: &[u8]) -> Option<StatusCode> {
+        let is_unpaid = || self.error_message(body).is_some_and(|said| refused::is_unpaid(&said));
+        (status == StatusCode::BAD_REQUEST && is_unpaid()).then_some(StatusCode::PAYMENT_REQUIRED)
+    }
+
+    fn told(&self, refused: &Refused<'_>) -> Told {
+        refused::told(refused, self.error_message(refused.body).as_deref().unwrap_or_default())
     }
 
     fn listing(&self) -> Listing {

@@ -16,10 +16,12 @@ use serde::{Deserialize, Serialize};
 use super::{Api, Dialect, Endpoint, Listing, Target, Uses, json, refusal, secret};
 use crate::gateway::{
     error::{Class, Problem},
+    limited::{Refused, Told, until_pacific_midnight_ms},
     renamed::Change,
     request::Outline,
     usage::Seen,
 };
+use crate::plugin::admission::{Measure, Reached};
 use request::{outline_count, outline_prompt, outline_stream, outline_whole, rename};
 use usage::Failure;
 
@@ -151,12 +153,25 @@ impl Api for Gemini {
         Some(StatusCode::BAD_REQUEST)
     }
 
-    fn refuses_key(&self, body: &[u8]) -> bool {
-        Failure::read(body).is_some_and(|failure| failure.is_of_key())
+    fn refused_as(&self, status: StatusCode, body: &[u8]) -> Option<StatusCode> {
+        let is_of_key = || Failure::read(body).is_some_and(|failure| failure.is_of_key());
+        (status == StatusCode::BAD_REQUEST && is_of_key()).then_some(StatusCode::UNAUTHORIZED)
     }
 
-    fn retry_after_ms(&self, body: &[u8]) -> Option<u64> {
-        Failure::read(body)?.retry_after_ms()
+    fn told(&self, refused: &Refused<'_>) -> Told {
+        let failure = Failure::read(refused.body);
+        let reached = failure.as_ref().and_then(Failure::reached);
+        let asked = || refused.retry_after_ms().or_else(|| failure.as_ref()?.retry_after_ms());
+        Told {
+            retry_after_ms: match &reached {
+                // Google asks for a minute, whatever is left of the day.
+                Some(Reached { measure: Measure::Rpd | Measure::TokensPerDay, .. }) => {
+                    Some(until_pacific_midnight_ms(refused.answered_ms))
+                }
+                _ => asked(),
+            },
+            reached,
+        }
     }
 
     fn listing(&self) -> Listing {

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use super::{
     error::{Class, Problem},
+    limited::{Refused, Told},
     renamed::{self, Change},
     request::Outline,
     usage::Seen,
@@ -195,19 +196,20 @@ pub(super) trait Api: Sync {
     /// The message of an upstream's error answer, if it has one.
     fn error_message(&self, body: &[u8]) -> Option<String>;
 
-    /// A status that may mean, besides other things, that an account's key was refused; then the body tells.
+    /// A status that may mean, besides other things, that the account was refused; then the body tells.
     fn doubtful(&self) -> Option<StatusCode> {
         None
     }
 
-    /// Whether the body of an error answer with that status tells that the account's key was refused.
-    fn refuses_key(&self, _body: &[u8]) -> bool {
-        false
+    /// The status by which other dialects tell of what an error answer with this status says in its body: that the account's
+    /// key was refused, or that it has no credit; none: what its own status says.
+    fn refused_as(&self, _status: StatusCode, _body: &[u8]) -> Option<StatusCode> {
+        None
     }
 
-    /// The wait in milliseconds that an upstream's error answer asks for in its body.
-    fn retry_after_ms(&self, _body: &[u8]) -> Option<u64> {
-        None
+    /// What an answer that tells of trouble with the account says about waiting, and about the upstream's limits.
+    fn told(&self, refused: &Refused<'_>) -> Told {
+        Told { retry_after_ms: refused.retry_after_ms(), reached: None }
     }
 
     /// Where the list of models is, here and upstream.

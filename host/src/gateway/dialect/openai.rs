@@ -1,10 +1,12 @@
-//! OpenAI's dialect: paths, credentials, requests, errors and where usage stands.
+//! OpenAI's dialect: paths, credentials, requests, errors and where usage stands. What its refusals say is beside it.
+
+mod refused;
 
 use std::borrow::Cow;
 
 use axum::response::Response;
 use http::{
-    HeaderName, HeaderValue,
+    HeaderName, HeaderValue, StatusCode,
     header::{AUTHORIZATION, WWW_AUTHENTICATE},
     request,
 };
@@ -17,6 +19,7 @@ use serde_json::value::RawValue;
 use super::{Api, Dialect, Endpoint, Listing, Target, Uses, bearer, fixed_target, json, refusal, secret};
 use crate::gateway::{
     error::{Class, Problem},
+    limited::{Refused, Told},
     limits::{BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS},
     request::{Outline, TextBytes, TextKey, fields},
     usage::{Reported, Seen},
@@ -110,6 +113,15 @@ impl Api for OpenAi {
     fn error_message(&self, body: &[u8]) -> Option<String> {
         let failure: Event = serde_json::from_slice(body).ok()?;
         failure.error?.message
+    }
+
+    fn refused_as(&self, status: StatusCode, body: &[u8]) -> Option<StatusCode> {
+        let is_unpaid = status == StatusCode::TOO_MANY_REQUESTS && refused::is_unpaid(body);
+        is_unpaid.then_some(StatusCode::PAYMENT_REQUIRED)
+    }
+
+    fn told(&self, refused: &Refused<'_>) -> Told {
+        refused::told(refused)
     }
 
     fn listing(&self) -> Listing {

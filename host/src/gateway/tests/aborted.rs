@@ -30,7 +30,7 @@ async fn a_client_that_leaves_in_mid_stream_pays_for_what_it_saw() {
     feed.send(EVENT).await.unwrap();
     drop(begun(&world).await);
     let event = world.event().await;
-    assert_eq!((event.status_code, event.has_error), (499, true));
+    assert_eq!((event.status_code, event.has_error, event.error_type.as_str()), (499, true, "client_closed"));
     assert_eq!((event.input_tokens, event.output_tokens), (2, 2));
     assert_eq!((event.response_size, event.account_name.as_str()), (EVENT.len() as u64, "main"));
     // The upstream is told as well: nobody takes its events any more.
@@ -103,6 +103,7 @@ async fn an_upstream_that_breaks_off_is_recorded_and_the_client_sees_the_break()
     assert!(broke, "a cut answer must not look like a whole one");
     let event = world.event().await;
     assert_eq!((event.status_code, event.has_error, event.output_tokens), (200, true, 2));
+    assert_eq!(event.error_type, "stream");
     assert!(event.error_message.unwrap().contains("broke off"));
 }
 
@@ -152,6 +153,7 @@ async fn a_silent_upstream_is_cut_off() {
     assert!(response.body_mut().frame().await.unwrap().is_err(), "the client is told");
     let event = world.event().await;
     assert_eq!(event.error_message.as_deref(), Some("the upstream fell silent"));
+    assert_eq!(event.error_type, "upstream_timeout");
     feed.closed().await;
 }
 

@@ -162,6 +162,29 @@ async fn a_client_that_leaves_the_queue_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_while_it_waits_for_another_account_is_not_the_failed_ones_affair() {
+    let mut held = Held::start().await;
+    let broken = Upstream::start(|_| Some(json_response(500, "{}"))).await;
+    let second = AccountSpec { priority: 1, concurrency: Some(1), ..held.upstream.account("second") };
+    let world = world(vec![broken.account("first"), second], Settings::default()).await;
+    let running = stream(&world, &world.key, "running").await;
+    let feed = held.next().await.feed;
+    let leaves = waiting(&world, &world.key, "leaves").await;
+    leaves.abort();
+    queued(&world, 0).await;
+    let event = world.event().await;
+    assert_eq!((event.status_code, event.error_type.as_str()), (499, "client_closed"));
+    assert_eq!(
+        (event.account_name.as_str(), event.api_key_hash.as_str(), event.model.as_str()),
+        ("", "", "m")
+    );
+    let [attempt] = &event.attempts[..] else { panic!("{:?}", event.attempts) };
+    assert_eq!((attempt.account_name.as_str(), attempt.error_type.as_str()), ("first", "upstream"));
+    drop(feed);
+    whole(running).await;
+}
+
+#[tokio::test]
 async fn a_place_is_free_again_however_its_request_ends() {
     let mut held = Held::start().await;
     let settings = Settings { total_timeout: Duration::from_secs(3_600), ..Settings::default() };

@@ -47,6 +47,25 @@ async fn an_account_in_trouble_is_passed_over_before_the_first_byte() {
         assert_eq!(seen[1].body, CHAT);
         let event = world.event().await;
         assert_eq!((event.account_name.as_str(), event.status_code, event.input_tokens), ("second", 200, 1));
+        assert_eq!((event.has_error, event.error_type.as_str()), (false, ""));
+        let [attempt] = &event.attempts[..] else { panic!("{:?}", event.attempts) };
+        let error_type = match status {
+            401 | 403 => "upstream_auth",
+            402 => "upstream_payment",
+            408 => "upstream_timeout",
+            429 => "upstream_rate_limit",
+            _ => "upstream",
+        };
+        assert_eq!((attempt.account_name.as_str(), attempt.model.as_str()), ("first", "m"));
+        assert_eq!((attempt.error_type.as_str(), attempt.status_code), (error_type, u32::from(status)));
+        assert_ne!(attempt.api_key_hash, event.api_key_hash);
+        let said = match status {
+            0 => "the upstream broke off",
+            // It has no body.
+            101 => "the upstream answered 101",
+            _ => "org-secret is in trouble",
+        };
+        assert!(attempt.message.contains(said), "{attempt:?}");
     }
 }
 
@@ -72,17 +91,18 @@ async fn an_account_that_does_not_answer_in_time_is_passed_over() {
     assert_eq!((answer.status.as_u16(), &answer.json()["error"]["code"]), (504, &json!("upstream_timeout")));
     let event = silent.event().await;
     assert_eq!((event.status_code, event.input_tokens, event.output_tokens), (504, 0, 0));
+    assert_eq!(event.error_type, "upstream_timeout");
 }
 
 #[tokio::test]
 async fn when_all_fail_the_client_gets_the_last_error_in_its_own_shape() {
-    for (status, mapped, code) in [
-        (0, 502, "upstream_error"),
-        (401, 502, "upstream_error"),
-        (429, 429, "rate_limit_exceeded"),
-        (500, 502, "upstream_error"),
-        (503, 503, "service_unavailable"),
-        (504, 504, "upstream_timeout"),
+    for (status, mapped, code, error_type) in [
+        (0, 502, "upstream_error", "upstream"),
+        (401, 502, "upstream_error", "upstream_auth"),
+        (429, 429, "rate_limit_exceeded", "upstream_rate_limit"),
+        (500, 502, "upstream_error", "upstream"),
+        (503, 503, "service_unavailable", "upstream"),
+        (504, 504, "upstream_timeout", "upstream_timeout"),
     ] {
         let upstream =
             Upstream::start(move |_| Some(if status == 0 { broken() } else { trouble(status) })).await;
@@ -97,7 +117,10 @@ async fn when_all_fail_the_client_gets_the_last_error_in_its_own_shape() {
         }
         let event = world.event().await;
         assert_eq!((event.status_code, event.has_error, event.input_tokens), (u32::from(mapped), true, 0));
-        assert_eq!(event.account_name, "second");
+        assert_eq!((event.account_name.as_str(), event.error_type.as_str()), ("second", error_type));
+        // The last attempt is the event's own.
+        let failed: Vec<&str> = event.attempts.iter().map(|attempt| attempt.account_name.as_str()).collect();
+        assert_eq!(failed, ["first"]);
     }
 }
 
@@ -108,6 +131,7 @@ async fn no_request_is_sent_more_than_three_times() {
     let world = World::start((0..6).map(account).collect()).await;
     assert_eq!(world.chat(CHAT).await.status, 502);
     assert_eq!(upstream.seen().len(), 3);
+    assert_eq!(world.event().await.attempts.len(), 2);
 }
 
 #[tokio::test]
@@ -122,6 +146,7 @@ async fn an_error_of_the_clients_own_making_passes_unchanged_and_is_not_retried(
         let event = world.event().await;
         assert_eq!((event.status_code, event.has_error, event.input_tokens), (u32::from(status), true, 0));
         assert_eq!(event.error_message.as_deref(), Some("bad temperature"));
+        assert_eq!(event.error_type, "invalid_request");
     }
 }
 

@@ -119,6 +119,7 @@ impl Open {
             cost: None,
             duration_ms: (self.shared.clock)().saturating_sub(self.began_ms),
             retry_after_ms: None,
+            reached: None,
         }
     }
 }

@@ -5,8 +5,8 @@
 
 use prost::Message as _;
 
-use super::EventRecord;
-use crate::plugin::ingestion::Event;
+use super::{AttemptRecord, EventRecord};
+use crate::plugin::ingestion::{Attempt, Event};
 
 const VERSION: u8 = b'2';
 
@@ -44,6 +44,7 @@ pub(crate) fn decode_record(bytes: &[u8]) -> Result<EventRecord, DecodeError> {
 /// The event that the plugin gets.
 pub(super) fn decode(sequence: u64, bytes: &[u8]) -> Result<Event, DecodeError> {
     let event = decode_record(bytes)?;
+    let status_code = status(event.status_code);
     Ok(Event {
         sequence,
         request_id: event.request_id,
@@ -61,7 +62,7 @@ pub(super) fn decode(sequence: u64, bytes: &[u8]) -> Result<Event, DecodeError> 
         method: event.method,
         referer: event.referer,
         response_time_ms: event.response_time_ms,
-        status_code: u16::try_from(event.status_code).unwrap_or_default(),
+        status_code,
         input_tokens: event.input_tokens,
         output_tokens: event.output_tokens,
         cache_read_tokens: event.cache_read_tokens,
@@ -71,10 +72,46 @@ pub(super) fn decode(sequence: u64, bytes: &[u8]) -> Result<Event, DecodeError> 
         cost: event.cost,
         is_stream: event.is_stream,
         has_error: event.has_error,
+        error_type: match event.has_error && event.error_type.is_empty() {
+            true => type_of(status_code).to_owned(),
+            false => event.error_type,
+        },
         error_message: event.error_message,
         request_size: event.request_size,
         response_size: event.response_size,
+        attempts: event.attempts.into_iter().map(attempt).collect(),
     })
+}
+
+fn attempt(record: AttemptRecord) -> Attempt {
+    Attempt {
+        api_key_hash: record.api_key_hash,
+        account_name: record.account_name,
+        model: record.model,
+        error_type: record.error_type,
+        status_code: status(record.status_code),
+        message: record.message,
+        response_time_ms: record.response_time_ms,
+    }
+}
+
+fn status(number: u32) -> u16 {
+    u16::try_from(number).unwrap_or_default()
+}
+
+/// What an error is taken for by its status alone, which is all that earlier versions told of it.
+fn type_of(status: u16) -> &'static str {
+    match status {
+        401 | 403 => "auth",
+        402 => "upstream_payment",
+        408 => "client_timeout",
+        504 => "upstream_timeout",
+        429 => "rate_limit",
+        499 => "client_closed",
+        ..400 => "stream",
+        400..500 => "invalid_request",
+        _ => "upstream",
+    }
 }
 
 /// The event as people read it: as JSON, or as it is if it cannot be read.
@@ -95,12 +132,35 @@ mod tests {
             status_code: 499,
             input_tokens: u64::MAX,
             error_message: Some("gone".to_owned()),
+            error_type: "client_closed".to_owned(),
+            attempts: vec![AttemptRecord {
+                account_name: "one".to_owned(),
+                status_code: 503,
+                ..AttemptRecord::default()
+            }],
             ..EventRecord::default()
         };
         let event = decode(7, &encode(&record)).unwrap();
         assert_eq!((event.sequence, event.request_id.as_str(), event.status_code), (7, "r1", 499));
         assert_eq!((event.model.as_str(), event.input_tokens), ("größe \"x\"", u64::MAX));
-        assert_eq!(event.error_message.as_deref(), Some("gone"));
+        assert_eq!(
+            (event.error_message.as_deref(), event.error_type.as_str()),
+            (Some("gone"), "client_closed")
+        );
+        let [attempt] = &event.attempts[..] else { panic!("{:?}", event.attempts) };
+        assert_eq!((attempt.account_name.as_str(), attempt.status_code), ("one", 503));
+    }
+
+    #[test]
+    fn an_error_of_an_earlier_version_has_the_type_that_its_status_had() {
+        let record =
+            |status_code, has_error| EventRecord { status_code, has_error, ..EventRecord::default() };
+        for (status, word) in
+            [(200, "stream"), (403, "auth"), (429, "rate_limit"), (499, "client_closed"), (503, "upstream")]
+        {
+            assert_eq!(decode(1, &encode(&record(status, true))).unwrap().error_type, word);
+        }
+        assert_eq!(decode(1, &encode(&record(200, false))).unwrap().error_type, "");
     }
 
     #[test]
@@ -118,6 +178,7 @@ mod tests {
     fn what_an_earlier_version_left_in_the_queue_is_read() {
         let event = decode(1, b"1{\"request_id\":\"r\",\"status_code\":499,\"later\":[1]}").unwrap();
         assert_eq!((event.request_id.as_str(), event.status_code), ("r", 499));
+        assert_eq!(event.attempts, []);
         assert!(matches!(decode(1, b"1{"), Err(DecodeError::Json(_))));
     }
 

@@ -77,8 +77,12 @@ fn money_is_reserved_and_settled_like_tokens_and_told_in_people_s_numbers() {
     assert_eq!((denial.current, denial.limit), (Some(1_500_000_000), Some(2_000_000_000)));
     bench.settle_priced(&ticket, START_MS, Ending::Completed, 250);
     let ticket = bench.priced("b", START_MS, 1_750, &budget).unwrap();
-    bench.settle_priced(&ticket, START_MS, Ending::UpstreamError, 1_750);
-    bench.priced("c", START_MS, 1_750, &budget).unwrap();
+    // It broke off when half a unit's worth had come.
+    bench.settle_priced(&ticket, START_MS, Ending::UpstreamError, 500);
+    let ticket = bench.priced("c", START_MS, 1_250, &budget).unwrap();
+    assert_eq!(bench.priced("d", START_MS, 1, &budget).unwrap_err().current, Some(2_000_000_000));
+    bench.settle_priced(&ticket, START_MS, Ending::UpstreamError, 0);
+    bench.priced("e", START_MS, 1_250, &budget).unwrap();
 }
 
 #[test]

@@ -307,7 +307,7 @@ impl Simulation {
         for (scope, place) in &flight.charges {
             let charges = &mut self.accounts.get_mut(scope).unwrap().charges;
             let charge = &mut charges[*place];
-            let (used, requests) = if counts { (used, 1) } else { (0, 0) };
+            let (used, requests) = (if ending == Ending::NeverSent { 0 } else { used }, u64::from(counts));
             let over = used.saturating_sub(charge.tokens);
             let cost = if charge.budgeted { used * PRICE } else { 0 };
             let over_cost = cost.saturating_sub(charge.cost);

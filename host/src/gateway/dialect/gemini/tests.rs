@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::{request::*, usage::*, *};
 use crate::gateway::{
     limits::{ESTIMATE_MAX, LINE_BYTES},
@@ -314,14 +316,15 @@ fn an_upstreams_errors_tell_of_the_key_and_of_the_wait() {
         {"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID","domain":"googleapis.com"},
         {"@type":"type.googleapis.com/google.rpc.LocalizedMessage","locale":"en-US","message":"x"}]}}"#;
     for body in [key.to_owned(), format!("[{key}]")] {
-        assert!(Gemini.refuses_key(body.as_bytes()));
+        let refused_as = Gemini.refused_as(StatusCode::BAD_REQUEST, body.as_bytes());
+        assert_eq!(refused_as, Some(StatusCode::UNAUTHORIZED));
         assert_eq!(Gemini.error_message(body.as_bytes()).as_deref(), Some("API key not valid."));
-        assert_eq!(Gemini.retry_after_ms(body.as_bytes()), None);
+        assert_eq!(told(&body), Told::default());
     }
     for other in
         ["{}", "<html>", r#"{"error":{"message":"no","details":[{"reason":"OTHER"}]}}"#, r#"{"error":{}}"#]
     {
-        assert!(!Gemini.refuses_key(other.as_bytes()), "{other}");
+        assert_eq!(Gemini.refused_as(StatusCode::BAD_REQUEST, other.as_bytes()), None, "{other}");
     }
     for (delay, ms) in
         [("39s", Some(39_000)), ("45.837906927s", Some(45_838)), ("x", None), ("1m", None), ("-1s", Some(0))]
@@ -329,8 +332,42 @@ fn an_upstreams_errors_tell_of_the_key_and_of_the_wait() {
         let body = format!(
             r#"{{"error":{{"code":429,"details":[{{"violations":[{{"quotaValue":"15"}}]}},{{"retryDelay":"{delay}"}}]}}}}"#
         );
-        assert_eq!(Gemini.retry_after_ms(body.as_bytes()), ms, "{delay}");
+        assert_eq!(told(&body), Told { retry_after_ms: ms, reached: None }, "{delay}");
     }
+}
+
+/// What a refusal says, an hour and a half after 1970 began.
+fn told(body: &str) -> Told {
+    Gemini.told(&Refused::new(&HeaderMap::new(), body.as_bytes(), 5_400_000))
+}
+
+#[test]
+fn a_refusal_names_the_quota_that_stands_in_the_way_for_longest() {
+    let refusal = |quotas: &[&str]| {
+        let violation =
+            |id: &&str| json!({ "quotaId": id, "quotaDimensions": { "model": "m", "location": "global" } });
+        let violations: Vec<_> = quotas.iter().map(violation).collect();
+        let details = [
+            json!({ "@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": violations }),
+            json!({ "@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s" }),
+        ];
+        json!({ "error": { "code": 429, "status": "RESOURCE_EXHAUSTED", "details": details } }).to_string()
+    };
+    let minute = "GenerateContentInputTokensPerModelPerMinute-FreeTier";
+    // Until eight in the morning, when it was midnight on the Pacific coast.
+    let (soon, tomorrow) = (34_000, 6 * 3_600_000 + 1_800_000);
+    for (quotas, wait_ms, measure, of_model) in [
+        (&[minute][..], soon, Measure::Tpm, true),
+        (&["GenerateRequestsPerMinutePerProjectPerModel-FreeTier"], soon, Measure::Rpm, true),
+        (&[minute, "GenerateRequestsPerDayPerProjectPerModel-FreeTier"], tomorrow, Measure::Rpd, true),
+        (&["GenerateContentPaidTierInputTokensPerModelPerDay"], tomorrow, Measure::TokensPerDay, true),
+        (&["GenerateRequestsPerDayPerProject"], tomorrow, Measure::Rpd, false),
+    ] {
+        let reached = Some(Reached { measure, of_model });
+        assert_eq!(told(&refusal(quotas)), Told { retry_after_ms: Some(wait_ms), reached }, "{quotas:?}");
+    }
+    let unknown = refusal(&["SomethingElse"]);
+    assert_eq!(told(&unknown), Told { retry_after_ms: Some(soon), reached: None });
 }
 
 #[tokio::test]

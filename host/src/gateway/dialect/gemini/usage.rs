@@ -3,7 +3,10 @@
 use serde::Deserialize;
 
 use super::request::TextBytes;
-use crate::gateway::usage::{Reported, Seen};
+use crate::{
+    gateway::usage::{Reported, Seen},
+    plugin::admission::{Measure, Reached},
+};
 
 /// What is read of a plain answer, and of the elements of one that is an array.
 pub(super) const ENTRIES: &[&str] = &["usageMetadata", "error"];
@@ -105,6 +108,35 @@ struct Detail {
     reason: Option<String>,
     #[serde(rename = "retryDelay")]
     retry_delay: Option<String>,
+    /// Of a quota, or of something else.
+    #[serde(default)]
+    violations: Vec<Violation>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Violation {
+    /// Such as `GenerateRequestsPerDayPerProjectPerModel-FreeTier`.
+    #[serde(default)]
+    quota_id: String,
+}
+
+impl Violation {
+    fn reached(&self) -> Option<Reached> {
+        let has = |word| self.quota_id.contains(word);
+        let measure = match (has("PerDay"), has("Token")) {
+            (true, false) => Measure::Rpd,
+            (true, true) => Measure::TokensPerDay,
+            (false, _) if !has("PerMinute") => return None,
+            (false, false) => Measure::Rpm,
+            (false, true) => Measure::Tpm,
+        };
+        Some(Reached { measure, of_model: has("PerModel") || has("PerBaseModel") })
+    }
+
+    fn is_of_day(&self) -> bool {
+        self.quota_id.contains("PerDay")
+    }
 }
 
 impl Failure {
@@ -132,6 +164,13 @@ impl Failure {
     /// Whether it is the key that was refused, for which Google has no status of its own.
     pub(super) fn is_of_key(&self) -> bool {
         self.details.iter().any(|detail| detail.reason.as_deref() == Some("API_KEY_INVALID"))
+    }
+
+    /// The quota that stands in the way, of several the one that does for longest.
+    pub(super) fn reached(&self) -> Option<Reached> {
+        let violations = || self.details.iter().flat_map(|detail| &detail.violations);
+        let of_day = violations().find(|violation| violation.is_of_day());
+        of_day.and_then(Violation::reached).or_else(|| violations().find_map(Violation::reached))
     }
 
     /// The wait that is asked for, in milliseconds; Google says it in the body only.

@@ -51,13 +51,11 @@ pub(super) struct Charge {
     pub(super) at: Moment,
     /// When it had ended.
     pub(super) end: Moment,
-    /// Whether it counts: only requests without error do, and those that their clients left.
-    pub(super) counts: bool,
     /// What it surely needed.
     pub(super) least: Amounts,
     /// What it asked for.
     pub(super) most: Amounts,
-    /// What it used.
+    /// What it used; a request that does not count is none, and its tokens and cost are those of what came of its answer.
     pub(super) used: Amounts,
 }
 
@@ -213,7 +211,7 @@ impl Limit {
 
     /// What a charge surely counts when somebody is admitted later.
     fn surely(&self, charge: &Charge, now: Moment, floor: u64) -> u64 {
-        let (used, most) = (self.used(charge), charge.most[self.amount as usize]);
+        let (used, most) = (charge.used[self.amount as usize], charge.most[self.amount as usize]);
         let reserved = most.min(floor);
         // What happens in one step has no order.
         let ended = charge.end.step < now.step;
@@ -233,7 +231,7 @@ impl Limit {
 
     /// What a charge may have counted at most when somebody was refused.
     fn perhaps(&self, charge: &Charge, now: Moment, floor: u64) -> u64 {
-        let (used, most) = (self.used(charge), charge.most[self.amount as usize]);
+        let (used, most) = (charge.used[self.amount as usize], charge.most[self.amount as usize]);
         let ended = charge.end.step < now.step;
         match self.window {
             Window::Present => u64::from(!ended),
@@ -251,11 +249,7 @@ impl Limit {
 
     /// What a charge counts, as far as it was reserved.
     fn within(&self, charge: &Charge) -> u64 {
-        self.used(charge).min(charge.most[self.amount as usize])
-    }
-
-    fn used(&self, charge: &Charge) -> u64 {
-        if charge.counts { charge.used[self.amount as usize] } else { 0 }
+        charge.used[self.amount as usize].min(charge.most[self.amount as usize])
     }
 }
 
@@ -271,7 +265,7 @@ mod tests {
     fn charge(second: u64, end: u64, used: u64) -> Charge {
         let moment = |second: u64| Moment { ms: 1_800_000_000_000 + second * 1_000, step: second };
         let (least, most, used) = ([1, 10, 1], [1, 100, 1], [1, used, 1]);
-        Charge { id: second, at: moment(second), end: moment(end), counts: true, least, most, used }
+        Charge { id: second, at: moment(second), end: moment(end), least, most, used }
     }
 
     fn per_minute(seconds: &[u64]) -> Book {

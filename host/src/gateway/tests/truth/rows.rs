@@ -8,7 +8,7 @@ use super::{
     Load, PATIENCE, Sent, Whose,
     house::{House, Moment},
     load::{Act, IN, OUT},
-    oracle::{Book, Charge},
+    oracle::{Amounts, Book, Charge},
     upstream::Attempt,
 };
 use crate::accounting;
@@ -27,7 +27,12 @@ pub(super) struct Row {
     cost: u64,
     has_error: bool,
     error: String,
+    /// The accounts that failed before.
+    failed: Vec<String>,
 }
+
+const ATTEMPTS: &str = "SELECT sequence, user_agent, json_extract(context, '$.account_name') FROM error_logs
+    WHERE attempt > 0 AND sequence < ?1 ORDER BY sequence DESC LIMIT 500";
 
 const ROWS: &str =
     "SELECT sequence, user_agent, timestamp, client_name, account_name, model, status_code, input_tokens,
@@ -55,7 +60,17 @@ pub(super) async fn read(house: &House, count: usize) -> BTreeMap<u64, Row> {
         }
     }
     assert_eq!(rows.len(), count, "the log has other requests than were sent");
-    rows
+    let mut last = 0;
+    loop {
+        let page = house.rows(ATTEMPTS, vec![Value::Integer(last)]).await;
+        let Some(lowest) = page.last() else { return rows };
+        let Value::Integer(sequence) = lowest[0] else { panic!("{lowest:?}") };
+        last = sequence;
+        for attempt in page {
+            let id = text(&attempt[1]).parse().unwrap();
+            rows.get_mut(&id).unwrap().failed.push(text(&attempt[2]));
+        }
+    }
 }
 
 fn number(value: &Value) -> u64 {
@@ -86,12 +101,15 @@ impl Row {
             cost: number(&row[10]),
             has_error: number(&row[11]) != 0,
             error: text(&row[12]),
+            failed: Vec::new(),
         }
     }
 
-    /// Only requests without error count, and those that their clients left.
-    fn counts(&self) -> bool {
-        !self.has_error || self.status == 499
+    /// What it is charged. Only requests without error count, and those that their clients left; what came of an answer
+    /// counts in any case.
+    fn used(&self) -> Amounts {
+        let counts = !self.has_error || self.status == 499;
+        [u64::from(counts), self.tokens.0 + self.tokens.1, self.cost]
     }
 
     /// Which limit of its key refused it, and whether that is one over the big models.
@@ -115,7 +133,7 @@ pub(super) fn check(load: &Load, rows: &BTreeMap<u64, Row>) -> BTreeMap<String, 
         let row = &rows[&(id as u64)];
         let attempts = load.upstream.attempts(id as u64);
         check_row(sent, row, &attempts);
-        let of_key = Charge::of(sent, row, sent.at, sent.end.unwrap(), row.counts());
+        let of_key = Charge::of(sent, row, sent.at, sent.end.unwrap(), row.used());
         if let Some((name, of_big)) = row.refused_by() {
             // What another of the key's limits had let through was reserved until this one refused.
             for (scope, book) in load.scopes.iter().zip(&mut books) {
@@ -160,16 +178,15 @@ pub(super) fn check(load: &Load, rows: &BTreeMap<u64, Row>) -> BTreeMap<String, 
 }
 
 impl Charge {
-    fn of(sent: &Sent, row: &Row, at: Moment, end: Moment, counts: bool) -> Charge {
+    fn of(sent: &Sent, row: &Row, at: Moment, end: Moment, used: Amounts) -> Charge {
         let (prompt, answer) = (sent.asked.prompt, sent.asked.answer);
         Charge {
             id: row.id,
             at,
             end,
-            counts,
             least: [1, prompt, 1],
             most: [1, prompt + answer, prompt * IN + answer * OUT],
-            used: [1, row.tokens.0 + row.tokens.1, row.cost],
+            used,
         }
     }
 }
@@ -190,8 +207,8 @@ fn of_account(name: &str, sent: &Sent, row: &Row, attempts: &[Attempt]) -> Vec<C
             Some(next) => next.at,
             None => sent.end.unwrap(),
         };
-        let counts = next.is_none() && !attempt.fails() && row.counts();
-        charges.push(Charge::of(sent, row, at, end, counts));
+        let used = if next.is_none() && !attempt.fails() { row.used() } else { Amounts::default() };
+        charges.push(Charge::of(sent, row, at, end, used));
     }
     charges
 }
@@ -214,7 +231,12 @@ fn check_row(sent: &Sent, row: &Row, attempts: &[Attempt]) {
         assert!(row.account.is_empty() && row.status >= 400 && row.tokens == (0, 0), "{}", told());
         return;
     };
-    assert_eq!(row.account, last.account, "{}", told());
+    // Who leaves while waiting for another account is on none.
+    let on_none = sent.left && last.fails() && row.account.is_empty();
+    assert!(on_none || row.account == last.account, "{}", told());
+    let before = if on_none { attempts } else { &attempts[..attempts.len() - 1] };
+    let failed: Vec<&str> = before.iter().map(|attempt| attempt.account.as_str()).collect();
+    assert_eq!(row.failed, failed, "{}", told());
     assert_eq!(row.cost, row.tokens.0 * IN + row.tokens.1 * OUT, "{}", told());
     let seen = (row.status, row.has_error);
     // On a busy machine a stream may begin too late.
@@ -240,22 +262,32 @@ const TOTALS: [(&str, &str); 3] = [
         "SELECT date, total_requests, successful_requests, failed_requests, input_tokens, output_tokens, cost,
             rate_limits, stream_requests, unique_keys, active_accounts FROM system_stats",
         "SELECT date(timestamp / 1000, 'unixepoch') AS day, count(*), sum(NOT has_error), sum(has_error),
-            sum(input_tokens), sum(output_tokens), ifnull(sum(cost), 0), sum(status_code = 429), sum(is_stream),
-            count(DISTINCT client_key_hash), count(DISTINCT nullif(api_key_hash, '')) FROM request_logs GROUP BY day",
+            sum(input_tokens), sum(output_tokens), ifnull(sum(cost), 0),
+            sum(error_type IN ('rate_limit', 'upstream_rate_limit')), sum(is_stream), count(DISTINCT client_key_hash),
+            (SELECT count(DISTINCT tried.hash) FROM (SELECT timestamp, api_key_hash AS hash FROM request_logs
+                UNION ALL SELECT timestamp, api_key_hash FROM error_logs WHERE attempt > 0) AS tried
+                WHERE tried.hash <> '' AND tried.timestamp / 86400000 = request_logs.timestamp / 86400000)
+            FROM request_logs GROUP BY day",
     ),
     (
         "SELECT kind, key_hash, date, model, requests, failed_requests, input_tokens, output_tokens, cost, first_used,
             last_used FROM usage_daily",
-        "SELECT kind, hash, date(timestamp / 1000, 'unixepoch') AS day, iif(api_key_hash = '', '', model) AS name,
-            count(*), sum(has_error), sum(input_tokens), sum(output_tokens), ifnull(sum(cost), 0), min(timestamp),
-            max(timestamp) FROM (SELECT 'key' AS kind, client_key_hash AS hash, * FROM request_logs
-            UNION ALL SELECT 'account', api_key_hash, * FROM request_logs) GROUP BY kind, hash, day, name",
+        "WITH used AS (SELECT timestamp, client_key_hash, api_key_hash, iif(api_key_hash = '', '', model) AS model,
+                has_error, input_tokens, output_tokens, cost FROM request_logs)
+            SELECT kind, hash, date(timestamp / 1000, 'unixepoch') AS day, model, count(*), sum(has_error),
+            sum(input_tokens), sum(output_tokens), ifnull(sum(cost), 0), min(timestamp), max(timestamp)
+            FROM (SELECT 'key' AS kind, client_key_hash AS hash, * FROM used
+            UNION ALL SELECT 'account', api_key_hash, * FROM used
+            UNION ALL SELECT 'account', api_key_hash, timestamp, '', api_key_hash, json_extract(context, '$.model'),
+                1, 0, 0, 0 FROM error_logs WHERE attempt > 0) GROUP BY kind, hash, day, model",
     ),
     (
         "SELECT api_key_hash, total_requests, successful_requests, failed_requests, total_input_tokens,
             total_output_tokens, total_cost FROM api_key_metrics WHERE total_requests > 0",
         "SELECT api_key_hash, count(*), sum(NOT has_error), sum(has_error), sum(input_tokens), sum(output_tokens),
-            ifnull(sum(cost), 0) FROM request_logs WHERE api_key_hash <> '' GROUP BY api_key_hash",
+            ifnull(sum(cost), 0) FROM (SELECT api_key_hash, has_error, input_tokens, output_tokens, cost
+            FROM request_logs WHERE api_key_hash <> ''
+            UNION ALL SELECT api_key_hash, 1, 0, 0, 0 FROM error_logs WHERE attempt > 0) GROUP BY api_key_hash",
     ),
 ];
 

@@ -56,6 +56,7 @@ export async function answer(request, { policies, settings, record, later }) {
         clearInterval(renewing);
         const duration = Date.now() - began;
         const tokens = { 'input-tokens': input, 'output-tokens': output };
+        const type = errorType(status, upstream, ending);
         await admitted.settle?.({ ending, status: upstream, ...tokens, 'duration-ms': duration });
         await record({
             'request-id': about.id,
@@ -80,16 +81,35 @@ export async function answer(request, { policies, settings, record, later }) {
             'reasoning-tokens': 0,
             'token-source': input + output > 0 ? 'reported' : '',
             'is-stream': about.streaming,
-            'has-error': status >= 400,
+            'has-error': type !== '',
+            'error-type': type,
             'error-message': message,
             'request-size': body.length,
             'response-size': size,
+            attempts: [],
         });
     }
 }
 
 function limitsOf({ CLIENT_RPM }) {
     return { rpm: CLIENT_RPM ? Number(CLIENT_RPM) : undefined, further: [] };
+}
+
+/** Whose fault an error is: the policies', which refuse with 429, or the upstream's. */
+function errorType(status, upstream, ending) {
+    if (ending === 'client-aborted') return 'client_closed';
+    if (ending === 'upstream-error' && upstream < 400) return 'stream';
+    if (status < 400) return '';
+    if (upstream === undefined) return { 429: 'rate_limit', 502: 'upstream' }[status] ?? 'unavailable';
+    const kind = {
+        401: 'upstream_auth',
+        402: 'upstream_payment',
+        403: 'upstream_auth',
+        408: 'upstream_timeout',
+        429: 'upstream_rate_limit',
+        504: 'upstream_timeout',
+    }[upstream];
+    return kind ?? (upstream < 500 ? 'invalid_request' : 'upstream');
 }
 
 /** Without an upstream it answers itself, to be tried out. */

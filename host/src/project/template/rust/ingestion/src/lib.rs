@@ -82,9 +82,11 @@ mod tests {
             cost: None,
             is_stream: false,
             has_error: false,
+            error_type: "".into(),
             error_message: None,
             request_size: 10,
             response_size: 10,
+            attempts: vec![],
         };
         let [add, _] = statements(&event);
         let expected = [Value::Text("alice".into()), Value::Integer(2), Value::Integer(7), Value::Integer(7)];
