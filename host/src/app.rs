@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tollgate_store::{Clock, KvOptions, Options, Store};
 
-use crate::accounting::Pruner;
+use crate::accounting::{Erasure, Pruner};
 use crate::accounts::{self, Roster};
 use crate::admin::{self, Admin, Trail};
 use crate::capability::Stores;
@@ -158,6 +158,9 @@ impl App {
             probed: Mutex::new(None),
         });
         let pruner = Pruner::new(database.clone(), clock.clone(), config.retention);
+        let kept = stores::OF_CLIENTS.into_iter().filter_map(|name| named.kv.get(name).cloned()).collect();
+        let erasure = Erasure::open(database.clone(), kept, clock.clone()).await;
+        let erasure = erasure.context("cannot open the deletions of keys")?;
         let reloader = Arc::new(Reloader {
             source,
             current: Mutex::new(config),
@@ -175,6 +178,7 @@ impl App {
             kv: named.kv.clone(),
             sql: named.sql.clone(),
             accounts: roster,
+            erasure: erasure.clone(),
             trail: trail.clone(),
             reload: reloader.door(),
             started,
@@ -204,6 +208,7 @@ impl App {
         tokio::spawn(stores::sweep(blobs, clock, stopping.clone()));
         tokio::spawn(trail.prune(stopping.clone()));
         tokio::spawn(pruner.run(stopping.clone()));
+        tokio::spawn(erasure.run(stopping.clone()));
         tokio::spawn(stores::clean(named.cache, stopping.clone()));
         tokio::spawn(stores::load(named.vector, stopping.clone()));
         Ok(Self {

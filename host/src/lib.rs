@@ -19,6 +19,8 @@ pub mod edge;
 pub mod fuzzing;
 pub mod gateway;
 pub mod keys;
+pub mod limit_set;
+mod merge_patch;
 mod mint;
 pub mod money;
 pub mod pattern;

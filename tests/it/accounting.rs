@@ -115,6 +115,10 @@ async fn usage_is_told_by_day_key_account_and_model_and_a_key_knows_its_totals()
     let totals = &shown["totals"];
     assert_eq!((&totals["requests"], &totals["output_tokens"]), (&3.into(), &9.into()));
     assert_eq!(totals["cost"], 0.02109);
+    let keys = server.cli_ok(&["key", "list"]);
+    assert!(keys.contains("\t3\t2100\t9\t0.02109"), "{keys}");
+    let listed = server.get("/admin/v1/keys").await.json();
+    assert!(listed["keys"][0].get("totals").is_none(), "{listed}");
     let wrong = server.get("/admin/v1/usage?since=yesterday").await;
     assert_eq!(wrong.status, 400, "{}", wrong.text());
     assert!(wrong.text().contains("`since` must be a day such as"), "{}", wrong.text());

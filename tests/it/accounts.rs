@@ -190,6 +190,30 @@ async fn totals_of_an_account_are_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_an_account_from_being_asked_is_shown_beside_what_it_was_used_for() {
+    let upstream = Upstream::start(FINE).await;
+    let server = Setup::default().account("main", &upstream, "").account("other", &upstream, "").start();
+    let client = server.client(&server.key("user", &[]));
+    server.cli_ok(&["blacklist", "add", "--account", "main", "--reason", "unpaid", "--ttl", "1h"]);
+    server.cli_ok(&["blacklist", "add", "--account", "other", "--model", "gpt-4", "--reason", "full"]);
+    assert_eq!(client.chat("m").await.status, 200);
+    let list = eventually("the totals are there", || async {
+        let list = server.cli_ok(&["account", "list"]);
+        list.lines().any(|line| line.contains("\t1\t0\t0")).then_some(list)
+    })
+    .await;
+    let lines: Vec<Vec<&str>> = list.lines().skip(1).map(|line| line.split('\t').collect()).collect();
+    assert_eq!((lines[0][0], lines[0][7]), ("main", "blacklisted"), "{list}");
+    assert_eq!((lines[1][0], lines[1][7], lines[1][11]), ("other", "serving", "1"), "{list}");
+    assert!(lines[0][8].starts_with("* until 1") && lines[1][8].starts_with("gpt-4 until 1"), "{list}");
+    let shown = server.get("/admin/v1/accounts/main").await.json();
+    assert_eq!((&shown["held"][0]["reason"], &shown["totals"]), (&json!("unpaid"), &json!(null)));
+    server.cli_ok(&["blacklist", "remove", "--account", "main"]);
+    let shown = server.get("/admin/v1/accounts/main").await.json();
+    assert_eq!((&shown["status"], &shown["held"]), (&json!("serving"), &json!([])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_credential_is_nowhere_in_the_clear() {
     const KEYS: [&str; 3] = [
         "sk-first-credential-in-the-clear",

@@ -109,7 +109,10 @@ async fn a_newcomer_starts_serves_a_request_and_stops() {
     let made = run_ok(&["key", "create", "--name", "alice", "--rpm", "60", "--models", "a,b"], &data);
     assert!(made.starts_with("tg-") && made.lines().count() == 1, "{made:?}");
     let keys = run_ok(&["key", "list"], &data);
-    assert!(keys.starts_with("name\tlimits\tmodels\tstate\texpires_ms\tcreated_ms\n"), "{keys}");
+    assert!(
+        keys.starts_with("name\tlimits\tmodels\tstate\texpires_ms\tcreated_ms\tlast_used_ms\t"),
+        "{keys}"
+    );
     assert!(keys.contains("\nalice\trpm=60\ta,b\tactive\t\\N\t"), "{keys}");
     let plugins = run_ok(&["plugin", "list"], &data);
     for name in ["blacklist", "quota", "ingestion", "sync"] {
@@ -347,6 +350,44 @@ async fn the_blacklist_is_managed_on_the_command_line() {
     assert_eq!(again.status.code(), Some(1));
     let nobody = server.cli(&["blacklist", "check"]);
     assert_eq!(nobody.status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_entries_is_added_to_the_blacklist_and_listed_by_prefix() {
+    let server = Setup::demo().start();
+    let file = server.home().join("entries.jsonl");
+    let id = |number: usize| format!("{number:064x}");
+    let line = |number: usize| {
+        format!("{{\"client\": \"{}\", \"reason\": \"leaked\", \"ttl_ms\": 60000}}\n", id(number))
+    };
+    let lines: String = (0..700).map(line).collect();
+    std::fs::write(
+        &file,
+        format!("{{\"account\": \"demo\", \"model\": \"m\", \"reason\": \"full\"}}\n\n{lines}"),
+    )
+    .unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(server.cli_ok(&["blacklist", "add", "--file", file]), "added 701");
+    let listed = |prefix: &str| server.cli_ok(&["blacklist", "list", "--prefix", prefix]).lines().count() - 1;
+    assert_eq!((listed("client:"), listed("account:"), listed(&format!("client:{}", id(5)))), (700, 1, 1));
+    // All of 500 lines or none of them, and which.
+    let wrong = format!(
+        "{}{{\"client\": \"nobody\", \"reason\": \"x\"}}\n",
+        (1000..1500).map(line).collect::<String>()
+    );
+    std::fs::write(file, wrong).unwrap();
+    let output = server.cli(&["blacklist", "add", "--file", file]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said.contains("lines 501 to 501 (500 entries before were added)") && said.contains("nobody"),
+        "{said}"
+    );
+    assert_eq!(listed("client:"), 1_200);
+    std::fs::write(file, "{\n").unwrap();
+    let output = server.cli(&["blacklist", "add", "--file", file]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("line 1: "), "{output:?}");
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

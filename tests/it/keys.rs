@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::client::Answer;
-use crate::support::{Behaviour, Server, Setup, Upstream, eventually};
+use crate::support::{Behaviour, Server, Setup, Upstream, eventually, server::ADMIN_TOKEN};
 
 const PRICES: &str = "[[price]]\nmodel = \"gpt-*\"\ninput = 1\noutput = 1\n";
 
@@ -73,6 +73,95 @@ async fn a_limit_over_some_models_leaves_the_others_alone() {
     assert_eq!(denied.status, 429);
     assert!(denied.text().contains("2 of 2 requests per minute are used (of gpt-4*)"), "{}", denied.text());
     assert_eq!(client.chat("gpt-3").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_and_an_account_tell_what_they_have_used_of_late_and_of_each_limit() {
+    let upstream = Upstream::start(Behaviour::Answer { input: 900, output: 100 }).await;
+    let account = "rpd = 9\ntokens_total = 50000\nconcurrency = 5";
+    let server = Setup::default().account("main", &upstream, account).config(PRICES).start();
+    let key = server.key("asked", &["--rpm", "5", "--cost-per-month", "2", "--limit", "gpt-4*:tpm=5000"]);
+    for model in ["gpt-4", "gpt-4o", "gpt-3"] {
+        assert_eq!(settled_chat(&server, &key, model).await.status, 200);
+    }
+    upstream.behave(Behaviour::Refuse { status: 400, retry_after: None });
+    assert_eq!(settled_chat(&server, &key, "gpt-3").await.status, 400);
+    let usage = eventually("all is in the log", || async {
+        let usage: serde_json::Value =
+            serde_json::from_str(&server.cli_ok(&["key", "usage", "asked", "--json"])).unwrap();
+        (usage["minute"]["requests"] == 4).then_some(usage)
+    })
+    .await;
+    assert_eq!(usage["minute"], usage["day"]);
+    assert_eq!((&usage["day"]["counted_requests"], &usage["day"]["failed_requests"]), (&3.into(), &1.into()));
+    assert_eq!(usage["day"]["cost"], 0.003);
+    let limits: Vec<_> = usage["limits"].as_array().unwrap().iter().collect();
+    let told = |limit: &serde_json::Value| {
+        (limit["limit"].clone(), limit["models"].clone(), limit["used"].clone(), limit["most"].clone())
+    };
+    let null = serde_json::Value::Null;
+    assert_eq!(told(limits[0]), ("rpm".into(), null.clone(), 3.into(), 5.into()));
+    assert_eq!(told(limits[1]), ("cost_per_month".into(), null, 0.003.into(), 2.0.into()));
+    assert_eq!(told(limits[2]), ("tpm".into(), "gpt-4*".into(), 2_000.into(), 5_000.into()));
+    assert!(limits.iter().all(|limit| limit["frees_ms"].is_u64()), "{limits:?}");
+    let of_account = server.cli_ok(&["account", "usage", "main", "--models"]);
+    for line in [
+        "24 h\tgpt-3\t2\t1\t1\t",
+        "\nrpd\t\\N\t3\t9\t",
+        "concurrency\t\\N\t0\t5\t",
+        "tokens_total\t\\N\t3000\t",
+    ] {
+        assert!(of_account.contains(line), "{line:?} is not in {of_account}");
+    }
+    assert_eq!(server.cli(&["key", "usage", "nobody"]).status.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_deleted_with_its_records_over_a_crash_and_what_is_summed_over_everybody_stays() {
+    let (_upstream, mut server) = priced().await;
+    let gone = server.key("gone", &["--tokens-total", "100000"]);
+    let other = server.key("other", &[]);
+    for key in [&gone, &gone, &gone, &other, &other] {
+        assert_eq!(settled_chat(&server, key, "gpt-test").await.status, 200);
+    }
+    let log = "SELECT count(*) FROM request_logs WHERE client_name = ";
+    eventually("all is in the log", || async {
+        (server.count(&format!("{log}'gone'")) == 3 && server.count(&format!("{log}'other'")) == 2)
+            .then_some(())
+    })
+    .await;
+    assert_eq!(
+        server.cli(&["key", "delete", "gone", "--records"]).status.code(),
+        Some(2),
+        "nobody can be asked"
+    );
+    let path = "/admin/v1/keys/gone?records=true";
+    let answer = server.client(ADMIN_TOKEN).send(http::Method::DELETE, path, String::new().into()).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(server.client(&gone).chat("gpt-test").await.status, 401, "it is refused at once");
+    server.crash_and_restart();
+    eventually("the records are gone", || async {
+        let left = server.count(&format!("{log}'gone'"))
+            + server.count("SELECT count(*) FROM api_keys WHERE name = 'gone'")
+            + server.count("SELECT count(*) FROM usage_daily WHERE kind = 'key'")
+            - 1;
+        (left == 0).then_some(())
+    })
+    .await;
+    assert_eq!(server.count(&format!("{log}'other'")), 2);
+    assert_eq!(server.count("SELECT sum(total_requests) FROM system_stats"), 5);
+    assert_eq!(server.count("SELECT sum(total_requests) FROM api_key_metrics"), 5);
+    let deleted = server.cli_ok(&["key", "delete", "other", "--records", "--yes"]);
+    // Two rows of the log, one of a day's usage, and that of a day's clients.
+    assert!(deleted.starts_with("deleted other and 4 rows"), "{deleted}");
+    let deletions = server.get("/admin/v1/deletions").await.json();
+    assert_eq!(
+        (&deletions["deletions"][0]["name"], &deletions["deletions"][0]["done"]),
+        (&"other".into(), &true.into())
+    );
+    let audit = server.cli_ok(&["audit", "list", "--action", "key delete"]);
+    assert!(audit.contains("\tgone\t") && audit.contains("\tother\t"), "{audit}");
+    assert!(!server.cli_ok(&["kv", "list", "quota"]).contains("client:"), "a policy still keeps something");
 }
 
 #[tokio::test(flavor = "multi_thread")]

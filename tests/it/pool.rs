@@ -128,7 +128,8 @@ async fn no_account_has_more_requests_at_once_than_it_may_and_all_are_answered()
 async fn how_many_requests_an_account_takes_at_once_can_be_changed_while_it_runs() {
     let upstream = Upstream::start(slow(20, 2_000)).await;
     let mut server = Setup::demo().config("[gateway]\nqueue_timeout_ms = 1").start();
-    let body = json!({ "name": "main", "base_url": upstream.url(), "api_key": "k", "concurrency": 1 });
+    let body =
+        json!({ "name": "main", "base_url": upstream.url(), "api_key": "k", "limits": { "concurrency": 1 } });
     assert_eq!(server.client(ADMIN_TOKEN).post("/admin/v1/accounts", &body).await.status, 201);
     let client = server.client(&server.key("user", &[]));
     let _running = client.chat_stream("m").await;
@@ -140,9 +141,9 @@ async fn how_many_requests_an_account_takes_at_once_can_be_changed_while_it_runs
     assert_eq!(client.chat("m").await.status, 503, "the stream that runs still counts");
     server.crash_and_restart();
     let shown = server.get("/admin/v1/accounts/main").await.json();
-    assert_eq!(shown["concurrency"], 1);
+    assert_eq!(shown["limits"]["concurrency"], 1);
     server.cli_ok(&["account", "update", "main", "--clear", "concurrency"]);
-    assert_eq!(server.get("/admin/v1/accounts/main").await.json()["concurrency"], json!(null));
+    assert_eq!(server.get("/admin/v1/accounts/main").await.json()["limits"], json!({}));
 }
 
 #[tokio::test(flavor = "multi_thread")]

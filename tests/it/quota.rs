@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::support::{Behaviour, Client, Server, Setup, Upstream};
+use crate::support::{Behaviour, Client, Server, Setup, Upstream, server::ADMIN_TOKEN};
 
 /// Sends `requests` chat requests from `tasks` tasks at once; how many were admitted and refused.
 async fn storm(client: &Client, requests: u64, tasks: u64) -> (u64, u64) {
@@ -122,6 +122,62 @@ async fn an_accounts_day_and_tokens_hold_under_the_same_storm() {
     assert!(admitted > 0 && refused > 0, "{admitted} admitted, {refused} refused");
     assert_eq!(upstream.seen_from("tokens"), admitted);
     assert!(admitted * 20 <= 1000, "{admitted} requests of 20 tokens exceed 1000");
+}
+
+/// Of a million tokens, so that a request of a thousand costs a thousandth.
+const PRICES: &str = "[[price]]\nmodel = \"gpt-*\"\ninput = 1\noutput = 1\n";
+
+/// A chat that must be answered, and whose settlement has reached the policies.
+async fn chat(server: &Server, client: &Client, model: &str) {
+    assert_eq!(client.chat(model).await.status, 200);
+    settled(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_has_spent_its_budget_leaves_requests_to_the_next_and_keeps_its_usage_when_it_is_edited()
+ {
+    let upstream = Upstream::start(Behaviour::Answer { input: 900, output: 100 }).await;
+    let server = Setup::default().account("second", &upstream, "priority = 2").config(PRICES).start();
+    let body = serde_json::json!({
+        "name": "first", "base_url": upstream.url(), "api_key": "upstream-first", "priority": 1,
+        "limits": { "cost_per_day": 0.0025 },
+    });
+    assert_eq!(server.client(ADMIN_TOKEN).post("/admin/v1/accounts", &body).await.status, 201);
+    let client = server.client(&server.key("free", &[]));
+    chat(&server, &client, "unpriced").await;
+    assert_eq!(upstream.seen_from("first"), 0, "what has no price is not free for who has a budget of money");
+    for _ in 0..5 {
+        chat(&server, &client, "gpt-test").await;
+    }
+    assert_eq!((upstream.seen_from("first"), upstream.seen_from("second")), (3, 3));
+    server.cli_ok(&["account", "update", "first", "--cost-per-day", "0.0045"]);
+    for _ in 0..3 {
+        chat(&server, &client, "gpt-test").await;
+    }
+    assert_eq!((upstream.seen_from("first"), upstream.seen_from("second")), (5, 4));
+    assert!(server.cli_ok(&["account", "list"]).contains("cost_per_day=0.0045"));
+    server.cli_ok(&["account", "update", "first", "--clear", "cost-per-day"]);
+    chat(&server, &client, "gpt-test").await;
+    assert_eq!(upstream.seen_from("first"), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_an_account_over_some_models_leaves_the_others_alone() {
+    let upstream = Upstream::start(Behaviour::Answer { input: 50, output: 30 }).await;
+    let limits =
+        "priority = 1\nmodel_limits = { \"gpt-4*\" = { rpm = 2 }, \"gpt-3\" = { tokens_total = 60 } }";
+    let server = Setup::default()
+        .account("first", &upstream, limits)
+        .account("second", &upstream, "priority = 2\nmodels = [\"gpt-4\", \"gpt-4.1\"]")
+        .start();
+    let client = server.client(&server.key("free", &[]));
+    for model in ["gpt-4", "gpt-4.1", "gpt-4", "gpt-3", "gpt-5"] {
+        chat(&server, &client, model).await;
+    }
+    assert_eq!((upstream.seen_from("first"), upstream.seen_from("second")), (4, 1));
+    let denied = client.chat("gpt-3").await;
+    let error = &denied.json()["error"];
+    assert_eq!((denied.status.as_u16(), &error["code"]), (429, &"insufficient_quota".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

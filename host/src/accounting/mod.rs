@@ -1,8 +1,11 @@
-//! What the ingestion plugin has counted, for people: reports of usage, totals of a key, and how long rows are kept.
+//! What the ingestion plugin has counted, for people: reports of usage, what was used of late, totals of a key, how long rows are
+//! kept, and what goes with a key.
 //!
 //! The tables are the plugin's: where it is switched off there are none, which is no error here.
 
+mod erasure;
 mod limits;
+mod recent;
 mod report;
 mod retention;
 #[cfg(test)]
@@ -10,7 +13,11 @@ mod tests;
 
 use tollgate_store::{Outcome, SqlError};
 
-pub use report::{Grouping, ReportError, Totals, UsageReport, UsageRow, Window, report, totals};
+pub use erasure::{Deletion, Erasure, mark};
+pub use recent::{LimitUsage, Limited, ModelUsage, Quantity, RecentUsage, Sum, Whose, recent};
+pub use report::{
+    Grouping, ReportError, Totals, UsageReport, UsageRow, Window, report, totals, totals_by_key,
+};
 pub use retention::{Pruner, Retention};
 
 /// None where the plugin has made no tables.

@@ -1,6 +1,8 @@
 //! Reports from `system_stats`, which has a row for each day of UTC, and `usage_daily`, which has one for each client and model,
 //! and each account and model, on such a day.
 
+use std::collections::HashMap;
+
 use chrono::{Days, NaiveDate};
 use serde::Serialize;
 use thiserror::Error;
@@ -154,6 +156,19 @@ pub async fn totals(database: &Database, client_key_hash: &str) -> Result<Option
     let outcome = database.query(Statement { sql, params: vec![client_key_hash.into()] }).await;
     let row = if_counted(outcome)?.and_then(|outcome| outcome.rows.into_iter().next());
     Ok(row.map(|row| sums(&row)))
+}
+
+/// The same of every key that has used something, by its id.
+pub async fn totals_by_key(database: &Database) -> Result<Option<HashMap<String, Totals>>, SqlError> {
+    let sql = format!("SELECT key_hash, {SUMS} FROM usage_daily WHERE kind = 'key' GROUP BY key_hash");
+    let Some(outcome) = if_counted(database.query(Statement { sql, params: Vec::new() }).await)? else {
+        return Ok(None);
+    };
+    let read = |row: Vec<Value>| match row.split_first()? {
+        (Value::Text(id), rest) => Some((id.clone(), sums(rest))),
+        _ => None,
+    };
+    Ok(Some(outcome.rows.into_iter().filter_map(read).collect()))
 }
 
 fn row(row: Vec<Value>) -> Option<UsageRow> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tollgate_store::{Clock, Database, Options, Statement, Store, Value};
 
 use super::*;
+use crate::limit_set::LimitSet;
 
 /// The tables as the ingestion plugin makes them.
 #[allow(dead_code, reason = "only the tables are of use here")]
@@ -20,7 +21,7 @@ struct Counted {
     database: Database,
     now_ms: Arc<AtomicU64>,
     clock: Clock,
-    _store: Store,
+    store: Store,
     _home: tempfile::TempDir,
 }
 
@@ -40,7 +41,7 @@ impl Counted {
         let now_ms = Arc::new(AtomicU64::new(NOON));
         let now = now_ms.clone();
         let clock: Clock = Arc::new(move || now.load(Ordering::Relaxed));
-        Counted { database: store.database("gateway").unwrap(), now_ms, clock, _store: store, _home: home }
+        Counted { database: store.database("gateway").unwrap(), now_ms, clock, store, _home: home }
     }
 
     async fn run(&self, sql: &str) {
@@ -63,6 +64,25 @@ impl Counted {
             WHERE true ON CONFLICT DO UPDATE SET total_requests = total_requests + ?2";
         let params = vec![Value::Integer(at as i64), requests.into()];
         self.database.execute(Statement::new(sql, params)).await.unwrap();
+    }
+
+    /// A row of the log: who, so many milliseconds ago, which model, status and tokens out; it costs a unit.
+    async fn logged(&self, key: &str, ago_ms: u64, model: &str, status: i64, output: i64) {
+        let insert = "INSERT INTO request_logs SELECT ifnull(max(sequence), 0) + 1, '', ?2, '', '', '', ?1, '', 'account', 'main',
+            'own', ?3, '', 0, ?4, 10, ?5, 10 + ?5, 0, 0, 0, '', 1000000000, 0, ?4 >= 400, '', NULL, 0, 0 FROM request_logs";
+        let at = i64::try_from(NOON - ago_ms).unwrap();
+        let params = vec![key.into(), at.into(), model.into(), status.into(), output.into()];
+        self.database.execute(Statement::new(insert, params)).await.unwrap();
+    }
+
+    async fn columns(&self, table: &str) -> Vec<String> {
+        let select = format!("SELECT name FROM pragma_table_info('{table}')");
+        let rows = self.database.query(select.as_str().into()).await.unwrap().rows;
+        let name = |row: &Vec<Value>| match &row[0] {
+            Value::Text(name) => name.clone(),
+            other => panic!("{other:?} is no name"),
+        };
+        rows.iter().map(name).collect()
     }
 
     async fn count(&self, table: &str) -> Value {
@@ -159,4 +179,146 @@ async fn each_kind_of_row_is_kept_for_its_own_time_however_many_there_are() {
         (counted.count("error_logs").await, counted.count("usage_daily").await),
         (24.into(), 4.into())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_used_of_late_is_told_by_model_and_of_each_limit() {
+    let counted = Counted::new().await;
+    let (second, hour) = (1_000, 3_600_000);
+    counted.logged("a", 5 * second, "gpt-4", 200, 20).await;
+    counted.logged("a", 59 * second, "gpt-4o", 499, 1).await;
+    counted.logged("a", 30 * second, "gpt-4", 502, 0).await;
+    counted.logged("a", 61 * second, "gpt-4", 200, 300).await;
+    // Yesterday, and not of today.
+    counted.logged("a", 13 * hour, "o3", 200, 4_000).await;
+    counted.logged("a", 25 * hour, "o3", 200, 50_000).await;
+    counted.logged("b", second, "gpt-4", 200, 600_000).await;
+    counted.used("a", 0, "own", 3).await;
+    counted.used("a", 1, "own", 2).await;
+    let limits = LimitSet {
+        rpm: Some(7),
+        tpm: Some(100),
+        rpd: Some(9),
+        concurrency: Some(3),
+        tokens_per_day: Some(1_000),
+        cost_per_day: Some(2.5),
+        cost_per_month: Some(40.0),
+        tokens_total: Some(5),
+        ..LimitSet::default()
+    };
+    let of_some = LimitSet { rpm: Some(2), tokens_per_day: Some(8), ..LimitSet::default() };
+    let model_limits = [("gpt-4".to_owned(), of_some)].into();
+    let limited = Limited { limits: &limits, model_limits: &model_limits, under_way: Some(1) };
+    let usage = recent(&counted.database, Whose::Client("a"), limited, NOON).await.unwrap().unwrap();
+    let told = |sum: &Sum| (sum.requests, sum.counted_requests, sum.failed_requests, sum.output_tokens);
+    assert_eq!((told(&usage.minute), told(&usage.day)), ((3, 2, 2, 21), (5, 4, 2, 4_321)));
+    assert_eq!((usage.minute.input_tokens, usage.day.cost), (30, 5.0));
+    let models: Vec<_> = usage.models.iter().map(|used| (used.model.as_str(), used.day.requests)).collect();
+    assert_eq!(models, [("gpt-4", 3), ("gpt-4o", 1), ("o3", 1)]);
+    let (count, money) = (Quantity::Count, Quantity::Money);
+    let of =
+        |limit, used, most, frees_ms| LimitUsage { limit, models: None, used: Some(used), most, frees_ms };
+    let of_gpt_4 = |limit, used, most, frees_ms| LimitUsage {
+        models: Some("gpt-4".to_owned()),
+        ..of(limit, count(used), count(most), frees_ms)
+    };
+    assert_eq!(
+        usage.limits,
+        [
+            of("rpm", count(2), count(7), Some(second)),
+            of("tpm", count(51), count(100), Some(second)),
+            of("rpd", count(4), count(9), Some(11 * hour)),
+            of("concurrency", count(1), count(3), None),
+            of("tokens_per_day", count(361), count(1_000), Some(12 * hour)),
+            of("tokens_total", count(60), count(5), None),
+            of("cost_per_day", money(4.0), money(2.5), Some(12 * hour)),
+            of("cost_per_month", money(1.5), money(40.0), Some(30 * 24 * hour + 12 * hour)),
+            of_gpt_4("rpm", 1, 2, Some(55 * second)),
+            of_gpt_4("tokens_per_day", 350, 8, Some(12 * hour)),
+        ]
+    );
+    let account = Whose::Account("main", "account");
+    let usage = recent(&counted.database, account, limited, NOON).await.unwrap().unwrap();
+    assert_eq!((usage.minute.requests, usage.day.requests), (4, 6));
+    let without = Counted::without_tables();
+    assert_eq!(recent(&without.database, account, limited, NOON).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_keys_rows_go_wherever_they_stand_and_nobody_elses() {
+    let counted = Counted::new().await;
+    counted.run("CREATE TABLE ingestion_dead_letters (sequence INTEGER PRIMARY KEY, event TEXT)").await;
+    counted.run("INSERT INTO ingestion_dead_letters VALUES (1, 'of a'), (2, 'of b')").await;
+    counted.run("ALTER TABLE api_keys ADD COLUMN active INTEGER DEFAULT 0").await;
+    // Far apart, as after restarts, and more of one key in a row than a step removes.
+    let rows = 3 * limits::WALKED_ROWS;
+    for table in ["request_logs", "error_logs"] {
+        let columns = counted.columns(table).await;
+        let values: Vec<String> = columns
+            .iter()
+            .map(|column| match column.as_str() {
+                "sequence" if table == "error_logs" => "iif(value % 2, 1, -1) * value * 1000000".to_owned(),
+                "sequence" => "value * 1000000".to_owned(),
+                "client_key_hash" => "iif(value % 7 = 0 OR value BETWEEN 6000 AND 7600, 'a', 'b')".to_owned(),
+                _ => "0".to_owned(),
+            })
+            .collect();
+        counted
+            .run(&format!(
+                "WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {rows})
+                INSERT INTO {table} SELECT {} FROM n",
+                values.join(", ")
+            ))
+            .await;
+    }
+    counted.used("a", 0, "m", 3).await;
+    counted.used("b", 0, "m", 3).await;
+    counted.run("INSERT INTO system_stats_keys VALUES ('2026-01-01', 'client', 'a'), ('2026-01-01', 'client', 'b')").await;
+    let kv = counted.store.kv("quota", tollgate_store::KvOptions::default()).unwrap();
+    for key in ["client:a", "client:a/gpt-4", "client:b", "account:a"] {
+        kv.put(key, vec![1], None).await.unwrap();
+    }
+    let of = async |key: &str| {
+        let mut all = Vec::new();
+        for (table, column) in [
+            ("request_logs", "client_key_hash"),
+            ("error_logs", "client_key_hash"),
+            ("usage_daily", "key_hash"),
+            ("system_stats_keys", "key_hash"),
+        ] {
+            let Value::Integer(count) = counted.count(&format!("{table} WHERE {column} = '{key}'")).await
+            else {
+                panic!("no number")
+            };
+            all.push(count);
+        }
+        all
+    };
+    let (own, others) = (of("a").await, of("b").await);
+    let erasure =
+        Erasure::open(counted.database.clone(), vec![kv.clone()], counted.clock.clone()).await.unwrap();
+    counted.database.execute(mark("a", "alice", NOON)).await.unwrap();
+    assert!(!erasure.list().await.unwrap()[0].done);
+    // Stopped in the middle, as by a crash: the next one goes on.
+    let part = tokio::time::timeout(Duration::from_millis(60), erasure.work()).await;
+    assert!(part.is_err(), "it was too quick to be stopped");
+    let erasure =
+        Erasure::open(counted.database.clone(), vec![kv.clone()], counted.clock.clone()).await.unwrap();
+    erasure.work().await.unwrap();
+    assert_eq!((of("a").await, of("b").await), (vec![0; 4], others.clone()));
+    let deletions = erasure.list().await.unwrap();
+    assert_eq!(deletions[0].removed_rows, own.iter().sum::<i64>().unsigned_abs() + 1);
+    assert!(deletions[0].done, "{deletions:?}");
+    assert_eq!(counted.count("api_keys").await, 0.into());
+    assert_eq!(kv.list_keys(None, None, 10).await.unwrap().keys, ["account:a", "client:b"]);
+    // A request that was under way ends, and is looked for, until there can be none.
+    counted.logged("a", 0, "m", 200, 1).await;
+    counted.run("UPDATE error_logs SET client_key_hash = 'a' WHERE sequence = (SELECT min(sequence) FROM error_logs)").await;
+    erasure.work().await.unwrap();
+    assert_eq!(of("a").await, [0; 4]);
+    counted.now_ms.fetch_add(DAY_MS, Ordering::Relaxed);
+    erasure.work().await.unwrap();
+    let mut left = others;
+    left[1] -= 1;
+    assert_eq!((erasure.list().await.unwrap(), of("b").await), (Vec::new(), left));
 }

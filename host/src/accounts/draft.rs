@@ -19,6 +19,8 @@ use crate::{
         AccountSpec, Dialect, ForwardProxy, check_base_url, check_credential, check_proxy_credential,
         check_proxy_url,
     },
+    limit_set::{self, LimitSet},
+    merge_patch::merge,
     secret::Secret,
 };
 
@@ -63,14 +65,12 @@ pub struct Draft {
     /// Lower numbers are tried first.
     #[serde(default)]
     pub priority: u32,
-    /// Requests a minute.
-    pub rpm: Option<u64>,
-    /// Tokens a minute.
-    pub tpm: Option<u64>,
-    /// Requests a day.
-    pub rpd: Option<u64>,
-    /// Requests at once.
-    pub concurrency: Option<u32>,
+    /// Limits over all its models; requests that find no place by `concurrency` wait for one.
+    #[serde(default, deserialize_with = "limit_set::from_object")]
+    pub limits: LimitSet,
+    /// Limits over the models that a name or pattern stands for, together, as clients name models.
+    #[serde(default, deserialize_with = "limit_set::from_objects")]
+    pub model_limits: BTreeMap<String, LimitSet>,
     /// Whether it serves.
     #[serde(default = "yes")]
     pub active: bool,
@@ -96,20 +96,10 @@ impl Draft {
     /// The same account with some fields changed (RFC 7396): null takes one back to its default, and a secret that is not
     /// named stays.
     pub(super) fn patched(&self, patch: &Map<String, Value>) -> Result<Draft, RosterError> {
-        let mut fields = match serde_json::to_value(self) {
-            Ok(Value::Object(fields)) => fields,
-            _ => Map::new(),
-        };
-        for (name, value) in patch {
-            match (value, fields.get_mut(name)) {
-                (Value::Null, _) => drop(fields.remove(name)),
-                // The one field that is an object.
-                (Value::Object(changes), Some(Value::Object(aliases))) => merge(aliases, changes),
-                (value, _) => drop(fields.insert(name.clone(), value.clone())),
-            }
-        }
-        let mut draft: Draft = serde_json::from_value(Value::Object(fields))
-            .map_err(|error| RosterError::Invalid(format!("the account would not be one: {error}")))?;
+        let wrong = |error| RosterError::Invalid(format!("the account would not be one: {error}"));
+        let mut fields = serde_json::to_value(self).map_err(wrong)?;
+        merge(&mut fields, &Value::Object(patch.clone()));
+        let mut draft: Draft = serde_json::from_value(fields).map_err(wrong)?;
         if draft.name != self.name {
             return Err(RosterError::Invalid(
                 "`name` cannot be changed: it stands in logs and metrics".into(),
@@ -153,10 +143,8 @@ impl Draft {
             aliases: self.aliases.clone(),
             weight: self.weight,
             priority: self.priority,
-            rpm: self.rpm,
-            tpm: self.tpm,
-            rpd: self.rpd,
-            concurrency: self.concurrency,
+            limits: self.limits.clone(),
+            model_limits: self.model_limits.clone(),
             expires_ms: self.expires_ms,
             ca: self.ca.as_deref().map(Into::into),
             proxy,
@@ -225,20 +213,9 @@ impl Draft {
             _ => Ok(()),
         };
         within("weight", Some(self.weight.into()), 1..=WEIGHT_MOST)?;
-        within("rpm", self.rpm, 1..=RATE_MOST)?;
-        within("tpm", self.tpm, 1..=RATE_MOST)?;
-        within("rpd", self.rpd, 1..=RATE_MOST)?;
-        within("concurrency", self.concurrency.map(u64::from), 1..=CONCURRENCY_MOST)?;
+        within("limits.concurrency", self.limits.concurrency, 1..=CONCURRENCY_MOST)?;
+        limit_set::check(&self.limits, &self.model_limits).map_err(RosterError::Invalid)?;
         within("expires_ms", self.expires_ms, 1..=RATE_MOST)
-    }
-}
-
-fn merge(aliases: &mut Map<String, Value>, changes: &Map<String, Value>) {
-    for (name, to) in changes {
-        match to {
-            Value::Null => drop(aliases.remove(name)),
-            to => drop(aliases.insert(name.clone(), to.clone())),
-        }
     }
 }
 
@@ -259,10 +236,8 @@ impl From<&AccountSpec> for Draft {
             aliases: spec.aliases.clone(),
             weight: spec.weight,
             priority: spec.priority,
-            rpm: spec.rpm,
-            tpm: spec.tpm,
-            rpd: spec.rpd,
-            concurrency: spec.concurrency,
+            limits: spec.limits.clone(),
+            model_limits: spec.model_limits.clone(),
             active: true,
             expires_ms: spec.expires_ms,
             ca: spec.ca.as_deref().map(str::to_owned),

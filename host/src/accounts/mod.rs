@@ -5,6 +5,7 @@
 //! its answers where there were others.
 
 mod draft;
+mod known;
 mod limits;
 mod table;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use tollgate_store::{
 };
 
 pub use draft::Draft;
-pub use view::{AccountView, Origin, Status, Totals};
+pub use view::{AccountView, Held, Origin, Status, Totals};
 
 use crate::{
     gateway::{Account, AccountError, AccountSpec, Accounts, Prepared, demo},
@@ -117,6 +118,7 @@ impl Roster {
     /// short.
     pub async fn open(parts: Parts) -> Result<Roster, RosterError> {
         let Parts { database, vault, accounts, configured, clock } = parts;
+        known::open(&database).await?;
         let table = Table::open(database, vault).await?;
         let mut stored = table.read().await?;
         check_names(&configured, &stored)?;
@@ -132,13 +134,15 @@ impl Roster {
             specs = demo::accounts(address);
             state.demo = Some(stopping);
         }
+        let all: Vec<_> = names(&state).collect();
+        known::note(&table.database, &all, clock()).await?;
         let named = specs.first().filter(|_| state.demo.is_some()).map(|demo| (demo.name.clone(), demo.id()));
         accounts.serve(accounts.prepare(specs).await?);
         let roster = Roster(Arc::new(Inner {
             table,
             accounts,
             clock,
-            named: ArcSwap::from_pointee(named.into_iter().chain(names(&state)).collect()),
+            named: ArcSwap::from_pointee(named.into_iter().chain(all).collect()),
             state: Mutex::new(state),
         }));
         Ok(roster)
@@ -162,7 +166,15 @@ impl Roster {
             let configured = state.configured.iter().map(AccountView::configured);
             configured.chain(state.stored.iter().map(|stored| AccountView::stored(stored, now_ms))).collect()
         };
+        for account in self.0.accounts.list().iter().filter(|account| !account.is_up()) {
+            let down = views.iter_mut().filter(|view| *view.name == *account.name);
+            down.for_each(|view| view.status = Status::Down);
+        }
         views.sort_by(|one, other| one.name.cmp(&other.name));
+        let earlier = known::earlier(&self.0.table.database, &self.named()).await?;
+        for view in &mut views {
+            view.earlier_key_hashes = earlier.get(&view.name).cloned().unwrap_or_default();
+        }
         view::add_totals(&self.0.table.database, &mut views).await?;
         Ok(views)
     }
@@ -171,6 +183,12 @@ impl Roster {
     pub async fn get(&self, name: &str) -> Result<AccountView, RosterError> {
         let view = self.list().await?.into_iter().find(|view| view.name == name);
         view.ok_or_else(|| RosterError::NoSuchAccount(name.to_owned()))
+    }
+
+    /// Requests that are on an account now.
+    pub fn under_way(&self, name: &str) -> u64 {
+        let accounts = self.0.accounts.list();
+        accounts.iter().filter(|account| *account.name == *name).map(|account| account.under_way()).sum()
     }
 
     /// Makes an account. When this returns it serves, and after a crash too.
@@ -197,6 +215,7 @@ impl Roster {
         let mut next = state.stored.clone();
         next.push(stored.clone());
         let prepared = self.0.accounts.prepare(all(&state.configured, &next)).await?;
+        self.note(&[stored.named()]).await?;
         self.0.table.write(&mut stored).await?;
         state.stored.push(stored);
         self.serve(&mut state, prepared);
@@ -223,6 +242,7 @@ impl Roster {
         changed.is_damaged = false;
         let prepared = self.0.accounts.prepare(all(&state.configured, &next)).await?;
         if let Some(changed) = next.get_mut(index) {
+            self.note(&[changed.named()]).await?;
             self.0.table.write(changed).await?;
         }
         state.stored = next;
@@ -237,7 +257,7 @@ impl Roster {
         let mut next = state.stored.clone();
         let removed = next.remove(index);
         let prepared = self.0.accounts.prepare(all(&state.configured, &next)).await?;
-        self.0.table.delete(&removed.id).await?;
+        self.0.table.delete(&removed.id, known::forget(name)).await?;
         state.stored = next;
         self.serve(&mut state, prepared);
         Ok(())
@@ -251,6 +271,7 @@ impl Roster {
         }
         check_names(&configured, &state.stored)?;
         let prepared = self.0.accounts.prepare(all(&configured, &state.stored)).await?;
+        self.note(&configured.iter().map(named).collect::<Vec<_>>()).await?;
         state.configured = configured;
         self.serve(&mut state, prepared);
         Ok(true)
@@ -268,6 +289,10 @@ impl Roster {
         self.0.table.reseal(&mut state.stored).await?;
         vault.retire_keys(state.stored.iter().flat_map(Stored::sealed)).await?;
         Ok(state.stored.iter().flat_map(Stored::sealed).count())
+    }
+
+    async fn note(&self, accounts: &[(String, String)]) -> Result<(), RosterError> {
+        Ok(known::note(&self.0.table.database, accounts, (self.0.clock)()).await?)
     }
 
     fn serve(&self, state: &mut State, prepared: Prepared) {
@@ -308,8 +333,11 @@ fn specs(state: &State) -> Vec<AccountSpec> {
 }
 
 fn names(state: &State) -> impl Iterator<Item = (String, String)> {
-    let configured = state.configured.iter().map(|spec| (spec.name.clone(), spec.id()));
-    configured.chain(state.stored.iter().map(|stored| (stored.draft.name.clone(), view::id(&stored.draft))))
+    state.configured.iter().map(named).chain(state.stored.iter().map(Stored::named))
+}
+
+fn named(spec: &AccountSpec) -> (String, String) {
+    (spec.name.clone(), spec.id())
 }
 
 fn check_names(configured: &[AccountSpec], stored: &[Stored]) -> Result<(), RosterError> {

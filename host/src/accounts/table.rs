@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use tollgate_store::sql::{Database, SqlError, Statement, Value};
 
-use super::{Draft, RosterError, limits::RESEALED_AT_ONCE};
+use super::{Draft, RosterError, limits::RESEALED_AT_ONCE, view};
 use crate::{
+    limit_set::LimitSet,
     secret::Secret,
     secrets::{SecretsError, Vault},
 };
@@ -20,9 +21,6 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS accounts (
     models TEXT NOT NULL,
     weight INTEGER NOT NULL,
     priority INTEGER NOT NULL,
-    rpm INTEGER,
-    tpm INTEGER,
-    rpd INTEGER,
     active INTEGER NOT NULL,
     created_ms INTEGER NOT NULL,
     updated_ms INTEGER NOT NULL,
@@ -35,9 +33,16 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS accounts (
 ) WITHOUT ROWID";
 
 /// Columns that the table has not had from the beginning.
-const ADDED: [(&str, &str); 2] = [("concurrency", "INTEGER"), ("aliases", "TEXT NOT NULL DEFAULT '{}'")];
+const ADDED: [(&str, &str); 3] = [
+    ("aliases", "TEXT NOT NULL DEFAULT '{}'"),
+    ("limits", "TEXT NOT NULL DEFAULT '{}'"),
+    ("model_limits", "TEXT NOT NULL DEFAULT '{}'"),
+];
 
-const COLUMNS: [&str; 23] = [
+/// Limits that once had columns of their own.
+const ONCE: [&str; 4] = ["rpm", "tpm", "rpd", "concurrency"];
+
+const COLUMNS: [&str; 21] = [
     "id",
     "name",
     "dialect",
@@ -47,9 +52,6 @@ const COLUMNS: [&str; 23] = [
     "models",
     "weight",
     "priority",
-    "rpm",
-    "tpm",
-    "rpd",
     "active",
     "created_ms",
     "updated_ms",
@@ -59,8 +61,9 @@ const COLUMNS: [&str; 23] = [
     "proxy_user",
     "proxy_password",
     "api_key",
-    "concurrency",
     "aliases",
+    "limits",
+    "model_limits",
 ];
 
 /// An account of the store.
@@ -84,6 +87,11 @@ pub(super) struct Sealed {
 }
 
 impl Stored {
+    /// Its name, and its id for policies, blacklist and log.
+    pub(super) fn named(&self) -> (String, String) {
+        (self.draft.name.clone(), view::id(&self.draft))
+    }
+
     /// What is sealed of it.
     pub(super) fn sealed(&self) -> impl Iterator<Item = &[u8]> {
         [&self.sealed.api_key, &self.sealed.proxy_password].into_iter().flatten().map(Vec::as_slice)
@@ -114,11 +122,21 @@ impl Table {
         let present = database.query("SELECT name FROM pragma_table_info('accounts')".into()).await?;
         let has = |column: &str| present.rows.iter().flatten().any(|name| *name == column.into());
         let missing = ADDED.iter().filter(|(column, _)| !has(column));
-        let missing =
-            missing.map(|(column, kind)| format!("ALTER TABLE accounts ADD COLUMN {column} {kind}"));
-        let missing: Vec<Statement> = missing.map(|sql| Statement::from(sql.as_str())).collect();
-        if !missing.is_empty() {
-            database.batch(missing).await?;
+        let mut changes: Vec<String> = missing
+            .map(|(column, kind)| format!("ALTER TABLE accounts ADD COLUMN {column} {kind}"))
+            .collect();
+        let once: Vec<&str> = ONCE.into_iter().filter(|column| has(column)).collect();
+        if !once.is_empty() {
+            let named: Vec<String> = once.iter().map(|column| format!("'{column}', {column}")).collect();
+            // A patch leaves out what is null.
+            changes.push(format!(
+                "UPDATE accounts SET limits = json_patch(limits, json_object({}))",
+                named.join(", ")
+            ));
+            changes.extend(once.iter().map(|column| format!("ALTER TABLE accounts DROP COLUMN {column}")));
+        }
+        if !changes.is_empty() {
+            database.batch(changes.iter().map(|sql| Statement::from(sql.as_str())).collect()).await?;
         }
         Ok(Table { database, vault })
     }
@@ -141,9 +159,10 @@ impl Table {
         Ok(())
     }
 
-    pub(super) async fn delete(&self, id: &str) -> Result<(), RosterError> {
+    /// Removes an account, and in the same step whatever `also` does.
+    pub(super) async fn delete(&self, id: &str, also: Statement) -> Result<(), RosterError> {
         let delete = Statement::new("DELETE FROM accounts WHERE id = ?1", vec![id.into()]);
-        self.database.execute(delete).await?;
+        self.database.batch(vec![delete, also]).await?;
         Ok(())
     }
 
@@ -212,8 +231,6 @@ fn write(stored: &Stored) -> Result<Statement, RosterError> {
         set.join(", ")
     );
     let draft = &stored.draft;
-    let models = serde_json::to_string(&draft.models).map_err(|_| RosterError::DamagedTable)?;
-    let aliases = serde_json::to_string(&draft.aliases).map_err(|_| RosterError::DamagedTable)?;
     let params: [Value; COLUMNS.len()] = [
         stored.id.as_str().into(),
         draft.name.as_str().into(),
@@ -221,12 +238,9 @@ fn write(stored: &Stored) -> Result<Statement, RosterError> {
         draft.base_url.as_str().into(),
         draft.description.as_str().into(),
         draft.email.as_str().into(),
-        models.into(),
+        json(&draft.models)?,
         integer(draft.weight.into()),
         integer(draft.priority.into()),
-        draft.rpm.map(integer).into(),
-        draft.tpm.map(integer).into(),
-        draft.rpd.map(integer).into(),
         integer(draft.active.into()),
         integer(stored.created_ms),
         integer(stored.updated_ms),
@@ -236,8 +250,9 @@ fn write(stored: &Stored) -> Result<Statement, RosterError> {
         draft.proxy_user.clone().into(),
         stored.sealed.proxy_password.clone().into(),
         stored.sealed.api_key.clone().into(),
-        draft.concurrency.map(|number| integer(number.into())).into(),
-        aliases.into(),
+        json(&draft.aliases)?,
+        json(&draft.limits)?,
+        json(&draft.model_limits)?,
     ];
     Ok(Statement::new(sql, params.into()))
 }
@@ -259,10 +274,8 @@ fn stored(row: Vec<Value>) -> Option<Stored> {
             aliases: BTreeMap::new(),
             weight: number(&next()?)?.try_into().ok()?,
             priority: number(&next()?)?.try_into().ok()?,
-            rpm: number(&next()?),
-            tpm: number(&next()?),
-            rpd: number(&next()?),
-            concurrency: None,
+            limits: LimitSet::default(),
+            model_limits: BTreeMap::new(),
             active: number(&next()?)? == 1,
             expires_ms: None,
             ca: None,
@@ -282,10 +295,15 @@ fn stored(row: Vec<Value>) -> Option<Stored> {
     stored.draft.proxy_user = text(next()?);
     stored.sealed.proxy_password = blob(next()?);
     stored.sealed.api_key = blob(next()?);
-    // What is beyond the largest number allows as many as that.
-    stored.draft.concurrency = number(&next()?).map(|number| number.try_into().unwrap_or(u32::MAX));
     stored.draft.aliases = serde_json::from_str(&text(next()?)?).ok()?;
+    // Limits that cannot be read must not be none.
+    stored.draft.limits = serde_json::from_str(&text(next()?)?).ok()?;
+    stored.draft.model_limits = serde_json::from_str(&text(next()?)?).ok()?;
     Some(stored)
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Value, RosterError> {
+    serde_json::to_string(value).map(Value::from).map_err(|_| RosterError::DamagedTable)
 }
 
 fn text(value: Value) -> Option<String> {

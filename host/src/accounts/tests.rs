@@ -3,7 +3,7 @@ use tempfile::TempDir;
 use tollgate_store::{Options, Store};
 
 use super::*;
-use crate::{secret::Secret, secrets::MasterKey};
+use crate::{limit_set::LimitSet, secret::Secret, secrets::MasterKey};
 
 /// A roster over a store of its own.
 struct World {
@@ -70,7 +70,8 @@ async fn an_account_serves_when_it_is_made_and_after_a_restart_with_every_field(
     assert_eq!(world.serving(), ["demo"; 3]);
     let full = draft(json!({
         "dialect": "anthropic", "description": "d", "email": "a@b.c", "models": ["m1", "m2"], "aliases": { "a": "m1" }, "weight": 7,
-        "priority": 3, "proxy": "socks5://h:1080", "proxy_user": "u", "proxy_password": "pw-clear", "rpm": 1, "tpm": 2, "rpd": 3, "concurrency": 4, "expires_ms": 5_000,
+        "priority": 3, "proxy": "socks5://h:1080", "proxy_user": "u", "proxy_password": "pw-clear", "expires_ms": 5_000,
+        "limits": { "rpm": 1, "tpm": 2, "rpd": 3, "concurrency": 4, "cost_per_day": 0.5 }, "model_limits": { "m1": { "tokens_total": 7 } },
     }));
     world.roster.create(full.clone()).await.unwrap();
     assert_eq!(world.serving(), ["main"], "the demo is gone");
@@ -85,10 +86,10 @@ async fn an_account_serves_when_it_is_made_and_after_a_restart_with_every_field(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_leaves_what_it_does_not_name_and_null_takes_back() {
     let world = World::start(Vec::new()).await;
-    world.roster.create(draft(json!({ "rpm": 5, "models": ["m"] }))).await.unwrap();
-    world.patch("main", json!({ "weight": 9, "rpm": null })).await.unwrap();
+    world.roster.create(draft(json!({ "limits": { "rpm": 5, "tpm": 6 }, "models": ["m"] }))).await.unwrap();
+    world.patch("main", json!({ "weight": 9, "limits": { "rpm": null } })).await.unwrap();
     let view = world.roster.get("main").await.unwrap();
-    assert_eq!((view.weight, view.rpm, view.models.len()), (9, None, 1));
+    assert_eq!((view.weight, view.limits.rpm, view.limits.tpm, view.models.len()), (9, None, Some(6), 1));
     assert!(view.has_api_key);
     world.patch("main", json!({ "api_key": "sk-other" })).await.unwrap();
     assert_ne!(world.roster.get("main").await.unwrap().key_hash, view.key_hash);
@@ -117,8 +118,12 @@ async fn what_is_wrong_is_refused_and_changes_nothing() {
         (json!({ "name": "x", "api_key": "" }), "`api_key`"),
         (json!({ "name": "x", "api_key": "k".repeat(limits::CREDENTIAL_BYTES + 1) }), "`api_key`"),
         (json!({ "name": "x", "weight": 0 }), "`weight`"),
-        (json!({ "name": "x", "rpm": 0 }), "`rpm`"),
-        (json!({ "name": "x", "concurrency": 0 }), "`concurrency`"),
+        (json!({ "name": "x", "limits": { "rpm": 0 } }), "`limits.rpm`"),
+        (json!({ "name": "x", "limits": { "concurrency": 0 } }), "`limits.concurrency`"),
+        (json!({ "name": "x", "limits": { "concurrency": 1_000_001 } }), "`limits.concurrency`"),
+        (json!({ "name": "x", "limits": { "cost_per_day": 0 } }), "`limits.cost_per_day`"),
+        (json!({ "name": "x", "model_limits": { "m": { "rpm": 0 } } }), "`model_limits.m.rpm`"),
+        (json!({ "name": "x", "model_limits": { "": { "rpm": 1 } } }), "`model_limits`"),
         (json!({ "name": "x", "models": [""] }), "`models`"),
         (json!({ "name": "x", "models": vec!["m"; limits::MODELS + 1] }), "`models`"),
         (json!({ "name": "x", "aliases": { "a": "" } }), "`aliases`"),
@@ -140,10 +145,12 @@ async fn what_is_wrong_is_refused_and_changes_nothing() {
         assert!(error.contains(part) && !error.contains("secret"), "{fields}: {error}");
     }
     for (name, patch, part) in [
-        ("none", json!({ "rpm": 1 }), "no account named none"),
-        ("file", json!({ "rpm": 1 }), "from the configuration"),
-        ("main", json!({ "rpm": "many" }), "invalid type"),
+        ("none", json!({ "limits": { "rpm": 1 } }), "no account named none"),
+        ("file", json!({ "limits": { "rpm": 1 } }), "from the configuration"),
+        ("main", json!({ "limits": { "rpm": "many" } }), "invalid type"),
+        ("main", json!({ "limits": [1] }), "expected an object of limits"),
         ("main", json!({ "rmp": 1 }), "unknown field"),
+        ("main", json!({ "limits": { "rmp": 1 } }), "unknown field"),
         ("main", json!({ "name": "other" }), "`name`"),
         ("main", json!({ "base_url": null }), "base_url"),
     ] {
@@ -160,8 +167,8 @@ async fn what_is_wrong_is_refused_and_changes_nothing() {
 async fn there_are_no_more_accounts_than_a_request_can_look_at() {
     let world = World::start(Vec::new()).await;
     let fill = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1)
-        INSERT INTO accounts SELECT 'acc_' || n, 'a' || n, 'openai', 'http://h:1', '', '', '[]', 1, 0, NULL, NULL, NULL,
-        1, 1, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{}' FROM numbers";
+        INSERT INTO accounts SELECT 'acc_' || n, 'a' || n, 'openai', 'http://h:1', '', '', '[]', 1, 0,
+        1, 1, 1, NULL, NULL, NULL, NULL, NULL, NULL, '{}', '{}', '{}' FROM numbers";
     let most = i64::try_from(limits::ACCOUNTS).unwrap();
     world.database.execute(tollgate_store::Statement::new(fill, vec![most.into()])).await.unwrap();
     let world = world.restart(Vec::new()).await.unwrap();
@@ -174,18 +181,26 @@ async fn there_are_no_more_accounts_than_a_request_can_look_at() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_an_earlier_version_gets_the_columns_that_it_lacks() {
     let world = World::start(Vec::new()).await;
-    world.roster.create(draft(json!({ "rpm": 5 }))).await.unwrap();
-    for column in ["concurrency", "aliases"] {
-        let drop = format!("ALTER TABLE accounts DROP COLUMN {column}");
-        world.database.execute(drop.as_str().into()).await.unwrap();
+    world.roster.create(draft(json!({}))).await.unwrap();
+    for change in [
+        "ALTER TABLE accounts DROP COLUMN aliases",
+        "ALTER TABLE accounts DROP COLUMN limits",
+        "ALTER TABLE accounts DROP COLUMN model_limits",
+        "ALTER TABLE accounts ADD COLUMN rpm INTEGER",
+        "ALTER TABLE accounts ADD COLUMN tpm INTEGER",
+        "ALTER TABLE accounts ADD COLUMN rpd INTEGER",
+        "UPDATE accounts SET rpm = 5",
+    ] {
+        world.database.execute(change.into()).await.unwrap();
     }
     let world = world.restart(Vec::new()).await.unwrap();
     let view = world.roster.get("main").await.unwrap();
-    assert_eq!((view.status, view.rpm, view.concurrency), (Status::Serving, Some(5), None));
-    world.patch("main", json!({ "concurrency": 7, "aliases": { "a": "m" } })).await.unwrap();
+    let limits = LimitSet { rpm: Some(5), ..LimitSet::default() };
+    assert_eq!((view.status, view.limits), (Status::Serving, limits));
+    world.patch("main", json!({ "limits": { "concurrency": 7 }, "aliases": { "a": "m" } })).await.unwrap();
     let world = world.restart(Vec::new()).await.unwrap();
     let view = world.roster.get("main").await.unwrap();
-    assert_eq!((view.concurrency, view.aliases["a"].as_str()), (Some(7), "m"));
+    assert_eq!((view.limits.concurrency, view.aliases["a"].as_str()), (Some(7), "m"));
     // A merge patch, down to the single name.
     world.patch("main", json!({ "aliases": { "b": "n", "a": null } })).await.unwrap();
     let view = world.roster.get("main").await.unwrap();
@@ -246,11 +261,51 @@ async fn a_secret_moved_to_another_account_or_damaged_keeps_only_that_account_ou
     assert_eq!(world.roster.get("bad").await.unwrap().status, Status::Damaged);
     // A rotation leaves it as it is.
     world.roster.rotate_secrets(true, None).await.unwrap();
-    let error = world.patch("bad", json!({ "rpm": 1 })).await.unwrap_err().to_string();
+    let error = world.patch("bad", json!({ "limits": { "rpm": 1 } })).await.unwrap_err().to_string();
     assert!(error.contains("give it a new `api_key`"), "{error}");
     world.patch("bad", json!({ "api_key": "sk-new" })).await.unwrap();
     let world = world.restart(Vec::new()).await.unwrap();
     assert_eq!(world.serving(), ["bad", "good"]);
     let key = world.roster.0.state.lock().await.stored[0].draft.api_key.clone();
     assert_eq!(key, Some(Secret::new("sk-new")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_went_over_an_account_stays_its_own_when_its_key_is_changed() {
+    let world = World::start(vec![configured("file")]).await;
+    world.roster.create(draft(json!({}))).await.unwrap();
+    let hash = async |world: &World, name: &str| world.roster.get(name).await.unwrap().key_hash;
+    let before = hash(&world, "main").await;
+    world.patch("main", json!({ "api_key": "sk-other" })).await.unwrap();
+    let now = hash(&world, "main").await;
+    // What of it is read here.
+    let table = "CREATE TABLE api_key_metrics (api_key_hash TEXT PRIMARY KEY, total_requests INTEGER, successful_requests INTEGER
+        DEFAULT 0, total_input_tokens INTEGER DEFAULT 0, total_output_tokens INTEGER DEFAULT 0, total_cost INTEGER,
+        last_used INTEGER, consecutive_failures INTEGER, last_failure INTEGER, is_healthy INTEGER)";
+    world.database.execute(table.into()).await.unwrap();
+    for (hash, requests, failures) in [(&before, 7, 9), (&now, 2, 1)] {
+        let insert =
+            "INSERT INTO api_key_metrics (api_key_hash, total_requests, total_cost, last_used, is_healthy,
+            consecutive_failures) VALUES (?1, ?2, 500000000, ?2, ?3 < 5, ?3)";
+        let params = vec![hash.as_str().into(), requests.into(), failures.into()];
+        world.database.execute(tollgate_store::Statement::new(insert, params)).await.unwrap();
+    }
+    let world = world.restart(vec![configured("file")]).await.unwrap();
+    let view = world.roster.get("main").await.unwrap();
+    assert_eq!(view.earlier_key_hashes, std::slice::from_ref(&before));
+    let totals = view.totals.unwrap();
+    assert_eq!((totals.requests, totals.cost, totals.last_used_ms), (9, 1_000_000_000, Some(7)));
+    assert_eq!((totals.failures_in_a_row, totals.is_healthy), (1, true));
+    // A key that another account has now is that one's.
+    world.roster.create(draft(json!({ "name": "heir" }))).await.unwrap();
+    assert_eq!(hash(&world, "heir").await, before);
+    assert!(world.roster.get("main").await.unwrap().earlier_key_hashes.is_empty());
+    assert_eq!(world.roster.get("heir").await.unwrap().totals.unwrap().requests, 7);
+    world.roster.delete("heir").await.unwrap();
+    assert_eq!(world.roster.get("main").await.unwrap().earlier_key_hashes, [before]);
+    // One of the same name begins anew.
+    world.roster.delete("main").await.unwrap();
+    world.roster.create(draft(json!({ "api_key": "sk-third" }))).await.unwrap();
+    let view = world.roster.get("main").await.unwrap();
+    assert_eq!((view.earlier_key_hashes, view.totals), (Vec::new(), None));
 }

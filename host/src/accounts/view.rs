@@ -7,7 +7,7 @@ use tollgate_store::sql::{Database, SqlError, Statement, Value};
 use utoipa::ToSchema;
 
 use super::{Draft, table::Stored};
-use crate::gateway::AccountSpec;
+use crate::{gateway::AccountSpec, limit_set::LimitSet, money};
 
 /// Where an account was described.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -25,6 +25,10 @@ pub enum Origin {
 pub enum Status {
     /// It serves.
     Serving,
+    /// It did not answer when it was last asked for its models, and is passed over until it does.
+    Down,
+    /// It is on the blacklist, and not asked before its time there is over.
+    Blacklisted,
     /// It was switched off.
     Disabled,
     /// Its time is over.
@@ -58,14 +62,10 @@ pub struct AccountView {
     pub weight: u32,
     /// Lower numbers are tried first.
     pub priority: u32,
-    /// Requests a minute.
-    pub rpm: Option<u64>,
-    /// Tokens a minute.
-    pub tpm: Option<u64>,
-    /// Requests a day.
-    pub rpd: Option<u64>,
-    /// Requests at once.
-    pub concurrency: Option<u32>,
+    /// Limits over all its models.
+    pub limits: LimitSet,
+    /// Limits over the models that a name or pattern stands for, together.
+    pub model_limits: BTreeMap<String, LimitSet>,
     /// The proxy on the way to its upstream.
     pub proxy: Option<String>,
     /// Who this gateway is for the proxy.
@@ -84,11 +84,26 @@ pub struct AccountView {
     pub updated_ms: Option<u64>,
     /// Milliseconds since 1970, UTC, from which on it is not asked any more.
     pub expires_ms: Option<u64>,
-    /// What went over its present key; none before the first request.
+    /// The ids it has had before its key was changed, the latest first.
+    pub earlier_key_hashes: Vec<String>,
+    /// For which models it stands on the blacklist now.
+    pub held: Vec<Held>,
+    /// What went over it, under earlier keys too; none before the first request.
     pub totals: Option<Totals>,
 }
 
-/// What went over a key, as the ingestion plugin has counted it.
+/// An entry of the blacklist that holds an account back now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Held {
+    /// The model; none: all of them.
+    pub model: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// Until when, in milliseconds since 1970, UTC; none: until it is taken off the list.
+    pub until_ms: Option<u64>,
+}
+
+/// What went over an account, as the ingestion plugin has counted it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Totals {
     /// Requests.
@@ -99,8 +114,55 @@ pub struct Totals {
     pub input_tokens: u64,
     /// Tokens out.
     pub output_tokens: u64,
+    /// What they cost, in billionths of the price table's unit; models without a price add nothing.
+    #[serde(rename = "cost", serialize_with = "as_units")]
+    #[schema(value_type = f64)]
+    pub cost: u64,
     /// Milliseconds since 1970, UTC.
     pub last_used_ms: Option<u64>,
+    /// Failures of its own since it last answered without an error, under its present key.
+    pub failures_in_a_row: u64,
+    /// When it last failed so, in milliseconds since 1970, UTC.
+    pub last_failure_ms: Option<u64>,
+    /// False after several failures in a row.
+    pub is_healthy: bool,
+}
+
+fn as_units<S: serde::Serializer>(billionths: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(money::units(*billionths))
+}
+
+impl Default for Totals {
+    fn default() -> Totals {
+        Totals {
+            requests: 0,
+            successful_requests: 0,
+            input_tokens: 0,
+            output_tokens: 0,
+            cost: 0,
+            last_used_ms: None,
+            failures_in_a_row: 0,
+            last_failure_ms: None,
+            is_healthy: true,
+        }
+    }
+}
+
+impl Totals {
+    /// Adds what was counted under an earlier key, whose health says nothing any more.
+    fn add(&mut self, earlier: &Totals) {
+        let sums = [
+            (&mut self.requests, earlier.requests),
+            (&mut self.successful_requests, earlier.successful_requests),
+            (&mut self.input_tokens, earlier.input_tokens),
+            (&mut self.output_tokens, earlier.output_tokens),
+            (&mut self.cost, earlier.cost),
+        ];
+        for (sum, more) in sums {
+            *sum = sum.saturating_add(more);
+        }
+        self.last_used_ms = self.last_used_ms.max(earlier.last_used_ms);
+    }
 }
 
 impl AccountView {
@@ -125,6 +187,11 @@ impl AccountView {
         }
     }
 
+    /// Every id that it has, or has had.
+    pub fn key_hashes(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.key_hash).chain(&self.earlier_key_hashes)
+    }
+
     fn of(draft: Draft, from: Origin, status: Status) -> AccountView {
         AccountView {
             key_hash: id(&draft),
@@ -138,10 +205,8 @@ impl AccountView {
             aliases: draft.aliases,
             weight: draft.weight,
             priority: draft.priority,
-            rpm: draft.rpm,
-            tpm: draft.tpm,
-            rpd: draft.rpd,
-            concurrency: draft.concurrency,
+            limits: draft.limits,
+            model_limits: draft.model_limits,
             proxy: draft.proxy,
             proxy_user: draft.proxy_user,
             ca: draft.ca,
@@ -151,6 +216,8 @@ impl AccountView {
             created_ms: None,
             updated_ms: None,
             expires_ms: draft.expires_ms,
+            earlier_key_hashes: Vec::new(),
+            held: Vec::new(),
             totals: None,
         }
     }
@@ -164,26 +231,32 @@ pub(super) fn id(draft: &Draft) -> String {
 
 /// Adds what each has been used for.
 pub(super) async fn add_totals(database: &Database, views: &mut [AccountView]) -> Result<(), SqlError> {
-    let hashes: Vec<&str> = views.iter().map(|view| view.key_hash.as_str()).collect();
+    let hashes: Vec<&String> = views.iter().flat_map(AccountView::key_hashes).collect();
     let hashes = serde_json::to_string(&hashes).unwrap_or_default();
-    let select = "SELECT api_key_hash, total_requests, successful_requests, total_input_tokens,
-        total_output_tokens, last_used FROM api_key_metrics
-        WHERE api_key_hash IN (SELECT value FROM json_each(?1))";
+    let select =
+        "SELECT api_key_hash, total_requests, successful_requests, total_input_tokens, total_output_tokens,
+            total_cost, last_used, consecutive_failures, last_failure, is_healthy
+        FROM api_key_metrics WHERE api_key_hash IN (SELECT value FROM json_each(?1))";
     let outcome = match database.query(Statement::new(select, vec![hashes.into()])).await {
         // The table is the ingestion plugin's, which may be switched off.
         Err(SqlError::Invalid(text)) if text.contains("no such table") => return Ok(()),
         outcome => outcome?,
     };
-    let totals: HashMap<String, Totals> = outcome.rows.into_iter().filter_map(read).collect();
+    let counted: HashMap<String, Totals> = outcome.rows.into_iter().filter_map(read).collect();
     for view in views {
         // Two accounts with the same key share what went over it.
-        view.totals = totals.get(&view.key_hash).cloned();
+        let mut totals = counted.get(&view.key_hash).cloned();
+        for earlier in view.earlier_key_hashes.iter().filter_map(|hash| counted.get(hash)) {
+            totals.get_or_insert_default().add(earlier);
+        }
+        view.totals = totals;
     }
     Ok(())
 }
 
 fn read(row: Vec<Value>) -> Option<(String, Totals)> {
-    let [hash, requests, successful, input, output, last] = <[Value; 6]>::try_from(row).ok()?;
+    let [hash, requests, successful, input, output, cost, last, failures, failed, healthy] =
+        <[Value; 10]>::try_from(row).ok()?;
     let number = |value: &Value| match value {
         Value::Integer(number) => u64::try_from(*number).ok(),
         _ => None,
@@ -194,7 +267,11 @@ fn read(row: Vec<Value>) -> Option<(String, Totals)> {
         successful_requests: number(&successful)?,
         input_tokens: number(&input)?,
         output_tokens: number(&output)?,
+        cost: number(&cost)?,
         last_used_ms: number(&last),
+        failures_in_a_row: number(&failures)?,
+        last_failure_ms: number(&failed),
+        is_healthy: number(&healthy)? == 1,
     };
     Some((hash, totals))
 }

@@ -7,11 +7,14 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::Shared;
 use super::audit::{Via, audit};
+use super::blacklist::holding;
 use super::error::ApiError;
 use super::extract::{Json, Segments};
-use crate::accounts::{AccountView, Draft};
+use super::usage::recent_usage;
+use super::{Admin, Shared};
+use crate::accounting::{Limited, RecentUsage, Whose};
+use crate::accounts::{AccountView, Draft, Status};
 
 /// All accounts.
 #[derive(Serialize, ToSchema)]
@@ -28,7 +31,7 @@ pub(super) struct Deleted {
 /// Those of the configuration and those of the store, without their secrets.
 #[utoipa::path(get, path = "/accounts", responses((status = 200, body = AccountList)))]
 pub(super) async fn list(State(admin): State<Shared>) -> Result<Answer<AccountList>, ApiError> {
-    Ok(Answer(AccountList { accounts: admin.accounts.list().await? }))
+    Ok(Answer(AccountList { accounts: shown(&admin, admin.accounts.list().await?).await? }))
 }
 
 /// One account, without its secrets.
@@ -37,7 +40,38 @@ pub(super) async fn get(
     State(admin): State<Shared>,
     Segments(name): Segments<String>,
 ) -> Result<Answer<AccountView>, ApiError> {
-    Ok(Answer(admin.accounts.get(&name).await?))
+    Ok(Answer(one(&admin, &name).await?))
+}
+
+/// One account, with what stands about it on the blacklist.
+async fn one(admin: &Admin, name: &str) -> Result<AccountView, ApiError> {
+    let account = admin.accounts.get(name).await?;
+    let shown = shown(admin, vec![account]).await?.pop();
+    shown.ok_or_else(|| ApiError::not_found(format!("there is no account named {name}")))
+}
+
+/// Accounts with what stands about them on the blacklist.
+async fn shown(admin: &Admin, mut accounts: Vec<AccountView>) -> Result<Vec<AccountView>, ApiError> {
+    let mut holding = holding(admin).await?;
+    for account in &mut accounts {
+        account.held = holding.remove(&account.key_hash).unwrap_or_default();
+        if account.status == Status::Serving && account.held.iter().any(|held| held.model.is_none()) {
+            account.status = Status::Blacklisted;
+        }
+    }
+    Ok(accounts)
+}
+
+/// What an account has used in the last 60 s and 24 h, by model too, and of each of its limits, as the log and the statistics have it: some 200 ms late.
+#[utoipa::path(get, path = "/accounts/{name}/usage", responses((status = 200, body = RecentUsage)))]
+pub(super) async fn usage(
+    State(admin): State<Shared>,
+    Segments(name): Segments<String>,
+) -> Result<Answer<RecentUsage>, ApiError> {
+    let account = admin.accounts.get(&name).await?;
+    let under_way = Some(admin.accounts.under_way(&name));
+    let limited = Limited { limits: &account.limits, model_limits: &account.model_limits, under_way };
+    recent_usage(&admin, Whose::Account(&name, &account.key_hash), limited).await
 }
 
 /// Makes one in the store, which serves from then on.
@@ -50,7 +84,7 @@ pub(super) async fn create(
     let name = draft.name.clone();
     let created = admin.accounts.create(draft).await.map_err(ApiError::from);
     audit(via, "account create", &name, created)?;
-    Ok((StatusCode::CREATED, Answer(admin.accounts.get(&name).await?)))
+    Ok((StatusCode::CREATED, Answer(one(&admin, &name).await?)))
 }
 
 /// Changes one of the store by a merge patch (RFC 7396) of what makes one: what is not named stays, null takes back.
@@ -63,7 +97,7 @@ pub(super) async fn change(
 ) -> Result<Answer<AccountView>, ApiError> {
     let changed = admin.accounts.change(&name, &patch).await.map_err(ApiError::from);
     audit(via, "account change", &name, changed)?;
-    Ok(Answer(admin.accounts.get(&name).await?))
+    Ok(Answer(one(&admin, &name).await?))
 }
 
 /// Removes one from the store. Requests that run on it finish.

@@ -3,6 +3,7 @@
 //! A key is `account:ID` or `client:ID`, with `/MODEL` behind it for one model; a value is JSON with reason, created_ms
 //! and until_ms (`plugins/guest/src/blacklist.rs` documents both).
 
+use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
@@ -19,6 +20,7 @@ use super::extract::{Json, Parameters, Segments};
 use super::kv::PageParameters;
 use super::limits::{BLACKLIST_BATCH, BLACKLIST_TTL_MS, PAGE_KEYS, REASON_BYTES};
 use super::{Admin, Shared};
+use crate::accounts::Held;
 use crate::api::list::bounded;
 use crate::keys::KeyInfo;
 
@@ -313,6 +315,35 @@ fn holds(entry: &Entry, now_ms: u64) -> bool {
         Ok(Times { until_ms: Some(until_ms), .. }) => now_ms < until_ms,
         Ok(Times { created_ms: 0, .. }) | Err(_) => true,
         Ok(Times { created_ms, .. }) => now_ms < created_ms.saturating_add(DEFAULT_TTL_MS),
+    }
+}
+
+/// The entries that hold accounts back now, by the accounts' ids.
+pub(super) async fn holding(admin: &Admin) -> Result<HashMap<String, Vec<Held>>, ApiError> {
+    let mut holding: HashMap<String, Vec<Held>> = HashMap::new();
+    let Some(kv) = admin.kv.get(STORE) else { return Ok(holding) };
+    let prefix = key(Kind::Account, "", None);
+    let mut cursor: Option<String> = None;
+    loop {
+        let page = kv.list_keys(Some(&prefix), cursor.as_deref(), PAGE_KEYS).await?;
+        let now_ms = now_ms();
+        for (key, entry) in present(kv, &page.keys).await? {
+            let subject = key.strip_prefix(&prefix).filter(|_| holds(&entry, now_ms));
+            let Some(subject) = subject else { continue };
+            let (id, model) =
+                subject.split_once('/').map_or((subject, None), |(id, model)| (id, Some(model)));
+            let said = serde_json::from_slice::<Value>(&entry.value).unwrap_or_default();
+            let held = Held {
+                model: model.map(str::to_owned),
+                reason: said.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned(),
+                until_ms: said.get("until_ms").and_then(Value::as_u64).or(entry.expires_ms),
+            };
+            holding.entry(id.to_owned()).or_default().push(held);
+        }
+        cursor = page.cursor;
+        if cursor.is_none() {
+            return Ok(holding);
+        }
     }
 }
 

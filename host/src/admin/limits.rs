@@ -22,7 +22,7 @@ pub(super) const REASON_BYTES: usize = 512;
 pub(super) const BLACKLIST_TTL_MS: u64 = 365 * 24 * 60 * 60 * 1000;
 
 /// Blacklist entries added at once; one commit takes twice as many changes.
-pub(super) const BLACKLIST_BATCH: usize = 500;
+pub(crate) const BLACKLIST_BATCH: usize = 500;
 
 /// Time for an SQL statement; longer ones would keep old pages alive.
 pub(super) const SQL_DEADLINE: Duration = Duration::from_secs(60);

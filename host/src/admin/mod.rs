@@ -33,6 +33,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
+use crate::accounting::Erasure;
 use crate::accounts::Roster;
 use crate::api::{error, extract};
 use crate::keys::Keys;
@@ -70,6 +71,8 @@ pub struct Admin {
     pub sql: BTreeMap<String, Database>,
     /// Upstream accounts.
     pub accounts: Roster,
+    /// What removes the records of deleted keys.
+    pub erasure: Erasure,
     /// The log of all changes.
     pub trail: Trail,
     /// Reads the configuration again.
@@ -97,11 +100,14 @@ fn paths() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(keys::list, keys::create).layer(settings()))
         .routes(routes!(keys::get, keys::update, keys::revoke).layer(settings()))
+        .routes(routes!(keys::usage))
+        .routes(routes!(keys::deletions))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::enable))
         .routes(routes!(keys::disable))
         .routes(routes!(accounts::list, accounts::create).layer(settings()))
         .routes(routes!(accounts::get, accounts::change, accounts::delete).layer(settings()))
+        .routes(routes!(accounts::usage))
         .routes(routes!(secrets::rotate))
         .routes(routes!(tokens::list, tokens::create).layer(settings()))
         .routes(routes!(tokens::revoke))

@@ -73,6 +73,8 @@ impl Api {
         })
         .await
         .unwrap();
+        let erasure =
+            Erasure::open(sql["gateway"].clone(), Vec::new(), Options::default().clock).await.unwrap();
         let keep = std::time::Duration::from_secs(60);
         let trail = Trail::open(sql["gateway"].clone(), Options::default().clock, keep).await.unwrap();
         let reload: Reload = Arc::new(|| Box::pin(async { Err("there is no configuration".to_owned()) }));
@@ -87,6 +89,7 @@ impl Api {
                 sql,
                 reading: Reading::default(),
                 accounts,
+                erasure,
                 trail,
                 reload,
                 started,
@@ -182,7 +185,8 @@ async fn keys_are_made_listed_without_the_key_and_revoked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn accounts_are_made_shown_changed_and_removed_and_their_keys_never_come_out() {
     let api = Api::start().await;
-    let body = json!({ "name": "spare", "base_url": "http://h:2", "api_key": "sk-clear", "rpm": 5 });
+    let body =
+        json!({ "name": "spare", "base_url": "http://h:2", "api_key": "sk-clear", "limits": { "rpm": 5 } });
     let (status, made) = api.post("/accounts", body.clone()).await;
     assert_eq!(
         (status, &made["status"], &made["from"]),
@@ -195,15 +199,18 @@ async fn accounts_are_made_shown_changed_and_removed_and_their_keys_never_come_o
     let patch = async |name: &str, body: Value| {
         api.call(Method::PATCH, &format!("/accounts/{name}"), body.to_string()).await
     };
-    assert_eq!(patch("spare", json!({ "rpm": null, "active": false })).await.1["status"], "disabled");
+    assert_eq!(
+        patch("spare", json!({ "limits": { "rpm": null }, "active": false })).await.1["status"],
+        "disabled"
+    );
     assert_eq!(error(&patch("spare", json!({ "rmp": 1 })).await), (400, "invalid"));
-    assert_eq!(error(&patch("main", json!({ "rpm": 1 })).await), (409, "conflict"));
+    assert_eq!(error(&patch("main", json!({ "limits": { "rpm": 1 } })).await), (409, "conflict"));
     let (_, listed) = api.get("/accounts").await;
     let names: Vec<_> =
         listed["accounts"].as_array().unwrap().iter().map(|a| (&a["name"], &a["from"])).collect();
     assert_eq!(names, [(&json!("main"), &json!("configuration")), (&json!("spare"), &json!("store"))]);
     let (_, shown) = api.get("/accounts/spare").await;
-    assert_eq!((&shown["rpm"], &shown["has_api_key"]), (&Value::Null, &json!(true)));
+    assert_eq!((&shown["limits"], &shown["has_api_key"]), (&json!({}), &json!(true)));
     for answer in [&made, &listed, &shown] {
         assert!(!answer.to_string().contains("sk-clear"), "{answer}");
     }

@@ -1,17 +1,19 @@
 //! `/usage`.
 
-use std::time::SystemTime;
-
 use axum::Json as Answer;
 use axum::extract::State;
 use chrono::{DateTime, NaiveDate};
 use serde::Deserialize;
+use tollgate_store::Database;
 use utoipa::IntoParams;
 
-use super::Shared;
 use super::error::ApiError;
 use super::extract::Parameters;
-use crate::accounting::{Grouping, ReportError, UsageReport, Window, report};
+use super::{Admin, Shared};
+use crate::accounting::{
+    Grouping, Limited, RecentUsage, ReportError, UsageReport, Whose, Window, recent, report,
+};
+use crate::keys::now_ms;
 
 /// What of the usage.
 #[derive(Deserialize, IntoParams)]
@@ -35,9 +37,7 @@ pub(super) async fn usage(
     let by = Grouping::named(by.as_deref().unwrap_or("day"));
     let by = by.ok_or_else(|| ApiError::invalid("`by` must be `day`, `key`, `account` or `model`"))?;
     let window = Window::of(day("since", since)?, day("until", until)?, today());
-    let database =
-        admin.sql.get("gateway").ok_or_else(|| ApiError::unavailable("there is no database `gateway`"))?;
-    let mut report = report(database, by, window).await.map_err(|error| match error {
+    let mut report = report(gateway(&admin)?, by, window).await.map_err(|error| match error {
         ReportError::NotCounted => ApiError::conflict(error.to_string()),
         ReportError::Store(error) => {
             ApiError::from(error).hint("fewer days, by `since` and `until`, are read sooner")
@@ -46,16 +46,29 @@ pub(super) async fn usage(
     if by == Grouping::Account {
         let accounts = admin.accounts.list().await?;
         for row in &mut report.usage {
-            let account = accounts.iter().find(|account| account.key_hash == row.group);
+            let account = accounts.iter().find(|account| account.key_hashes().any(|hash| *hash == row.group));
             row.name = account.map(|account| account.name.clone());
         }
     }
     Ok(Answer(report))
 }
 
+/// What was used of late.
+pub(super) async fn recent_usage(
+    admin: &Admin,
+    whose: Whose<'_>,
+    limited: Limited<'_>,
+) -> Result<Answer<RecentUsage>, ApiError> {
+    let recent = recent(gateway(admin)?, whose, limited, now_ms()).await?;
+    recent.map(Answer).ok_or_else(|| ApiError::conflict(ReportError::NotCounted.to_string()))
+}
+
+fn gateway(admin: &Admin) -> Result<&Database, ApiError> {
+    admin.sql.get("gateway").ok_or_else(|| ApiError::unavailable("there is no database `gateway`"))
+}
+
 fn today() -> NaiveDate {
-    let ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-    let time = i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis);
+    let time = i64::try_from(now_ms()).ok().and_then(DateTime::from_timestamp_millis);
     time.unwrap_or_default().date_naive()
 }
 

@@ -22,6 +22,9 @@ const SHIPPED: [(&str, config::Acknowledge); 3] = [
     ("hot-keys", config::Acknowledge::Relaxed),
 ];
 
+/// Those of them in which policies keep something of a client under `client:ID`.
+pub(super) const OF_CLIENTS: [&str; 2] = ["blacklist", "quota"];
+
 /// Pages of stores in memory that are kept a second time; a page is there anyway.
 const MEMORY_CACHE_BYTES: usize = 4 << 20;
 

@@ -281,10 +281,6 @@ pub(super) struct Rotate {
     pub(super) new_master_key_stdin: bool,
 }
 
-pub(super) fn rate() -> clap::builder::RangedU64ValueParser<u64> {
-    clap::value_parser!(u64).range(1..=limits::RATE_MOST)
-}
-
 #[derive(Debug, Subcommand)]
 pub(super) enum KvCommand {
     /// Print the value of a key, byte for byte.

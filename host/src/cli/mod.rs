@@ -9,6 +9,7 @@ mod duration;
 mod failure;
 mod keys;
 mod kv;
+mod limits;
 mod output;
 mod plugin;
 mod prompt;
@@ -99,6 +100,7 @@ async fn remote(client: &Client, command: Command) -> Result<(), Failure> {
         Command::Account(AccountCommand::Update(update)) => account::update(client, *update).await,
         Command::Account(AccountCommand::List { json }) => account::list(client, json).await,
         Command::Account(AccountCommand::Show { name, json }) => account::show(client, &name, json).await,
+        Command::Account(AccountCommand::Usage(usage)) => account::usage(client, usage).await,
         Command::Account(AccountCommand::Enable { name }) => account::switch(client, &name, true).await,
         Command::Account(AccountCommand::Disable { name }) => account::switch(client, &name, false).await,
         Command::Account(AccountCommand::Delete { name }) => account::delete(client, &name).await,

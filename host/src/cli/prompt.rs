@@ -21,6 +21,20 @@ pub(super) fn ask_or(what: &str, otherwise: &str) -> Result<Secret, Failure> {
     if io::stdin().is_terminal() { ask(what) } else { Err(Failure::Usage(otherwise.to_owned())) }
 }
 
+/// Asks whether something is really to be done; anything but yes is a no. `otherwise` says what to do where nobody can be asked.
+pub(super) fn confirm(what: &str, otherwise: &str) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::Usage(otherwise.to_owned()));
+    }
+    eprint!("{what} [y/N] ");
+    let mut text = String::new();
+    io::stdin().lock().read_line(&mut text).context("cannot read stdin")?;
+    match text.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::Refused { message: "nothing was changed".to_owned(), hint: None }),
+    }
+}
+
 /// What a variable holds.
 pub(super) fn variable(name: &str) -> Result<Secret, Failure> {
     match std::env::var(name) {

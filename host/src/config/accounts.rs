@@ -12,6 +12,8 @@ use crate::gateway::{
     AccountSpec, Dialect, ForwardProxy, check_base_url, check_credential, check_proxy_credential,
     check_proxy_url,
 };
+use crate::limit_set::{self, LimitSet, ModelLimits};
+use crate::money;
 use crate::secret::Secret;
 
 pub(super) fn accounts(
@@ -39,13 +41,11 @@ fn account(section: &Section<'_>, directory: &Path, environment: Environment<'_>
     let dialect = section.choice("dialect", &Dialect::ALL.map(|dialect| (dialect.name(), dialect)));
     let base_url = base_url(section);
     let api_key = api_key(section, environment);
-    let rate = |key| section.number(key, 1..=limits::RATE_MOST);
     let small = |key, range| section.number(key, range).and_then(|number| u32::try_from(number).ok());
     let aliases = aliases(section);
     let (models, weight) = (section.texts("models"), small("weight", 1..=limits::WEIGHT_MOST));
     let priority = small("priority", 0..=u64::from(u32::MAX));
-    let (rpm, tpm, rpd) = (rate("rpm"), rate("tpm"), rate("rpd"));
-    let concurrency = small("concurrency", 1..=limits::CONCURRENCY_MOST);
+    let (limits, model_limits) = (limit_set(section, limits::CONCURRENCY_MOST), model_limits(section));
     let (ca, proxy) = (ca(section, directory), proxy(section, environment));
     Some(AccountSpec {
         name: name?.to_owned(),
@@ -56,14 +56,53 @@ fn account(section: &Section<'_>, directory: &Path, environment: Environment<'_>
         aliases: aliases.unwrap_or_default(),
         weight: weight.unwrap_or(1),
         priority: priority.unwrap_or(0),
-        rpm,
-        tpm,
-        rpd,
-        concurrency,
+        limits,
+        model_limits,
         expires_ms: None,
         ca,
         proxy,
     })
+}
+
+/// The limits that stand in a section.
+fn limit_set(section: &Section<'_>, concurrency_most: u64) -> LimitSet {
+    let count = |key| section.number(key, 1..=limits::RATE_MOST);
+    LimitSet {
+        rpm: count("rpm"),
+        tpm: count("tpm"),
+        rpd: count("rpd"),
+        concurrency: section.number("concurrency", 1..=concurrency_most),
+        tokens_per_day: count("tokens_per_day"),
+        tokens_per_month: count("tokens_per_month"),
+        tokens_total: count("tokens_total"),
+        cost_per_day: budget(section, "cost_per_day"),
+        cost_per_month: budget(section, "cost_per_month"),
+        cost_total: budget(section, "cost_total"),
+    }
+}
+
+fn budget(section: &Section<'_>, key: &'static str) -> Option<f64> {
+    let amount = section.money(key)?;
+    if amount == 0 {
+        section.problem(key, format!("`{key}`{} must be over 0; leave it out for none", section.place()));
+    }
+    Some(money::units(amount))
+}
+
+fn model_limits(section: &Section<'_>) -> ModelLimits {
+    let own = section.tables("model_limits", "{ \"gpt-4*\" = { rpm = 10 } }");
+    let limits: ModelLimits = own
+        .into_iter()
+        .map(|(models, own)| {
+            let limits = limit_set(&own, limits::RATE_MOST);
+            own.finish();
+            (models.to_owned(), limits)
+        })
+        .collect();
+    if let Err(rule) = limit_set::check_groups(&limits) {
+        section.problem("model_limits", format!("{rule}{}", section.place()));
+    }
+    limits
 }
 
 fn aliases(section: &Section<'_>) -> Option<BTreeMap<String, String>> {

@@ -199,6 +199,26 @@ impl<'a> Section<'a> {
         Some(texts)
     }
 
+    /// Tables by names of any kind; `example` is how they may be written.
+    pub(super) fn tables(&self, key: &'static str, example: &str) -> Vec<(&'a str, Section<'a>)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let expected = format!("a table of tables such as `{example}`");
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong_type::<()>(key, value, &expected);
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for (name, value) in table.iter() {
+            let Some(table) = value.get_ref().as_table() else {
+                self.wrong_type::<()>(key, value, &expected);
+                continue;
+            };
+            let title = format!("`{key}` of `{}`", name.get_ref());
+            sections.push((name.get_ref().as_ref(), Section::new(self.source, title, name.span(), table)));
+        }
+        sections
+    }
+
     /// The table `[key]`.
     pub(super) fn section(&self, key: &'static str) -> Option<Section<'a>> {
         let value = self.get(key)?;

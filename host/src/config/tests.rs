@@ -7,6 +7,7 @@ use tollgate_store::{Metric, Strategy};
 
 use super::*;
 use crate::gateway::{Dialect, ForwardProxy};
+use crate::limit_set::LimitSet;
 use crate::money::ONE;
 use crate::secret::Secret;
 
@@ -98,6 +99,9 @@ fn every_key_arrives() {
         tpm = 20
         rpd = 30
         concurrency = 4
+        tokens_per_month = 50
+        cost_per_day = 2.5
+        model_limits = { "m*" = { rpm = 6, cost_total = 7 } }
         [[account]]
         name = "second"
         base_url = "http://127.0.0.1:11434/v1"
@@ -195,10 +199,19 @@ fn every_key_arrives() {
                 ]),
                 weight: 7,
                 priority: 2,
-                rpm: Some(10),
-                tpm: Some(20),
-                rpd: Some(30),
-                concurrency: Some(4),
+                limits: LimitSet {
+                    rpm: Some(10),
+                    tpm: Some(20),
+                    rpd: Some(30),
+                    concurrency: Some(4),
+                    tokens_per_month: Some(50),
+                    cost_per_day: Some(2.5),
+                    ..LimitSet::default()
+                },
+                model_limits: BTreeMap::from([(
+                    "m*".to_owned(),
+                    LimitSet { rpm: Some(6), cost_total: Some(7.0), ..LimitSet::default() },
+                )]),
                 proxy: Some(ForwardProxy {
                     url: "socks5://10.0.0.1:1080".to_owned(),
                     credentials: Some(("u".to_owned(), Secret::new("sk-from-environment"))),
@@ -346,6 +359,14 @@ fn wrong_types_say_what_is_right() {
             "`aliases` in [[account]] must be a table of strings such as `{ fast = \"gpt-4o-mini\" }`, not an array",
         ),
         ("aliases = { a = \"\" }", "`aliases` in [[account]] has an empty string"),
+        (
+            "model_limits = { m = 1 }",
+            "`model_limits` in [[account]] must be a table of tables such as `{ \"gpt-4*\" = { rpm = 10 } }`, not an integer",
+        ),
+        (
+            "model_limits = { m = { rmp = 1 } }",
+            "unknown key `rmp` in `model_limits` of `m`; did you mean `rpm`?",
+        ),
         ("dialect = true", "`dialect` in [[account]] must be a string, not a boolean"),
         ("weight = []", "`weight` in [[account]] must be a whole number, not an array"),
         ("weight = 1979-05-27", "`weight` in [[account]] must be a whole number, not a datetime"),
@@ -384,6 +405,16 @@ fn numbers_keep_to_their_bounds() {
         ("rpd = 0", "`rpd` in [[account]] must be at least 1; leave it out for the default"),
         ("concurrency = 0", "`concurrency` in [[account]] must be at least 1; leave it out for the default"),
         ("rpm = -1", "`rpm` in [[account]] must be from 1 to 9007199254740992"),
+        ("concurrency = 1000001", "`concurrency` in [[account]] must be from 1 to 1000000"),
+        ("cost_per_day = 0", "`cost_per_day` in [[account]] must be over 0; leave it out for none"),
+        (
+            "model_limits = { m = { rpm = 0 } }",
+            "`rpm` in `model_limits` of `m` must be at least 1; leave it out for the default",
+        ),
+        (
+            "model_limits = { \"\" = { rpm = 1 } }",
+            "`model_limits` has at most 8 names or patterns of models, of 1 to 100 bytes in [[account]]",
+        ),
         ("weight = 0", "`weight` in [[account]] must be at least 1; leave it out for the default"),
         ("weight = 1000001", "`weight` in [[account]] must be from 1 to 1000000"),
         ("priority = 4294967296", "`priority` in [[account]] must be from 0 to 4294967295"),

@@ -24,7 +24,8 @@ use super::{
     route::{Route, Routes, Way},
 };
 use crate::{
-    plugin::admission::{Limits, Subject, SubjectKind},
+    limit_set::{self, LimitSet, ModelLimits},
+    plugin::admission::{Subject, SubjectKind},
     secret::Secret,
 };
 
@@ -47,14 +48,10 @@ pub struct AccountSpec {
     pub weight: u32,
     /// Lower numbers are tried first.
     pub priority: u32,
-    /// Requests a minute.
-    pub rpm: Option<u64>,
-    /// Tokens a minute.
-    pub tpm: Option<u64>,
-    /// Requests a day.
-    pub rpd: Option<u64>,
-    /// Requests at once, at least 1.
-    pub concurrency: Option<u32>,
+    /// Limits over all its models. Requests at once are its places, for which others wait; policies hold it to the rest.
+    pub limits: LimitSet,
+    /// Limits over the models that a name or pattern stands for, together, as clients name models.
+    pub model_limits: ModelLimits,
     /// Milliseconds since 1970, UTC, from which on it is not asked any more.
     pub expires_ms: Option<u64>,
     /// The certificates, as PEM, that its upstream's is trusted by; none: the system's.
@@ -74,10 +71,8 @@ impl Default for AccountSpec {
             aliases: BTreeMap::new(),
             weight: 1,
             priority: 0,
-            rpm: None,
-            tpm: None,
-            rpd: None,
-            concurrency: None,
+            limits: LimitSet::default(),
+            model_limits: ModelLimits::new(),
             expires_ms: None,
             ca: None,
             proxy: None,
@@ -90,6 +85,21 @@ impl AccountSpec {
     pub fn id(&self) -> String {
         let hashed = if self.api_key.is_empty() { &self.name } else { self.api_key.expose() };
         hex::encode(Sha256::digest(hashed))
+    }
+
+    /// How many requests may be on it at once.
+    pub(super) fn places(&self) -> Option<u32> {
+        self.limits.concurrency.map(|most| u32::try_from(most).unwrap_or(u32::MAX))
+    }
+
+    fn subject(&self) -> Subject {
+        let over_all = LimitSet { concurrency: None, ..self.limits.clone() };
+        Subject {
+            kind: SubjectKind::Account,
+            id: self.id().into(),
+            name: self.name.as_str().into(),
+            limits: limit_set::for_policies(&over_all, &self.model_limits),
+        }
     }
 }
 
@@ -190,20 +200,15 @@ impl Account {
         }
         models.sort();
         models.dedup();
-        let (id, name): (Arc<str>, Arc<str>) = (spec.id().into(), spec.name.as_str().into());
+        let subject = Arc::new(spec.subject());
         Ok(Account {
-            subject: Arc::new(Subject {
-                kind: SubjectKind::Account,
-                id: id.clone(),
-                name: name.clone(),
-                limits: Limits { rpm: spec.rpm, tpm: spec.tpm, rpd: spec.rpd, further: Vec::new() },
-            }),
-            name,
+            name: subject.name.clone(),
             number: NUMBER.fetch_add(1, Atomic::Relaxed),
             way,
             route,
             dialect: spec.dialect,
-            key_hash: id,
+            key_hash: subject.id.clone(),
+            subject,
             authorization,
             endpoints,
             base,
@@ -224,13 +229,18 @@ impl Account {
         self.models.is_empty() || self.models.binary_search_by(|own| own.as_str().cmp(model)).is_ok()
     }
 
+    /// Requests that are on it now.
+    pub fn under_way(&self) -> u64 {
+        self.places.taken().into()
+    }
+
     /// Whether its time is over.
     pub(super) fn is_expired(&self, now_ms: u64) -> bool {
         self.spec.expires_ms.is_some_and(|expires_ms| expires_ms <= now_ms)
     }
 
     /// Whether it answered when it was last asked, as far as that is known.
-    pub(super) fn is_up(&self) -> bool {
+    pub fn is_up(&self) -> bool {
         self.is_up.load(Atomic::Relaxed)
     }
 

@@ -94,7 +94,7 @@ impl Accounts {
     /// From now on these serve.
     pub fn serve(&self, prepared: Prepared) {
         for account in &prepared.0 {
-            account.places.limit(account.spec.concurrency);
+            account.places.limit(account.spec.places());
         }
         self.0.list.store(Arc::new(prepared.0));
         self.changed();
@@ -298,7 +298,7 @@ fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
+    use crate::{limit_set::LimitSet, secret::Secret};
 
     fn spec(name: &str) -> AccountSpec {
         AccountSpec {
@@ -395,7 +395,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_account_that_comes_back_counts_what_ran_on_it_before() {
-        let limited = || AccountSpec { concurrency: Some(2), ..spec("limited") };
+        let limited = || AccountSpec { limits: LimitSet::at_once(2), ..spec("limited") };
         let accounts = accounts(vec![limited()]).await;
         let first = Place::take(&accounts.list()[0]).unwrap();
         accounts.serve(accounts.prepare(Vec::new()).await.unwrap());
@@ -413,7 +413,8 @@ mod tests {
 
     #[tokio::test]
     async fn of_many_accounts_that_are_full_the_one_with_a_place_is_found() {
-        let specs = (0..1_000).map(|index| AccountSpec { concurrency: Some(1), ..spec(&index.to_string()) });
+        let specs =
+            (0..1_000).map(|index| AccountSpec { limits: LimitSet::at_once(1), ..spec(&index.to_string()) });
         let accounts = accounts(specs.collect()).await;
         let list = accounts.list();
         let mut taken: Vec<_> = list.iter().map(|account| Place::take(account).unwrap()).collect();

@@ -249,13 +249,16 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::gateway::{AccountSpec, Dialect, Strategy, health::note};
+    use crate::{
+        gateway::{AccountSpec, Dialect, Strategy, health::note},
+        limit_set::LimitSet,
+    };
 
     fn spec(name: &str, most: u32) -> AccountSpec {
         AccountSpec {
             name: name.to_owned(),
             base_url: "http://127.0.0.1:1".to_owned(),
-            concurrency: Some(most),
+            limits: LimitSet::at_once(most.into()),
             ..AccountSpec::default()
         }
     }

@@ -19,14 +19,14 @@ use std::{
 
 use moka::sync::Cache;
 use serde::Serialize;
-use tollgate_store::sql::{Database, SqlError, Value};
+use tollgate_store::sql::{Database, SqlError, Statement, Value};
 
 use crate::mint::Mint;
 use table::{integer, statement};
 
 pub use client_key::ClientKey;
 pub use client_kind::ClientKind;
-pub use settings::{LimitSet, Permission, Settings};
+pub use settings::{Permission, Settings};
 
 /// What every key starts with, so that people and scanners recognise one.
 const PREFIX: &str = "tg-";
@@ -239,6 +239,24 @@ impl Keys {
         let params = vec![Value::Text(name.to_owned()), integer(now_ms())?];
         let update = "UPDATE api_keys SET active = 0, updated_ms = ?2 WHERE name = ?1 AND active = 1";
         if self.write(update, params).await? { Ok(()) } else { Err(KeyError::NoSuchKey(name.to_owned())) }
+    }
+
+    /// Revokes a key, by its name or its id, and in the same step does what `also` says; its id. It may have been revoked before.
+    pub async fn delete(
+        &self,
+        name: &str,
+        also: impl FnOnce(&KeyInfo) -> Statement,
+    ) -> Result<String, KeyError> {
+        let which = "WHERE (name = ?1 AND active = 1) OR key_hash = ?1 ORDER BY active DESC LIMIT 1";
+        let found = self.select(which, vec![Value::Text(name.to_owned())]).await?.pop();
+        let info = found.ok_or_else(|| KeyError::NoSuchKey(name.to_owned()))?;
+        let update = "UPDATE api_keys SET active = 0, updated_ms = ?2 WHERE key_hash = ?1 AND active = 1";
+        let params = vec![Value::Text(info.id.clone()), integer(now_ms())?];
+        let outcome = self.0.database.batch(vec![statement(update, params), also(&info)]).await;
+        // Even a failed call may have written.
+        self.0.epoch.fetch_add(1, Ordering::Release);
+        outcome?;
+        Ok(info.id)
     }
 
     /// Finds a valid key by a secret: made here, neither revoked nor switched off, not expired.

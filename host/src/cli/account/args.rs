@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::{
-    cli::args::rate,
-    config::limits::{CONCURRENCY_MOST, WEIGHT_MOST},
+    cli::{limits::LimitArgs, usage::RecentUsage},
+    config::limits::WEIGHT_MOST,
 };
 
 #[derive(Debug, Subcommand)]
@@ -19,7 +19,7 @@ is kept encrypted and shown to nobody again. The built-in demo upstream goes whe
 Examples:
   tollgate account create --name main --base-url https://api.openai.com
   tollgate account create --name claude --dialect anthropic --base-url https://api.anthropic.com \\
-    --api-key-env ANTHROPIC_API_KEY --models claude-sonnet-4-5 --priority 1 --rpm 500
+    --api-key-env ANTHROPIC_API_KEY --models claude-sonnet-4-5 --priority 1 --rpm 500 --cost-per-day 20
   pass llm/spare | tollgate account create --name spare --base-url https://llm.example.com --api-key-stdin
   tollgate account create --name far --base-url https://llm.example.org --proxy socks5://10.0.0.1:1080 --proxy-user me")]
     Create(Box<Create>),
@@ -39,11 +39,19 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+    /// What an account has used in the last 60 s and 24 h, and of each of its limits.
+    #[command(after_help = "\
+As `tollgate key usage`; its concurrency is that of this moment.
+
+Example:
+  tollgate account usage main --models")]
+    Usage(RecentUsage),
     /// Change an account of the store; what is not named stays.
     #[command(after_help = "\
 Examples:
   tollgate account update main --rpm 1000 --models gpt-4o,gpt-4o-mini
   tollgate account update main --alias fast=gpt-4o-mini --alias smart=gpt-4o
+  tollgate account update main --cost-per-month 300 --limit 'gpt-4o:rpm=100'
   tollgate account update main --clear rpm,models
   tollgate account update main --api-key-env NEW_KEY")]
     Update(Box<Update>),
@@ -92,7 +100,7 @@ pub(in crate::cli) struct Update {
     /// Ask for another key at the terminal.
     #[arg(long, conflicts_with_all = ["api_key_env", "api_key_stdin"])]
     pub(super) api_key: bool,
-    /// Fields to take back to their defaults, separated by commas, such as rpm,models,expires,api-key.
+    /// Fields to take back to their defaults, separated by commas, such as rpm,cost-per-day,models,expires,api-key.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub(super) clear: Vec<String>,
     #[command(flatten)]
@@ -123,18 +131,8 @@ pub(in crate::cli) struct Fields {
     /// Lower numbers are tried first [default: 0].
     #[arg(long, value_name = "N")]
     pub(super) priority: Option<u32>,
-    /// Requests in any 60 s.
-    #[arg(long, value_name = "N", value_parser = rate())]
-    pub(super) rpm: Option<u64>,
-    /// Tokens in any 60 s, in and out together.
-    #[arg(long, value_name = "N", value_parser = rate())]
-    pub(super) tpm: Option<u64>,
-    /// Requests in any 24 h.
-    #[arg(long, value_name = "N", value_parser = rate())]
-    pub(super) rpd: Option<u64>,
-    /// Requests at once; further ones go to other accounts, or wait.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=CONCURRENCY_MOST))]
-    pub(super) concurrency: Option<u64>,
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
     /// The proxy on the way to its upstream: http://HOST:PORT or socks5://HOST:PORT, which resolves names itself.
     #[arg(long, value_name = "URL")]
     pub(super) proxy: Option<String>,

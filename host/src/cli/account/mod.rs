@@ -10,19 +10,33 @@ use serde_json::{Map, Value, json};
 
 use super::client::{Client, segment};
 use super::failure::Failure;
-use super::keys::print_list;
-use super::{output, prompt};
+use super::usage::{RecentUsage, recent};
+use super::{limits, output, prompt};
 pub(super) use args::AccountCommand;
 use args::{Create, Fields, Update};
 
-const COLUMNS: [&str; 8] = ["name", "dialect", "base_url", "models", "priority", "weight", "status", "from"];
+const COLUMNS: [&str; 14] = [
+    "name",
+    "dialect",
+    "base_url",
+    "models",
+    "limits",
+    "priority",
+    "weight",
+    "status",
+    "held",
+    "from",
+    "last_used_ms",
+    "requests",
+    "failures_in_a_row",
+    "cost",
+];
 
-/// What can be cleared, and the field of the API that it is.
-const CLEARED: [(&str, &str); 17] = [
+/// What can be cleared beside limits, and the field of the API that it is.
+const CLEARED: [(&str, &str); 13] = [
     ("aliases", "aliases"),
     ("api-key", "api_key"),
     ("ca", "ca"),
-    ("concurrency", "concurrency"),
     ("description", "description"),
     ("email", "email"),
     ("expires", "expires_ms"),
@@ -31,9 +45,6 @@ const CLEARED: [(&str, &str); 17] = [
     ("proxy", "proxy"),
     ("proxy-password", "proxy_password"),
     ("proxy-user", "proxy_user"),
-    ("rpd", "rpd"),
-    ("rpm", "rpm"),
-    ("tpm", "tpm"),
     ("weight", "weight"),
     ("dialect", "dialect"),
 ];
@@ -63,11 +74,14 @@ pub(super) async fn update(client: &Client, update: Update) -> Result<(), Failur
         body.insert("api_key".into(), prompt::ask_or("api key", otherwise)?.expose().into());
     }
     for field in &clear {
-        let Some((_, cleared)) = CLEARED.iter().find(|(name, _)| name == field) else {
+        if let Some(limit) = limits::named(field) {
+            limits::clear(&mut body, limit);
+        } else if let Some((_, cleared)) = CLEARED.iter().find(|(name, _)| name == field) {
+            body.insert((*cleared).to_owned(), Value::Null);
+        } else {
             let names = CLEARED.map(|(name, _)| name).join(", ");
-            return Err(Failure::Usage(format!("--clear {field}: it can be {names}")));
-        };
-        body.insert((*cleared).to_owned(), Value::Null);
+            return Err(Failure::Usage(format!("--clear {field}: it can be a limit, {names}")));
+        }
     }
     if body.is_empty() {
         return Err(Failure::Usage("nothing to change: see `tollgate account update --help`".to_owned()));
@@ -77,7 +91,32 @@ pub(super) async fn update(client: &Client, update: Update) -> Result<(), Failur
 }
 
 pub(super) async fn list(client: &Client, json: bool) -> Result<(), Failure> {
-    print_list(&client.get("/accounts").await?, "accounts", &COLUMNS, json)
+    let answer = client.get("/accounts").await?;
+    if json {
+        return Ok(output::print_json(&answer)?);
+    }
+    let accounts = answer.get("accounts").and_then(Value::as_array).into_iter().flatten();
+    Ok(output::print_table(&COLUMNS, &accounts.map(row).collect::<Vec<_>>())?)
+}
+
+fn row(account: &Value) -> Vec<Value> {
+    let field = |column: &str| match column {
+        "limits" => Some(json!(limits::shown(account))),
+        "held" => Some(json!(held(account))),
+        column => account.get(column).or_else(|| account.get("totals")?.get(column)).cloned(),
+    };
+    COLUMNS.iter().map(|column| field(column).unwrap_or_default()).collect()
+}
+
+/// What the blacklist keeps an account back for: a model or `*`, and until when.
+fn held(account: &Value) -> Vec<String> {
+    let entries = account.get("held").and_then(Value::as_array).into_iter().flatten();
+    let text = |entry: &Value| {
+        let model = entry.get("model").and_then(Value::as_str).unwrap_or("*");
+        let until = entry.get("until_ms").and_then(Value::as_u64).map(|ms| format!(" until {ms}"));
+        format!("{model}{}", until.unwrap_or_default())
+    };
+    entries.map(text).collect()
 }
 
 pub(super) async fn show(client: &Client, name: &str, json: bool) -> Result<(), Failure> {
@@ -88,6 +127,11 @@ pub(super) async fn show(client: &Client, name: &str, json: bool) -> Result<(), 
     let fields = answer.as_object().into_iter().flatten();
     let rows: Vec<_> = fields.map(|(name, value)| vec![name.as_str().into(), value.clone()]).collect();
     Ok(output::print_table(&["field", "value"], &rows)?)
+}
+
+pub(super) async fn usage(client: &Client, usage: RecentUsage) -> Result<(), Failure> {
+    let path = path(&usage.name);
+    recent(client, &path, usage).await
 }
 
 pub(super) async fn switch(client: &Client, name: &str, active: bool) -> Result<(), Failure> {
@@ -137,7 +181,6 @@ fn body(fields: Fields) -> Result<Map<String, Value>, Failure> {
         ("aliases", (!aliases.is_empty()).then(|| aliases.into())),
         ("api_key", key.map(|key| key.expose().into())),
         ("ca", ca.map(Into::into)),
-        ("concurrency", fields.concurrency.map(Into::into)),
         ("description", fields.description.map(Into::into)),
         ("dialect", fields.dialect.map(Into::into)),
         ("email", fields.email.map(Into::into)),
@@ -147,10 +190,10 @@ fn body(fields: Fields) -> Result<Map<String, Value>, Failure> {
         ("proxy", fields.proxy.map(Into::into)),
         ("proxy_password", password.map(|password| password.expose().into())),
         ("proxy_user", fields.proxy_user.map(Into::into)),
-        ("rpd", fields.rpd.map(Into::into)),
-        ("rpm", fields.rpm.map(Into::into)),
-        ("tpm", fields.tpm.map(Into::into)),
         ("weight", fields.weight.map(Into::into)),
     ];
-    Ok(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
+    let given = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let mut body: Map<String, Value> = given.collect();
+    fields.limits.add_to(&mut body);
+    Ok(body)
 }

@@ -1,12 +1,11 @@
 //! `tollgate key …` as it can be written on the command line.
 
-use std::collections::BTreeMap;
-
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use crate::config::limits::RATE_MOST;
-use crate::{keys, money};
+use crate::cli::limits::{self, LimitArgs};
+use crate::cli::usage::RecentUsage;
+use crate::keys;
 
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum KeyCommand {
@@ -30,6 +29,17 @@ Examples:
         /// The key's name.
         name: String,
     },
+    /// What a key has used in the last 60 s and 24 h, and of each of its limits.
+    #[command(after_help = "\
+Every limit is listed with what was used of it by the log and the statistics of days, some 200 ms late; frees_ms is when some of
+it is free again. A budget counts from the first one that a key has, so that one set in mid-month allows its whole amount
+from then on. Over some models, months and totals go by the names that upstreams have for them.
+
+Examples:
+  tollgate key usage alice
+  tollgate key usage alice --models
+  tollgate key usage alice --json")]
+    Usage(RecentUsage),
     /// Change what a key may do; what is not named stays, and what it has used counts on.
     #[command(after_help = "\
 Examples:
@@ -69,6 +79,25 @@ Examples:
         /// The key's name.
         name: String,
     },
+    /// Delete a key with everything that was recorded of it; requests with it are refused from now on.
+    #[command(after_help = "\
+Its rows in the log, in the log of errors and in the statistics of its usage are removed, a few at a time, and then the key
+itself. The command shows how far that is; without it the server goes on, after a crash too. What is summed over everybody
+stays: statistics of days, and totals of accounts. A key that was revoked before is called by its id.
+
+Examples:
+  tollgate key delete alice --records
+  tollgate key delete alice --records --yes")]
+    Delete {
+        /// The key's name, or its id.
+        name: String,
+        /// That its records go too: for a key without them there is `revoke`.
+        #[arg(long, required = true)]
+        records: bool,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Revoke a key for good; requests with it are refused from now on.
     #[command(after_help = "Example:\n  tollgate key revoke alice")]
     Revoke {
@@ -107,39 +136,8 @@ pub(in crate::cli) struct KeySettings {
     /// Kinds of client that may use it: claude-code, codex, gemini-cli, openai-sdk, anthropic-sdk, google-sdk, other.
     #[arg(long, value_name = "A,B", value_parser = list)]
     clients: Option<Setting>,
-    /// Requests in any 60 s.
-    #[arg(long, value_name = "N", value_parser = count)]
-    rpm: Option<Setting>,
-    /// Tokens in any 60 s, in and out together.
-    #[arg(long, value_name = "N", value_parser = count)]
-    tpm: Option<Setting>,
-    /// Requests in any 24 h.
-    #[arg(long, value_name = "N", value_parser = count)]
-    rpd: Option<Setting>,
-    /// Requests at once.
-    #[arg(long, value_name = "N", value_parser = count)]
-    concurrency: Option<Setting>,
-    /// Tokens of a day (UTC).
-    #[arg(long, value_name = "N", value_parser = count)]
-    tokens_per_day: Option<Setting>,
-    /// Tokens of a month (UTC).
-    #[arg(long, value_name = "N", value_parser = count)]
-    tokens_per_month: Option<Setting>,
-    /// Tokens of all time.
-    #[arg(long, value_name = "N", value_parser = count)]
-    tokens_total: Option<Setting>,
-    /// Money of a day (UTC), in the unit of the price table.
-    #[arg(long, value_name = "AMOUNT", value_parser = cost)]
-    cost_per_day: Option<Setting>,
-    /// Money of a month (UTC).
-    #[arg(long, value_name = "AMOUNT", value_parser = cost)]
-    cost_per_month: Option<Setting>,
-    /// Money of all time.
-    #[arg(long, value_name = "AMOUNT", value_parser = cost)]
-    cost_total: Option<Setting>,
-    /// A limit over some models together, such as 'gpt-4*:rpm=10' or 'o3:cost-per-day=5'; can be given again.
-    #[arg(long = "limit", value_name = "MODELS:LIMIT=N", value_parser = model_limit)]
-    model_limits: Vec<ModelLimit>,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// A value as the admin API takes it.
@@ -155,13 +153,6 @@ pub(in crate::cli) enum Cleared {
     Other(&'static str, Value),
 }
 
-/// A limit over some models; without a limit all over them are removed.
-#[derive(Clone, Debug, PartialEq)]
-struct ModelLimit {
-    models: String,
-    limit: Option<(String, Value)>,
-}
-
 impl KeySettings {
     /// The settings as the admin API takes them: only those that were named.
     pub(in crate::cli) fn patch(self) -> Map<String, Value> {
@@ -172,37 +163,12 @@ impl KeySettings {
             ("forbidden_models", self.forbidden_models),
             ("clients", self.clients),
         ];
-        add(&mut patch, own);
+        let given = own.into_iter().filter_map(|(name, setting)| Some((name.to_owned(), setting?.0)));
+        patch.extend(given);
         let ends = self.expires.map(|from_now_ms| json!(keys::now_ms().saturating_add(from_now_ms)));
         patch.extend(ends.map(|ends_ms| ("expires_ms".to_owned(), ends_ms)));
         patch.extend(self.description.map(|text| ("description".to_owned(), json!(text))));
-        let mut limits = Map::new();
-        let over_all = [
-            ("rpm", self.rpm),
-            ("tpm", self.tpm),
-            ("rpd", self.rpd),
-            ("concurrency", self.concurrency),
-            ("tokens_per_day", self.tokens_per_day),
-            ("tokens_per_month", self.tokens_per_month),
-            ("tokens_total", self.tokens_total),
-            ("cost_per_day", self.cost_per_day),
-            ("cost_per_month", self.cost_per_month),
-            ("cost_total", self.cost_total),
-        ];
-        add(&mut limits, over_all);
-        if !limits.is_empty() {
-            patch.insert("limits".to_owned(), Value::Object(limits));
-        }
-        let mut over_some: BTreeMap<String, Value> = BTreeMap::new();
-        for ModelLimit { models, limit } in self.model_limits {
-            match (over_some.entry(models).or_insert_with(|| json!({})), limit) {
-                (Value::Object(fields), Some((name, value))) => drop(fields.insert(name, value)),
-                (entry, _) => *entry = Value::Null,
-            }
-        }
-        if !over_some.is_empty() {
-            patch.insert("model_limits".to_owned(), over_some.into_iter().collect());
-        }
+        self.limits.add_to(&mut patch);
         patch
     }
 }
@@ -212,39 +178,8 @@ pub(in crate::cli) fn clear(patch: &mut Map<String, Value>, settings: Vec<Cleare
     for setting in settings {
         match setting {
             Cleared::Other(name, without) => drop(patch.insert(name.to_owned(), without)),
-            Cleared::Limit(name) => {
-                if let Value::Object(limits) = patch.entry("limits").or_insert_with(|| json!({})) {
-                    limits.insert(name, Value::Null);
-                }
-            }
+            Cleared::Limit(name) => limits::clear(patch, name),
         }
-    }
-}
-
-fn add<const N: usize>(map: &mut Map<String, Value>, named: [(&str, Option<Setting>); N]) {
-    map.extend(named.into_iter().filter_map(|(name, setting)| Some((name.to_owned(), setting?.0))));
-}
-
-/// What removes all limits over some models.
-const NONE: &str = "none";
-
-const COUNTS: [&str; 7] =
-    ["rpm", "tpm", "rpd", "concurrency", "tokens_per_day", "tokens_per_month", "tokens_total"];
-
-const COSTS: [&str; 3] = ["cost_per_day", "cost_per_month", "cost_total"];
-
-fn count(text: &str) -> Result<Setting, String> {
-    match text.parse::<u64>() {
-        Ok(number) if (1..=RATE_MOST).contains(&number) => Ok(Setting(json!(number))),
-        _ => Err(format!("a whole number from 1 to {RATE_MOST}")),
-    }
-}
-
-fn cost(text: &str) -> Result<Setting, String> {
-    let units = text.parse::<f64>().ok();
-    match units.and_then(money::billionths) {
-        Some(1..) => Ok(Setting(json!(units))),
-        _ => Err(format!("an amount over 0, up to {}", money::MOST)),
     }
 }
 
@@ -255,11 +190,10 @@ fn list(text: &str) -> Result<Setting, String> {
 }
 
 fn cleared(text: &str) -> Result<Cleared, String> {
-    let name = text.replace('-', "_");
-    if COUNTS.iter().chain(&COSTS).any(|limit| *limit == name) {
-        return Ok(Cleared::Limit(name));
+    if let Some(limit) = limits::named(text) {
+        return Ok(Cleared::Limit(limit));
     }
-    match name.as_str() {
+    match text.replace('-', "_").as_str() {
         "description" => Ok(Cleared::Other("description", json!(""))),
         "expires" => Ok(Cleared::Other("expires_ms", Value::Null)),
         "permissions" => Ok(Cleared::Other("permissions", json!([]))),
@@ -278,22 +212,4 @@ fn duration(text: &str) -> Result<u64, String> {
     let (number, ms) = with_unit.unwrap_or((text, DAY_MS));
     let time_ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(ms));
     time_ms.ok_or_else(|| "a number of days, or one with d, h, m or s, such as 12h".to_owned())
-}
-
-fn model_limit(text: &str) -> Result<ModelLimit, String> {
-    const FORM: &str = "a model or pattern, a colon and a limit, such as 'gpt-4*:rpm=10', or 'gpt-4*:none'";
-    // A model's name may have a colon in it, a limit's not.
-    let (models, limit) = text.rsplit_once(':').filter(|(models, _)| !models.is_empty()).ok_or(FORM)?;
-    let models = models.to_owned();
-    if limit == NONE {
-        return Ok(ModelLimit { models, limit: None });
-    }
-    let (name, value) = limit.split_once('=').ok_or(FORM)?;
-    let name = name.replace('-', "_");
-    let Setting(value) = match name.as_str() {
-        name if COUNTS.contains(&name) => count(value)?,
-        name if COSTS.contains(&name) => cost(value)?,
-        _ => return Err(format!("there is no limit `{name}`")),
-    };
-    Ok(ModelLimit { models, limit: Some((name, value)) })
 }

@@ -1,23 +1,41 @@
 //! `tollgate key`.
 
 mod args;
+mod delete;
 
 use http::Method;
 use serde_json::{Value, json};
 
 use super::client::{Client, segment, text};
 use super::failure::Failure;
-use super::output;
+use super::usage::recent;
+use super::{limits, output};
 
 pub(super) use args::{KeyCommand, KeyCreate, KeySettings};
 
-const COLUMNS: [&str; 6] = ["name", "limits", "models", "state", "expires_ms", "created_ms"];
+const COLUMNS: [&str; 11] = [
+    "name",
+    "limits",
+    "models",
+    "state",
+    "expires_ms",
+    "created_ms",
+    "last_used_ms",
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "cost",
+];
 
 pub(super) async fn run(client: &Client, command: KeyCommand) -> Result<(), Failure> {
     match command {
         KeyCommand::Create(KeyCreate { name, settings }) => create(client, name, settings).await,
         KeyCommand::List { json } => list(client, json).await,
         KeyCommand::Show { name } => Ok(output::print_json(&client.get(&path(&name)).await?)?),
+        KeyCommand::Usage(usage) => {
+            let path = path(&usage.name);
+            recent(client, &path, usage).await
+        }
         KeyCommand::Update { name, clear, settings } => {
             let mut patch = settings.patch();
             args::clear(&mut patch, clear);
@@ -36,6 +54,7 @@ pub(super) async fn run(client: &Client, command: KeyCommand) -> Result<(), Fail
             client.json(Method::POST, &format!("{}/disable", path(&name)), &json!({})).await?;
             say("disabled", &name)
         }
+        KeyCommand::Delete { name, yes, .. } => delete::run(client, &name, yes).await,
         KeyCommand::Revoke { name } => {
             client.delete(&path(&name)).await?;
             say("revoked", &name)
@@ -50,7 +69,7 @@ async fn create(client: &Client, name: String, settings: Box<KeySettings>) -> Re
 }
 
 async fn list(client: &Client, json: bool) -> Result<(), Failure> {
-    let answer = client.get("/keys").await?;
+    let answer = client.get("/keys?totals=true").await?;
     if json {
         return Ok(output::print_json(&answer)?);
     }
@@ -66,23 +85,17 @@ fn row(key: &Value) -> Vec<Value> {
         (true, false) => "disabled",
         (true, true) => "active",
     };
-    let mut limits = of_set(&field("limits"), "");
-    for (models, set) in field("model_limits").as_object().into_iter().flatten() {
-        limits.extend(of_set(set, &format!("{models}:")));
-    }
-    vec![
+    let own = [
         field("name"),
-        json!(limits),
+        json!(limits::shown(key)),
         field("models"),
         json!(state),
         field("expires_ms"),
         field("created_ms"),
-    ]
-}
-
-fn of_set(set: &Value, models: &str) -> Vec<String> {
-    let limits = set.as_object().into_iter().flatten();
-    limits.map(|(name, most)| format!("{models}{name}={most}")).collect()
+    ];
+    let totals = field("totals");
+    let used = COLUMNS.iter().skip(own.len()).map(|column| totals.get(column).cloned().unwrap_or_default());
+    own.iter().cloned().chain(used).collect()
 }
 
 /// Prints the objects of a list as rows, or the answer as it is.

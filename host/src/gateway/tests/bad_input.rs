@@ -13,7 +13,8 @@ use tokio::{
 use super::support::{Upstream, World, json_response, whole};
 use crate::{
     gateway::{Settings, limits::PROBLEM_BYTES},
-    keys::{KeyError, LimitSet, NewKey, Settings as KeySettings},
+    keys::{KeyError, NewKey, Settings as KeySettings},
+    limit_set::LimitSet,
 };
 
 async fn world(settings: Settings) -> (Upstream, World) {

@@ -15,6 +15,7 @@ use super::support::{Answer, BREAK, Upstream, World, fed_stream, json_response, 
 use crate::{
     gateway::{AccountSpec, Settings},
     keys::NewKey,
+    limit_set::LimitSet,
 };
 
 /// An upstream whose answers are streams that go on until the test lets them end.
@@ -47,7 +48,7 @@ impl Held {
 
     /// One account with one place.
     fn single(&self) -> Vec<AccountSpec> {
-        vec![AccountSpec { concurrency: Some(1), ..self.upstream.account("single") }]
+        vec![AccountSpec { limits: LimitSet::at_once(1), ..self.upstream.account("single") }]
     }
 
     /// The next request that arrives.
@@ -98,7 +99,7 @@ async fn world(accounts: Vec<AccountSpec>, settings: Settings) -> Arc<World> {
 async fn what_a_full_account_has_no_room_for_goes_to_the_next_priority_and_comes_back() {
     let mut held = Held::start().await;
     let mut accounts = two(&held.upstream);
-    accounts[0].concurrency = Some(2);
+    accounts[0].limits.concurrency = Some(2);
     let world = World::start(accounts).await;
     let (mut open, mut order) = (Vec::new(), Vec::new());
     for _ in 0..4 {
@@ -165,7 +166,7 @@ async fn a_client_that_leaves_the_queue_is_not_waited_for() {
 async fn a_client_that_leaves_while_it_waits_for_another_account_is_not_the_failed_ones_affair() {
     let mut held = Held::start().await;
     let broken = Upstream::start(|_| Some(json_response(500, "{}"))).await;
-    let second = AccountSpec { priority: 1, concurrency: Some(1), ..held.upstream.account("second") };
+    let second = AccountSpec { priority: 1, limits: LimitSet::at_once(1), ..held.upstream.account("second") };
     let world = world(vec![broken.account("first"), second], Settings::default()).await;
     let running = stream(&world, &world.key, "running").await;
     let feed = held.next().await.feed;
@@ -220,7 +221,7 @@ async fn a_place_is_free_again_however_its_request_ends() {
 #[tokio::test]
 async fn an_account_that_fails_gives_its_place_to_who_waits_for_it() {
     let upstream = Upstream::start(|_| Some(json_response(500, "{}"))).await;
-    let accounts = vec![AccountSpec { concurrency: Some(1), ..upstream.account("single") }];
+    let accounts = vec![AccountSpec { limits: LimitSet::at_once(1), ..upstream.account("single") }];
     let world = World::start(accounts).await;
     let body = r#"{"model":"m","messages":[]}"#;
     let answers = futures_util::future::join_all((0..20).map(|_| world.chat(body))).await;
@@ -274,7 +275,7 @@ async fn who_waits_takes_a_place_that_a_change_of_the_accounts_makes() {
     let _running = stream(&world, &world.key, "").await;
     let _feed = held.next().await.feed;
     let task = waiting(&world, &world.key, "first").await;
-    let more = AccountSpec { concurrency: Some(2), ..held.single().remove(0) };
+    let more = AccountSpec { limits: LimitSet::at_once(2), ..held.single().remove(0) };
     accounts.serve(accounts.prepare(vec![more.clone()]).await.unwrap());
     let first = held.next().await;
     assert_eq!((first.user.as_str(), first.account.as_str()), ("first", "single"));

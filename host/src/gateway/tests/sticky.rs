@@ -13,6 +13,7 @@ use super::support::{Upstream, World, json_response};
 use crate::{
     gateway::{AccountSpec, Dialect, Settings, Strategy, place::Place},
     keys::NewKey,
+    limit_set::LimitSet,
 };
 
 /// Two equal accounts, and a request that goes to the better one.
@@ -131,7 +132,7 @@ async fn a_session_moves_when_its_account_fails_or_is_full_and_stays_where_it_ha
 
     let accounts = &two.world.gateway.0.accounts;
     let limited = |account: &Arc<crate::gateway::Account>| AccountSpec {
-        concurrency: (*account.name == *"other").then_some(1),
+        limits: if *account.name == *"other" { LimitSet::at_once(1) } else { LimitSet::default() },
         ..account.spec.clone()
     };
     let specs = accounts.list().iter().map(limited).collect();

@@ -4,7 +4,8 @@ use fastrand::Rng;
 
 use crate::{
     gateway::AccountSpec,
-    keys::{LimitSet, NewKey, Settings},
+    keys::{NewKey, Settings},
+    limit_set::LimitSet,
     secret::Secret,
 };
 
@@ -113,21 +114,36 @@ pub(super) fn keys(random: &mut Rng) -> Vec<(NewKey, [LimitSet; 2])> {
 
 /// The accounts, at one upstream; each has its name as its key.
 pub(super) fn accounts(url: &str) -> Vec<AccountSpec> {
-    let account = |name: &str, priority| AccountSpec {
+    let none = LimitSet::default;
+    let limited = |name: &str, priority, limits| AccountSpec {
         name: name.to_owned(),
         base_url: url.to_owned(),
         api_key: Secret::new(name),
         priority,
+        limits,
         ..AccountSpec::default()
     };
     let big = ["big-1".to_owned(), "big-2".to_owned()];
     vec![
-        AccountSpec { rpm: Some(12), ..account("by-requests", 1) },
-        AccountSpec { tpm: Some(6_000), models: big.to_vec(), ..account("by-tokens", 1) },
-        AccountSpec { rpd: Some(200), concurrency: Some(2), ..account("by-day", 1) },
-        AccountSpec { rpm: Some(30), tpm: Some(20_000), concurrency: Some(6), ..account("by-all", 2) },
-        AccountSpec { concurrency: Some(12), ..account("wide", 3) },
-        AccountSpec { concurrency: Some(4), ..account("last", 4) },
+        limited("by-requests", 1, LimitSet { rpm: Some(12), ..none() }),
+        AccountSpec {
+            models: big.to_vec(),
+            ..limited("by-tokens", 1, LimitSet { tpm: Some(6_000), ..none() })
+        },
+        limited(
+            "by-day",
+            1,
+            LimitSet {
+                rpd: Some(200),
+                concurrency: Some(2),
+                tokens_per_day: Some(20_000),
+                cost_per_month: Some(0.9),
+                ..none()
+            },
+        ),
+        limited("by-all", 2, LimitSet { rpm: Some(30), tpm: Some(20_000), concurrency: Some(6), ..none() }),
+        limited("wide", 3, LimitSet { concurrency: Some(12), ..none() }),
+        limited("last", 4, LimitSet { concurrency: Some(4), ..none() }),
     ]
 }
 

@@ -25,7 +25,7 @@ use self::{
     load::{Asked, BIG},
     upstream::Upstream,
 };
-use crate::{gateway::AccountSpec, keys::LimitSet, pattern};
+use crate::{gateway::AccountSpec, limit_set::LimitSet, pattern};
 
 /// Steps of the default run, each of some seconds to minutes.
 const STEPS: u64 = 250;
@@ -295,11 +295,11 @@ impl Load {
 
 impl Scope {
     fn of_account(account: &AccountSpec) -> Scope {
-        let AccountSpec { rpm, tpm, rpd, .. } = *account;
         Scope {
             of: Whose::Account(account.name.clone()),
             models: None,
-            limits: LimitSet { rpm, tpm, rpd, ..LimitSet::default() },
+            // Its places are the gateway's own.
+            limits: LimitSet { concurrency: None, ..account.limits.clone() },
             value: format!("account:{}", account.id()),
         }
     }

@@ -6,7 +6,7 @@
 use chrono::{DateTime, Datelike};
 
 use super::house::Moment;
-use crate::{keys::LimitSet, money};
+use crate::{limit_set::LimitSet, money};
 
 /// What is limited.
 #[derive(Clone, Copy)]
