@@ -151,6 +151,7 @@ impl App {
         let status = Arc::new(Status {
             store: store.clone(),
             host: host.clone(),
+            kv: named.kv.clone(),
             registry: registry.clone(),
             events: registry.events(),
             admissions: admissions.clone(),

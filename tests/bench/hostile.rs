@@ -106,7 +106,8 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
 
 impl Bench {
     async fn new(store: &Store) -> Result<Bench> {
-        let relaxed = KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: None };
+        let relaxed =
+            KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: None, limit_bytes: None };
         let mut kv = BTreeMap::<String, Kv>::new();
         for name in ["blacklist", "quota", "hostile"] {
             kv.insert(name.to_owned(), store.kv(name, relaxed)?);

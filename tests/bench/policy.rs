@@ -87,7 +87,8 @@ async fn measure() -> Result<()> {
 
 impl Bench {
     fn new(store: &Store) -> Result<Bench> {
-        let relaxed = KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: None };
+        let relaxed =
+            KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: None, limit_bytes: None };
         let mut kv = BTreeMap::new();
         kv.insert("blacklist".to_owned(), store.kv("blacklist", KvOptions::default())?);
         kv.insert("quota".to_owned(), store.kv("quota", relaxed)?);

@@ -126,6 +126,8 @@ impl From<KvError> for ApiError {
         let message = error.to_string();
         match error {
             KvError::TooLarge(_) => Self::too_large(message),
+            KvError::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, "full", message)
+                .hint("delete entries, or set a larger `limit_bytes` of the store in the configuration"),
             KvError::Conflict => Self::conflict(message),
             KvError::Invalid(_) => Self::invalid(message),
             KvError::Unavailable(_) | KvError::Storage(_) => Self::unavailable(message),

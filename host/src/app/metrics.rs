@@ -49,6 +49,12 @@ pub(super) fn observe_store(stats: &Stats) {
     gauge!("tollgate_store_poisoned").set(if stats.poisoned { 1.0 } else { 0.0 });
 }
 
+/// Brings the bytes of a kv store up to date.
+pub(super) fn observe_kv(name: &str, bytes: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "a metric is a float")]
+    gauge!("tollgate_kv_bytes", "store" => name.to_owned()).set(bytes as f64);
+}
+
 /// Brings the number of leases that are not settled up to date.
 pub(super) fn observe_leases(open: usize) {
     #[expect(clippy::cast_precision_loss, reason = "a metric is a float")]

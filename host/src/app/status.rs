@@ -1,5 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 pub(super) struct Status {
     pub(super) store: Store,
     pub(super) host: Kv,
+    /// Those whose bytes are told.
+    pub(super) kv: BTreeMap<String, Kv>,
     pub(super) registry: Registry,
     pub(super) events: EventQueue,
     pub(super) admissions: Admissions,
@@ -76,6 +79,9 @@ async fn probe(status: &Status) -> Result<(), String> {
 async fn render(State(status): State<Arc<Status>>) -> impl IntoResponse {
     metrics::observe_store(&status.store.stats());
     metrics::observe_leases(status.admissions.open_leases());
+    for (name, kv) in &status.kv {
+        metrics::observe_kv(name, kv.bytes());
+    }
     status.events.observe();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], status.metrics.render())
 }

@@ -63,6 +63,7 @@ pub(super) fn open(file: &Store, config: &Config, clock: &Clock) -> anyhow::Resu
         let setting = settings.entry(name).or_default();
         setting.acknowledge = configured.acknowledge.or(setting.acknowledge);
         setting.default_ttl_ms = configured.default_ttl_ms;
+        setting.limit_bytes = configured.limit_bytes;
         setting.engine = configured.engine;
     }
     let mut kv = BTreeMap::new();
@@ -192,5 +193,6 @@ fn options(setting: config::KvStore) -> KvOptions {
         Some(config::Acknowledge::Relaxed) => Acknowledge::Relaxed,
         Some(config::Acknowledge::Durable) | None => Acknowledge::Durable,
     };
-    KvOptions { acknowledge, default_ttl_ms: setting.default_ttl_ms }
+    let limit_bytes = Some(setting.limit_bytes.unwrap_or(config::limits::KV_LIMIT_BYTES));
+    KvOptions { acknowledge, default_ttl_ms: setting.default_ttl_ms, limit_bytes }
 }

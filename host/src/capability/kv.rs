@@ -41,6 +41,10 @@ fn convert_error(budget: &Budget, error: KvError) -> Error {
             budget.hit(Limit::Size);
             Error::TooLarge(text)
         }
+        KvError::Full(text) => {
+            budget.hit(Limit::StoreBytes);
+            Error::TooLarge(text)
+        }
         KvError::Conflict => Error::Conflict,
         KvError::Invalid(text) => Error::Invalid(text),
         KvError::Unavailable(text) => Error::Unavailable(text),

@@ -65,7 +65,7 @@ impl Home {
         };
         for grants in grants {
             for name in grants.kv.keys() {
-                let options = KvOptions { acknowledge, default_ttl_ms: None };
+                let options = KvOptions { acknowledge, default_ttl_ms: None, limit_bytes: None };
                 home.kv.insert(name.clone(), home.store.kv(name, options)?);
             }
             for name in grants.sql.keys() {

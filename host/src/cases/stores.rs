@@ -53,7 +53,7 @@ pub(super) async fn call_kv(kv: &Kv, function: &str, arguments: &[Value]) -> any
     };
     Ok(match answer {
         Ok(value) => json!({ "ok": value }),
-        Err(KvError::TooLarge(text)) => json!({ "err": { "too-large": text } }),
+        Err(KvError::TooLarge(text) | KvError::Full(text)) => json!({ "err": { "too-large": text } }),
         Err(KvError::Conflict) => json!({ "err": "conflict" }),
         Err(KvError::Invalid(text)) => json!({ "err": { "invalid": text } }),
         Err(KvError::Unavailable(text)) => json!({ "err": { "unavailable": text } }),

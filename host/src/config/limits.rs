@@ -24,6 +24,10 @@ pub const KV_CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// About 100,000 events: minutes of full load with ingestion standing still.
 pub const EVENT_QUEUE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Bytes of keys and values of one kv store: a million subjects of quota, and little enough for most disks. Whoever needs more
+/// says so; a plugin that fills its store meets this before the disk is full.
+pub const KV_LIMIT_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
 /// What a small machine can spare for stores that it may forget.
 pub const MEMORY_BYTES: u64 = 256 * 1024 * 1024;
 

@@ -170,6 +170,8 @@ pub struct KvStore {
     pub acknowledge: Option<Acknowledge>,
     /// Life of an entry whose writer names none, in milliseconds; none: it stays.
     pub default_ttl_ms: Option<u64>,
+    /// Bytes of its keys and values; none: [`limits::KV_LIMIT_BYTES`].
+    pub limit_bytes: Option<u64>,
 }
 
 /// The database with the gateway's own tables; it is always there.

@@ -59,6 +59,7 @@ pub(super) fn kv(section: &Section<'_>) -> KvStore {
         engine: engine(section),
         acknowledge: section.choice("acknowledge", &choices),
         default_ttl_ms: section.number("default_ttl_ms", 1..=limits::TTL_MOST_MS),
+        limit_bytes: section.number("limit_bytes", 1..=limits::CACHE_MOST_BYTES),
     }
 }
 

@@ -119,6 +119,7 @@ fn every_key_arrives() {
         [kv.notes]
         acknowledge = "relaxed"
         default_ttl_ms = 1000
+        limit_bytes = 2000
         engine = "memory"
         [kv.other]
         [sql.reports]
@@ -252,6 +253,7 @@ fn every_key_arrives() {
                     engine: Engine::Memory,
                     acknowledge: Some(Acknowledge::Relaxed),
                     default_ttl_ms: Some(1000),
+                    limit_bytes: Some(2000),
                 },
             ),
             ("other".to_owned(), KvStore::default()),
@@ -339,7 +341,7 @@ fn unknown_keys_name_their_line_and_the_nearest_right_key() {
     check("[vector.x]\ndimensions = 5000", &["2: `dimensions` in [vector.x] must be from 1 to 4096"]);
     check(
         "[kv.x]\nq = 1",
-        &["2: unknown key `q` in [kv.x]; right: `acknowledge`, `default_ttl_ms`, `engine`"],
+        &["2: unknown key `q` in [kv.x]; right: `acknowledge`, `default_ttl_ms`, `engine`, `limit_bytes`"],
     );
     for key in ["naem", "dialetc", "api_keyenv", "model", "wieght", "prio", "rmp"] {
         let error = parse(&format!("{ACCOUNT}{key} = 1")).unwrap_err();

@@ -208,7 +208,8 @@ impl Home {
     }
 
     pub(crate) fn kv(&self, name: &str) -> Kv {
-        let options = KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: None };
+        let options =
+            KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: None, limit_bytes: None };
         self.store.kv(name, options).unwrap()
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The ones a manifest may set are defaults with a maximum; the others hold for every plugin. What a plugin runs into is
 //! counted in `tollgate_plugin_limit_hits_total`. Keys, values, lists, statements and results of a store are bounded for
-//! everybody: [`kv`] and [`sql`].
+//! everybody: [`kv`] and [`sql`]. What a plugin may keep in a kv store in all is the store's limit, of the configuration
+//! ([`KV_LIMIT_BYTES`](crate::config::limits::KV_LIMIT_BYTES)).
 
 use std::time::Duration;
 

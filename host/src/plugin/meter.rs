@@ -63,10 +63,12 @@ pub(crate) enum Limit {
     Ticket,
     /// Requests that are sent at once.
     Sends,
+    /// Bytes of a kv store.
+    StoreBytes,
 }
 
 impl Limit {
-    const ALL: [Limit; 17] = [
+    const ALL: [Limit; 18] = [
         Limit::Memory,
         Limit::TotalMemory,
         Limit::Table,
@@ -84,6 +86,7 @@ impl Limit {
         Limit::LogLines,
         Limit::Ticket,
         Limit::Sends,
+        Limit::StoreBytes,
     ];
 
     fn name(self) -> &'static str {
@@ -105,6 +108,7 @@ impl Limit {
             Limit::LogLines => "log-lines",
             Limit::Ticket => "ticket",
             Limit::Sends => "sends",
+            Limit::StoreBytes => "store-bytes",
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
         KvWrite,
         key::{AsKey, Key},
         record::{ROWS, Record},
+        size::Changes,
         snapshot::Rows,
         sweep::Sweeper,
     },
@@ -301,7 +302,8 @@ fn write(
     if !collected.names.is_empty() {
         Names::write(&transaction, &collected.names)?;
     }
-    write_kv(&transaction, collected, joint)?;
+    let mut sizes = core.sizes.hold();
+    sizes.write(&transaction, write_kv(&transaction, collected, joint)?)?;
     for batch in &collected.queues {
         batch.write(&transaction)?;
     }
@@ -324,6 +326,7 @@ fn write(
     }
     touched.publish();
     transaction.commit()?;
+    sizes.committed();
     touched.tidy();
     if let Some(folder) = &core.folder {
         folder.discard(files);
@@ -335,20 +338,24 @@ fn write_kv(
     transaction: &WriteTransaction,
     collected: &Collected,
     joint: &[(&KvWrite, u64)],
-) -> Result<(), redb::Error> {
+) -> Result<Changes, redb::Error> {
     let mut table = transaction.open_table(ROWS)?;
+    let mut changes = Changes::default();
     for key in &collected.expired {
-        table.remove(key.as_slice())?;
+        let replaced = table.remove(key.as_slice())?.map(|row| row.value().len());
+        changes.add(key, None, replaced);
     }
     // Not a later time: a snapshot of this commit shows what was there then.
     let at_ms = collected.kv.at_ms;
     let mut row = Vec::new();
     let mut put = |key: &Key, record: &Record| -> Result<(), redb::Error> {
         if record.is_gone(at_ms) {
-            table.remove(key.bytes())?;
+            let replaced = table.remove(key.bytes())?.map(|row| row.value().len());
+            changes.add(key.bytes(), None, replaced);
         } else {
             record.encode(&mut row);
-            table.insert(key.bytes(), row.as_slice())?;
+            let replaced = table.insert(key.bytes(), row.as_slice())?.map(|row| row.value().len());
+            changes.add(key.bytes(), Some(row.len()), replaced);
         }
         Ok(())
     };
@@ -359,7 +366,7 @@ fn write_kv(
     for (write, version) in joint {
         put(&write.key, &write.record(*version))?;
     }
-    Ok(())
+    Ok(changes)
 }
 
 fn count(core: &Core, group: &Group, started: Instant, kv_writes: usize) {

@@ -26,7 +26,7 @@ use crate::{
     health::Health,
     inbox::Inbox,
     joint,
-    kv::{key::Keys, presence::Presences, record::ROWS},
+    kv::{key::Keys, presence::Presences, record::ROWS, size::Sizes},
     limits::{CACHE_BYTES, KV_CACHE_BYTES, LIST_ITEMS},
     names::Names,
     overlay::Overlay,
@@ -36,7 +36,7 @@ use crate::{
     vector::{self, open::Indexes},
 };
 
-/// Numbers of the whole file: `format`, `epoch`.
+/// Numbers of the whole file: `format`, `epoch`, and `counted`, the last epoch in which sizes were kept.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// How rows are laid out.
@@ -89,7 +89,7 @@ impl Store {
         builder.set_cache_size(options.cache_bytes);
         let (two_phase, backend) = (options.two_phase, options.backend);
         let file = backend.is_none().then(|| path.to_owned());
-        let (database, epoch, names) = guarded(|| {
+        let (database, Started { epoch, names, sizes }) = guarded(|| {
             let database = match backend {
                 Some(backend) => builder.create_with_backend(Given(backend)).map_err(refused)?,
                 None => {
@@ -98,8 +98,8 @@ impl Store {
                     database
                 }
             };
-            let (epoch, names) = start(&database, two_phase).map_err(storage)?;
-            Ok::<_, OpenError>((database, epoch, names))
+            let started = start(&database, two_phase).map_err(storage)?;
+            Ok::<_, OpenError>((database, started))
         })?;
         let health = Arc::new(Health::default());
         let core = Arc::new(Core {
@@ -112,6 +112,7 @@ impl Store {
             keys: Keys::default(),
             presences: Presences::default(),
             names,
+            sizes,
             queues: Queues::default(),
             leases: Arc::default(),
             folder: options.blob_folder.map(|path| Arc::new(Folder::new(path))),
@@ -259,12 +260,19 @@ impl fmt::Debug for Options {
     }
 }
 
+/// What a file begins with.
+struct Started {
+    epoch: u64,
+    names: Names,
+    sizes: Sizes,
+}
+
 /// Checks the format, begins a new epoch and makes the tables, in one commit.
-fn start(database: &redb::Database, two_phase: bool) -> Result<(u64, Names), redb::Error> {
+fn start(database: &redb::Database, two_phase: bool) -> Result<Started, redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     transaction.set_two_phase_commit(two_phase);
-    let epoch = {
+    let (epoch, is_counted) = {
         let mut meta = transaction.open_table(META)?;
         let format = meta.get("format")?.map_or(FORMAT, |format| format.value());
         if format != FORMAT {
@@ -273,7 +281,9 @@ fn start(database: &redb::Database, two_phase: bool) -> Result<(u64, Names), red
         let epoch = meta.get("epoch")?.map_or(0, |epoch| epoch.value()) + 1;
         meta.insert("format", FORMAT)?;
         meta.insert("epoch", epoch)?;
-        epoch
+        // A version of this program that does not count sizes begins an epoch too, and leaves this alone.
+        let counted = meta.insert("counted", epoch)?.map(|counted| counted.value());
+        (epoch, counted == epoch.checked_sub(1))
     };
     transaction.open_table(ROWS)?;
     transaction.open_table(CHUNKS)?;
@@ -281,8 +291,9 @@ fn start(database: &redb::Database, two_phase: bool) -> Result<(u64, Names), red
     blob::create_tables(&transaction)?;
     vector::create_tables(&transaction)?;
     let names = Names::load(&transaction)?;
+    let sizes = Sizes::load(&transaction, is_counted)?;
     transaction.commit()?;
-    Ok((epoch, names))
+    Ok(Started { epoch, names, sizes })
 }
 
 /// A new file stays in its directory after a power failure only if the directory is synced too.

@@ -4,6 +4,7 @@ mod admit;
 mod answers;
 mod at_once;
 mod beside;
+mod filled;
 mod pushed;
 mod sql;
 
@@ -23,14 +24,17 @@ struct House {
 }
 
 impl House {
-    /// Without the plugin yet. There is a kv store `hostile`, and another, `private`, that nobody is granted.
+    /// Without the plugin yet. There is a kv store `hostile`, one, `small`, that may have 300,000 bytes, and another, `private`,
+    /// that nobody is granted.
     async fn open() -> House {
         let upstream = Upstream::start(Behaviour::Answer { input: 5, output: 2 }).await;
-        let server = Setup::with(&upstream).config("[kv.hostile]\n[kv.private]").start();
+        let server = Setup::with(&upstream)
+            .config("[kv.hostile]\n[kv.private]\n[kv.small]\nlimit_bytes = 300000")
+            .start();
         House { server, _upstream: upstream }
     }
 
-    /// With the plugin, which may use the store `hostile`; `limits` are lines of its manifest's table, behind which
+    /// With the plugin, which may use the stores `hostile` and `small`; `limits` are lines of its manifest's table, behind which
     /// others may follow. It fails open, so that requests show what becomes of them beside it.
     async fn with(guest: &Guest, limits: &str) -> House {
         let house = House::open().await;
@@ -44,7 +48,7 @@ impl House {
             (self.server.home().join("hostile.wasm"), self.server.home().join("hostile.toml"));
         std::fs::write(&file, wasm).unwrap();
         let text = format!(
-            "name = \"hostile\"\norder = 1\non-error = \"allow\"\n[grants.kv]\nhostile = \"read-write\"\n\
+            "name = \"hostile\"\norder = 1\non-error = \"allow\"\n[grants.kv]\nhostile = \"read-write\"\nsmall = \"read-write\"\n\
              [limits]\n{limits}\n"
         );
         std::fs::write(&manifest, text).unwrap();

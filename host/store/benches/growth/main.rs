@@ -110,7 +110,7 @@ async fn measure(kind: &str, size: u64) -> Row {
 
 fn open(path: &Path, kind: &str) -> (Store, Content) {
     let store = Store::open(path, Options::default()).unwrap();
-    let durable = KvOptions { acknowledge: Acknowledge::Durable, default_ttl_ms: None };
+    let durable = KvOptions { acknowledge: Acknowledge::Durable, default_ttl_ms: None, limit_bytes: None };
     let content = match kind {
         "kv" => Content::Kv(store.kv("bench", durable).unwrap()),
         _ => Content::Sql(store.database("bench").unwrap()),

@@ -36,6 +36,7 @@ pub(crate) fn report(
 ) -> Result<KvReport, CommitError> {
     let mut report = KvReport::default();
     let next_version = core.versions.load(Ordering::Relaxed);
+    let mut bytes = 0;
     rows.each(store, |key, row| {
         go_on(stop)?;
         let shown = || String::from_utf8_lossy(key).chars().take(64).collect::<String>();
@@ -53,6 +54,7 @@ pub(crate) fn report(
         if !(1..next_version).contains(&version) {
             note(problems, || format!("key {:?} has version {version}, which was never given", shown()));
         }
+        bytes += (key.len() + value_bytes) as u64;
         if (1..=rows.at_ms()).contains(&expires_ms) {
             report.expired += 1;
             return Ok(());
@@ -63,5 +65,8 @@ pub(crate) fn report(
         report.expiring += u64::from(expires_ms != 0);
         Ok(())
     })?;
+    if let Some(counted) = rows.counted(store)?.filter(|counted| *counted != bytes) {
+        note(&mut report.problems, || format!("{counted} bytes are counted where the rows have {bytes}"));
+    }
     Ok(report)
 }

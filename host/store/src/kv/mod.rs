@@ -7,6 +7,7 @@ mod list;
 mod named;
 pub(crate) mod presence;
 pub(crate) mod record;
+pub(crate) mod size;
 pub(crate) mod snapshot;
 pub(crate) mod sweep;
 mod transaction;
@@ -46,6 +47,9 @@ pub struct KvOptions {
     pub acknowledge: Acknowledge,
     /// Expiry of values written without one, in milliseconds; none: they stay.
     pub default_ttl_ms: Option<u64>,
+    /// Bytes of keys and values that the store may have, expired ones until they are swept away too; none: as many as come.
+    /// What is on disk counts, so that it has more for a moment by what waits for the disk.
+    pub limit_bytes: Option<u64>,
 }
 
 /// Why a call failed.
@@ -54,6 +58,9 @@ pub enum KvError {
     /// A key, value or list is over its limit; the text names the limit.
     #[error("too large: {0}")]
     TooLarge(String),
+    /// The store has all the bytes that it may have; the text names the limit.
+    #[error("full: {0}")]
+    Full(String),
     /// A concurrent change won; nothing has changed.
     #[error("conflict")]
     Conflict,

@@ -1,6 +1,9 @@
 //! The functions of a named store.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use super::{
     Batch, Entry, KvError, KvOptions, KvWrite, Page, SetOptions, Swapped, Transaction,
@@ -26,6 +29,8 @@ pub struct Kv {
     store: u32,
     options: KvOptions,
     present: Arc<Presence>,
+    /// Bytes on disk.
+    size: Arc<AtomicU64>,
     core: Arc<Core>,
     /// Keeps the committer running.
     open: Arc<Open>,
@@ -38,7 +43,13 @@ impl Kv {
         core.health.check()?;
         let store = core.names.number(Kind::Kv, name).map_err(KvError::Invalid)?;
         let present = guarded(|| core.presences.of(&core, store))?;
-        Ok(Self { store, options, present, core, open })
+        let size = guarded(|| core.sizes.of(&core, store))?;
+        Ok(Self { store, options, present, size, core, open })
+    }
+
+    /// Bytes of its keys and values on disk, those that have expired and are not swept away yet too.
+    pub fn bytes(&self) -> u64 {
+        self.size.load(Ordering::Relaxed)
     }
 
     /// Begins to read and write kv stores of this one's file as one step.
@@ -103,6 +114,7 @@ impl Kv {
 
     /// Writes a value, whatever stands there; its version.
     pub async fn put(&self, key: &str, value: Vec<u8>, ttl_ms: Option<u64>) -> Result<u64, KvError> {
+        self.check_size(key.len() + value.len())?;
         let key = self.key(key)?;
         let value = checked_value(value)?;
         let expires_ms = self.expires_ms(ttl_ms);
@@ -123,6 +135,7 @@ impl Kv {
         if !options.if_absent {
             return self.put(key, value, options.ttl_ms).await.map(|_| true);
         }
+        self.check_size(key.len() + value.len())?;
         let key = self.key(key)?;
         let value = checked_value(value)?;
         let expires_ms = self.expires_ms(options.ttl_ms);
@@ -145,7 +158,9 @@ impl Kv {
         ttl_ms: Option<u64>,
     ) -> Result<(), KvError> {
         check_items(entries.len())?;
-        check_bytes(entries.iter().map(|(key, value)| key.len() + value.len()).sum())?;
+        let bytes = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
+        check_bytes(bytes)?;
+        self.check_size(bytes)?;
         let expires_ms = self.expires_ms(ttl_ms);
         let mut writes = Vec::with_capacity(entries.len());
         for (key, value) in entries {
@@ -195,12 +210,16 @@ impl Kv {
     /// Adds to a decimal number and returns the sum; an absent key counts as 0. `ttl_ms` applies when this creates
     /// the key; afterwards the expiry stays as it is.
     pub async fn increment(&self, key: &str, delta: i64, ttl_ms: Option<u64>) -> Result<i64, KvError> {
+        let key_bytes = key.len();
         let key = self.key(key)?;
         let sum = self
             .update(&key, |present| {
                 let (number, expires_ms) = match self.entry(present) {
                     Some(entry) => (decimal(&entry.value)?, present.expires_ms),
-                    None => (0, self.expires_ms(ttl_ms)),
+                    None => {
+                        self.check_size(key_bytes + size_of::<u64>())?;
+                        (0, self.expires_ms(ttl_ms))
+                    }
                 };
                 let sum = number
                     .checked_add(delta)
@@ -220,6 +239,7 @@ impl Kv {
         value: Vec<u8>,
         ttl_ms: Option<u64>,
     ) -> Result<Swapped, KvError> {
+        let key_bytes = key.len();
         let key = self.key(key)?;
         let value = checked_value(value)?;
         let expires_ms = self.expires_ms(ttl_ms);
@@ -228,6 +248,11 @@ impl Kv {
                 let present = self.entry(present);
                 if present.as_ref().map(|entry| entry.version) != expected {
                     return Ok((None, Swapped::Stale(present)));
+                }
+                // What does not grow is written into a full store too: counters go on.
+                match present.map(|present| present.value.len()) {
+                    Some(before) if value.len() <= before => {}
+                    before => self.check_size(key_bytes + value.len() - before.unwrap_or(0))?,
                 }
                 let record = self.record(Some(Arc::clone(&value)), expires_ms);
                 let version = record.version;
@@ -247,6 +272,9 @@ impl Kv {
         value: Option<Vec<u8>>,
         ttl_ms: Option<u64>,
     ) -> Result<KvWrite, KvError> {
+        if let Some(value) = &value {
+            self.check_size(key.len() + value.len())?;
+        }
         let key = self.key(key)?.to_key();
         let value = value.map(checked_value).transpose()?;
         self.present.note(key.hash());
@@ -300,6 +328,16 @@ impl Kv {
         ttl_ms
             .or(self.options.default_ttl_ms)
             .map_or(0, |ttl_ms| self.core.now_ms().saturating_add(ttl_ms).max(1))
+    }
+
+    /// Refuses bytes that the store may not have any more.
+    fn check_size(&self, bytes: usize) -> Result<(), KvError> {
+        let Some(limit) = self.options.limit_bytes else { return Ok(()) };
+        let present = self.bytes();
+        if present.saturating_add(bytes as u64) <= limit {
+            return Ok(());
+        }
+        Err(KvError::Full(format!("the store has {present} of the {limit} bytes that it may have")))
     }
 
     /// Waits until the overlay takes more.

@@ -8,7 +8,7 @@ use super::Entry;
 pub(crate) const ROWS: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("kv");
 
 /// Bytes of a row before the value.
-const HEADER_BYTES: usize = 16;
+pub(super) const HEADER_BYTES: usize = 16;
 
 /// What stands behind a key; without a value it says that nothing does.
 #[derive(Clone, Debug)]

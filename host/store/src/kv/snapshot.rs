@@ -9,6 +9,7 @@ use super::{
     key::{AsKey, text},
     named::{blocking, damaged},
     record::{ROWS, Record},
+    size::SIZES,
 };
 use crate::{
     commit::CommitError,
@@ -33,6 +34,7 @@ pub struct Snapshot {
 #[derive(Clone)]
 pub(crate) struct Rows {
     table: Arc<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    sizes: Arc<ReadOnlyTable<u32, u64>>,
     at_ms: u64,
 }
 
@@ -102,10 +104,17 @@ impl Entries {
 }
 
 impl Rows {
+    /// The bytes of a store as they were counted; none: they have not been since it was opened.
+    pub(crate) fn counted(&self, store: u32) -> Result<Option<u64>, CommitError> {
+        Ok(self.sizes.get(store).map_err(unavailable)?.map(|bytes| bytes.value()))
+    }
+
     /// For the committer, right after a commit.
     pub(crate) fn begin(core: &Core, at_ms: u64) -> Result<Self, CommitError> {
-        let table = core.begin_read()?.open_table(ROWS).map_err(unavailable)?;
-        Ok(Self { table: Arc::new(table), at_ms })
+        let transaction = core.begin_read()?;
+        let table = transaction.open_table(ROWS).map_err(unavailable)?;
+        let sizes = transaction.open_table(SIZES).map_err(unavailable)?;
+        Ok(Self { table: Arc::new(table), sizes: Arc::new(sizes), at_ms })
     }
 
     /// The instant, in milliseconds since 1970.

@@ -39,7 +39,7 @@ async fn a_key_is_absent_from_the_very_millisecond_on() {
 async fn the_default_of_a_store_applies_where_nothing_is_said() {
     let place = Place::new();
     let store = place.open();
-    let options = KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: Some(5) };
+    let options = KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: Some(5), limit_bytes: None };
     let kv = store.kv("a", options).unwrap();
     kv.set("short", vec![], SetOptions::default()).await.unwrap();
     kv.set("long", vec![], TTL).await.unwrap();

@@ -247,7 +247,9 @@ async fn an_answer_of_many_values_is_bounded_from_memory_and_from_disk() {
 async fn writers_wait_when_too_much_waits_for_the_disk() {
     let place = Place::new();
     let store = place.open();
-    let kv = store.kv("a", KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: None }).unwrap();
+    let kv = store
+        .kv("a", KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: None, limit_bytes: None })
+        .unwrap();
     for number in 0..200 {
         kv.set(&number.to_string(), vec![0; 1 << 20], SetOptions::default()).await.unwrap();
         assert!(store.stats().overlay_bytes <= (64 << 20) + (2 << 20));

@@ -23,6 +23,7 @@ mod power;
 mod queue;
 mod races;
 mod report;
+mod size;
 mod sql;
 mod support;
 mod transaction_model;

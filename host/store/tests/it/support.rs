@@ -15,8 +15,10 @@ use redb::StorageBackend;
 use tempfile::TempDir;
 use tollgate_store::{Acknowledge, Kv, KvOptions, Options, Store};
 
-pub(crate) const DURABLE: KvOptions = KvOptions { acknowledge: Acknowledge::Durable, default_ttl_ms: None };
-pub(crate) const RELAXED: KvOptions = KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: None };
+pub(crate) const DURABLE: KvOptions =
+    KvOptions { acknowledge: Acknowledge::Durable, default_ttl_ms: None, limit_bytes: None };
+pub(crate) const RELAXED: KvOptions =
+    KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: None, limit_bytes: None };
 
 /// A directory for a store, and a clock that stands still until it is moved.
 pub(crate) struct Place {

@@ -99,7 +99,8 @@ impl House {
         let options = Options { clock: clock.clone(), ..Options::default() };
         let store = Store::open(&home.path().join("store"), options).unwrap();
         let database = store.database("gateway").unwrap();
-        let relaxed = KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: None };
+        let relaxed =
+            KvOptions { acknowledge: Acknowledge::Relaxed, default_ttl_ms: None, limit_bytes: None };
         let kv = |name: &str, options| (name.to_owned(), store.kv(name, options).unwrap());
         let named = [kv("blacklist", KvOptions::default()), kv("quota", relaxed), kv("hot-keys", relaxed)];
         let kv = BTreeMap::from(named);
