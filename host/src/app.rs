@@ -207,6 +207,7 @@ impl App {
         let local = tokio::spawn(serve_socket(unix, admin::over_socket(admin), stopping.clone()));
         tokio::spawn(metrics::upkeep(recorder, stopping.clone()));
         tokio::spawn(stores::sweep(blobs, clock, stopping.clone()));
+        tokio::spawn(plugins::record_own_changes(registry.clone(), trail.clone(), stopping.clone()));
         tokio::spawn(trail.prune(stopping.clone()));
         tokio::spawn(pruner.run(stopping.clone()));
         tokio::spawn(erasure.run(stopping.clone()));

@@ -139,6 +139,11 @@ async fn a_canary_that_traps_is_taken_back_by_itself_and_fails_no_request() {
     house.push(&Guest::new().admit("unreachable"), &["--canary", "50%"]);
     let reason = house.reason().await;
     assert!(reason.starts_with("a call failed: trapped"), "{reason}");
+    eventually("it is in the audit log", || async {
+        let audit = house.server.cli_ok(&["audit", "list"]);
+        audit.lines().any(|line| line.contains("\thost\tplugin rollback\tguest")).then_some(())
+    })
+    .await;
     assert_eq!(house.state().0, before);
     assert!(traffic.stop().await > 0);
 }
@@ -157,6 +162,21 @@ async fn a_canary_that_is_slower_is_taken_back_by_itself() {
     assert!(reason.contains("it is slower"), "{reason}");
     assert_eq!(house.state().0, before);
     traffic.stop().await;
+}
+
+/// That may be what it is for, so whoever pushed it decides.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_that_refuses_more_is_shown_to_and_not_taken_back() {
+    let house = House::new().await;
+    let refuses = format!("(drop {ALLOW}) (i32.store8 (i32.const 1024) (i32.const 1)) (i32.const 512)");
+    house.push(&Guest::new().admit(&refuses), &["--canary", "50%"]);
+    let mut refused = 0;
+    for _ in 0..100 {
+        refused += u64::from(house.client.chat("gpt-test").await.status != 200);
+    }
+    let canary = &house.inspect()["canary"];
+    let [new, old] = ["new", "old"].map(|arm| canary[arm]["refusals"].as_u64().unwrap());
+    assert!((20..80).contains(&refused) && (new, old) == (refused, 0), "{refused} refused: {canary}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

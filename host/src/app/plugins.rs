@@ -1,12 +1,27 @@
-//! Plugins that the configuration names.
+//! Plugins that the configuration names, and what the registry does without an order.
 
 use std::path::Path;
 
 use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 
+use crate::admin::Trail;
 use crate::config::Plugin;
 use crate::plugin::Registry;
+
+/// Who is named in the audit log for what nobody asked for.
+const ACTOR: &str = "host";
+
+/// Writes down the rollbacks and promotions that happen by themselves, until the server stops.
+pub(super) async fn record_own_changes(registry: Registry, trail: Trail, stopping: CancellationToken) {
+    let Some(mut changes) = registry.own_changes() else { return };
+    // The channel ends with the registry.
+    drop(registry);
+    while let Some(Some(change)) = stopping.run_until_cancelled(changes.recv()).await {
+        trail.record(ACTOR, change.action, &change.plugin, None).await;
+    }
+}
 
 /// Pushes each configured component that is not the one that serves, or serves with another manifest. A refusal stops the
 /// start: an operator who configures a policy must not find it missing.

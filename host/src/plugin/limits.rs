@@ -374,6 +374,9 @@ pub const CANARY_WAIT: Duration = Duration::from_millis(1_000);
 /// The most that a long deadline adds to `CANARY_WAIT`.
 pub const CANARY_CALL_WAIT: Duration = Duration::from_secs(10);
 
+/// Rollbacks and promotions by themselves that may wait to be written into the audit log: there is one a plugin at a time.
+pub const OWN_CHANGES: usize = 64;
+
 /// The largest share of the requests that a canary can have, in percent: it is compared with the version before, which needs
 /// as many.
 pub const CANARY_SHARE_MOST: u16 = 50;

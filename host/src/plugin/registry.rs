@@ -3,6 +3,7 @@
 mod canary;
 mod configure;
 mod info;
+mod own;
 mod serving;
 mod start;
 
@@ -21,6 +22,7 @@ pub use self::canary::{CanaryInfo, Trial};
 pub use self::configure::Settings;
 pub use self::info::{PluginInfo, Pushed};
 use self::info::{Shown, info};
+use self::own::OwnChanges;
 use self::serving::{Plugins, Serving};
 use super::background::Background;
 use super::ingest::{EventQueue, Ingestion};
@@ -79,6 +81,7 @@ struct Inner {
     background: Background,
     disabled: Vec<String>,
     last_generation: AtomicU64,
+    own_changes: OwnChanges,
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     mounts: Mounts,
 }
@@ -304,6 +307,7 @@ impl Inner {
         self.versions.take_back(&present, good.generation, reason).await?;
         tracing::error!(plugin = name, generation = bad, to = good.generation, reason, "rolled back");
         metrics::counter!("tollgate_plugin_rollbacks_total", "plugin" => name.to_owned()).increment(1);
+        self.own_changes.note("plugin rollback", name);
         self.swap(Version { state: State::Serving, ..good.clone() }, loaded);
         Ok(())
     }

@@ -50,9 +50,9 @@ pub(in crate::cli) async fn inspect_running(client: &Client, name: &str, json: b
 fn tried(canary: &Value) -> Value {
     let part = |name: &str| canary.pointer(name).map(output::field).unwrap_or_default();
     let arm = |arm: &str| {
-        let [calls, failures, p99] =
-            ["calls", "failures", "p99_us"].map(|name| part(&format!("/{arm}/{name}")));
-        format!("{calls} calls, {failures} failed, 99 of 100 within {p99} µs")
+        let parts = ["calls", "failures", "refusals", "p99_us"];
+        let [calls, failures, refusals, p99] = parts.map(|name| part(&format!("/{arm}/{name}")));
+        format!("{calls} calls, {failures} failed, {refusals} refused, 99 of 100 within {p99} µs")
     };
     let (generation, share) = (part("/generation"), part("/share"));
     let (new, old) = (arm("new"), arm("old"));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use metrics::{Counter, counter};
 use serde::Serialize;
 
+use crate::plugin::admission::Decision;
 use crate::plugin::limits::{
     CANARY_FAILURES, CANARY_FAILURES_RATIO, CANARY_SAMPLES, CANARY_SLOWER, CANARY_SLOWER_LEAST,
     CANARY_WARM_UP,
@@ -22,6 +23,7 @@ const DOUBLINGS: usize = 32;
 pub(super) struct Arm {
     calls: AtomicU64,
     failures: AtomicU64,
+    refusals: AtomicU64,
     times: Times,
     called: Counter,
     failed: Counter,
@@ -34,6 +36,8 @@ pub struct Sample {
     pub calls: u64,
     /// Those of them that overran or were answered with an error.
     pub failures: u64,
+    /// Those of them that refused somebody. They are shown and not compared: it may be what the new version is for.
+    pub refusals: u64,
     /// Calls whose time was taken: those after the first ones, which start instances.
     pub timed: u64,
     /// What 99 of 100 of these took at most, in microseconds.
@@ -47,6 +51,7 @@ impl Arm {
         Arm {
             calls: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            refusals: AtomicU64::new(0),
             times: Times::default(),
             called: counter!("tollgate_plugin_canary_calls_total", &labels),
             failed: counter!("tollgate_plugin_canary_failures_total", &labels),
@@ -64,11 +69,20 @@ impl Arm {
         }
     }
 
+    /// Takes note of a call that was answered.
+    pub(super) fn answered(&self, took: Duration, decisions: &[Decision]) {
+        self.note(took, false);
+        if decisions.iter().any(|decision| matches!(decision, Decision::Deny(_))) {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn sample(&self) -> Sample {
         let counts = self.times.counts();
         Sample {
             calls: self.calls.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
+            refusals: self.refusals.load(Ordering::Relaxed),
             timed: counts.iter().sum(),
             p99_us: p99_us(&counts),
         }

@@ -148,7 +148,7 @@ impl Canary {
         let began = Instant::now();
         match self.generation.admit(request.clone(), subjects.clone()).await {
             Ok(decisions) if decisions.len() == subjects.len() => {
-                self.passed(began.elapsed());
+                self.passed(began.elapsed(), &decisions);
                 Some(decisions)
             }
             Ok(decisions) => {
@@ -183,10 +183,11 @@ impl Canary {
 
     /// Takes note of a call that the old generation answered.
     pub(super) fn compare(&self, took: Duration, answer: &Result<Vec<Decision>, CallError>) {
-        if let Part::Share { old, .. } = &self.part
-            && !matches!(answer, Err(CallError::Busy))
-        {
-            old.note(took, answer.is_err());
+        let Part::Share { old, .. } = &self.part else { return };
+        match answer {
+            Ok(decisions) => old.answered(took, decisions),
+            Err(CallError::Busy) => {}
+            Err(_) => old.note(took, true),
         }
     }
 
@@ -204,14 +205,14 @@ impl Canary {
         }
     }
 
-    fn passed(&self, took: Duration) {
+    fn passed(&self, took: Duration, decisions: &[Decision]) {
         match &self.part {
             Part::First { calls, passed, .. } => {
                 if passed.fetch_add(1, Ordering::Relaxed) + 1 >= *calls {
                     self.end(CanaryEnd::Passed);
                 }
             }
-            Part::Share { new, .. } => new.note(took, false),
+            Part::Share { new, .. } => new.answered(took, decisions),
         }
     }
 

@@ -218,13 +218,15 @@ async fn watch(inner: Weak<Inner>, version: Arc<Version>, canary: Arc<Canary>, t
                 if inner.end_canary(name, Some(generation), &reason).await {
                     metrics::counter!("tollgate_plugin_rollbacks_total", "plugin" => name.clone())
                         .increment(1);
+                    inner.own_changes.note("plugin rollback", name);
                 }
             }
-            None => {
-                if let Err(error) = inner.promote(name, Some(generation)).await {
+            None => match inner.promote(name, Some(generation)).await {
+                Ok(_) => inner.own_changes.note("plugin promote", name),
+                Err(error) => {
                     tracing::error!(plugin = name, generation, %error, "the canary cannot be promoted by itself");
                 }
-            }
+            },
         }
     });
 }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
+use super::own::OwnChanges;
 use super::{Entrance, Inner, Plugins, Registry, Setup};
 use crate::plugin::background::Background;
 use crate::plugin::compiled::Compiled;
@@ -45,6 +46,7 @@ impl Registry {
             Ingestion::start(background.handle(), setup.store, database, events, sink, clock.clone()).await?;
         let inner = Arc::new(Inner {
             last_generation: AtomicU64::new(versions.last_generation().await?),
+            own_changes: OwnChanges::default(),
             versions,
             loader: Loader {
                 engine,
