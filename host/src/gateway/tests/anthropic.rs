@@ -1,5 +1,10 @@
 //! Anthropic's dialect through the gateway.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use http::{Method, Request};
 use http_body_util::Full;
 use serde_json::json;
@@ -157,6 +162,35 @@ async fn an_overload_of_every_account_is_told_as_one() {
         (event.status_code, event.error_message.as_deref()),
         (529, Some("the upstream answered 529: Overloaded"))
     );
+}
+
+#[tokio::test]
+async fn an_account_without_credit_is_followed_by_another_and_a_wrong_request_by_none() {
+    let unpaid = r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}"#;
+    let wrong =
+        r#"{"type":"error","error":{"type":"invalid_request_error","message":"max_tokens: too large"}}"#;
+    let is_paid = Arc::new(AtomicBool::new(false));
+    let paid = is_paid.clone();
+    let upstream = Upstream::start(move |received| {
+        Some(match received.headers["x-api-key"] == "first" {
+            true if paid.load(Ordering::SeqCst) => json_response(400, wrong),
+            true => json_response(400, unpaid),
+            false => json_response(200, ANSWER),
+        })
+    })
+    .await;
+    let world = World::start(two(&upstream).into_iter().map(speaking).collect()).await;
+    let key = [("x-api-key", world.key.as_str())];
+    let answer = ask(&world, Method::POST, "/v1/messages", &key, MESSAGE).await;
+    assert_eq!((answer.status.as_u16(), &*answer.body), (200, ANSWER.as_bytes()));
+    is_paid.store(true, Ordering::SeqCst);
+    let answer = ask(&world, Method::POST, "/v1/messages", &key, MESSAGE).await;
+    assert_eq!((answer.status.as_u16(), &*answer.body), (400, wrong.as_bytes()));
+    let [made_good, refused] = &world.events(2).await[..] else { panic!("two requests") };
+    let attempt = &made_good.attempts[0];
+    assert_eq!((attempt.error_type.as_str(), attempt.status_code), ("upstream_payment", 400));
+    assert_eq!((refused.error_type.as_str(), refused.account_name.as_str()), ("invalid_request", "first"));
+    assert_eq!(upstream.seen().len(), 3);
 }
 
 #[tokio::test]
