@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::extract::State;
 use axum::{Extension, Json as Answer};
 use http::StatusCode;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use tollgate_store::{Entry, Kv};
 use utoipa::{IntoParams, ToSchema};
@@ -76,24 +76,88 @@ impl Kind {
     }
 }
 
-/// Entries in the order of their keys: `{entries, cursor}`. A page may hold fewer than asked for.
-#[utoipa::path(get, path = "/blacklist", params(PageParameters), responses((status = 200, body = Value)))]
+/// An entry: what the plugin wrote, with the key taken apart.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BlacklistEntry)]
+pub(super) struct Listed {
+    key: String,
+    /// `account` or `client`.
+    kind: String,
+    /// The hash of the subject's key.
+    id: String,
+    /// The quota that it is for, such as `rpm`; null: none, or it does not say.
+    limit: Option<String>,
+    /// The account's name; null: it is gone, or the subject is a client.
+    name: Option<String>,
+    /// Whether it keeps its subject out now.
+    active: bool,
+    /// What the plugin wrote: `reason`, `created_ms`, `until_ms`, `model` and what else it knows.
+    entry: Value,
+    /// Milliseconds since 1970, UTC, when it is removed; null: never.
+    expires_ms: Option<u64>,
+}
+
+/// Entries in the order of their keys.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BlacklistPage)]
+pub(super) struct ListedPage {
+    entries: Vec<Listed>,
+    /// Where the next page starts; null: this was the last.
+    cursor: Option<String>,
+}
+
+/// How many entries there are.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BlacklistStats)]
+pub(super) struct Counted {
+    total: u64,
+    /// Those that keep their subject out now.
+    active: u64,
+    /// Those that are over, and wait for a request that tries again.
+    expired: u64,
+}
+
+/// Entries that were made.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BlacklistMade)]
+pub(super) struct Made {
+    entries: Vec<Listed>,
+}
+
+/// Whether a subject is kept out.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BlacklistAnswer)]
+pub(super) struct Checked {
+    blacklisted: bool,
+    /// By what; null: it is not.
+    entry: Option<Listed>,
+}
+
+/// An entry that is gone.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BlacklistRemoved)]
+pub(super) struct Removed {
+    /// Its key.
+    removed: String,
+}
+
+/// Entries in the order of their keys. A page may hold fewer than asked for.
+#[utoipa::path(get, path = "/blacklist", params(PageParameters), responses((status = 200, body = ListedPage)))]
 pub(super) async fn list(
     State(admin): State<Shared>,
     Parameters(page): Parameters<PageParameters>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<ListedPage>, ApiError> {
     let kv = store(&admin)?;
     let found = kv.list_keys(page.prefix.as_deref(), page.cursor.as_deref(), page.limit()?).await?;
     let now_ms = now_ms();
     let entries = present(kv, &found.keys).await?;
-    let entries: Vec<_> = entries.iter().map(|(key, entry)| describe(&admin, key, entry, now_ms)).collect();
-    Ok(Answer(json!({ "entries": entries, "cursor": found.cursor })))
+    let entries = entries.iter().map(|(key, entry)| describe(&admin, key, entry, now_ms)).collect();
+    Ok(Answer(ListedPage { entries, cursor: found.cursor }))
 }
 
-/// How many entries there are, keep their subject out now, or are over and wait for a request that tries again:
-/// `{total, active, expired}`.
-#[utoipa::path(get, path = "/blacklist/stats", responses((status = 200, body = Value)))]
-pub(super) async fn stats(State(admin): State<Shared>) -> Result<Answer<Value>, ApiError> {
+/// How many entries there are, keep their subject out now, or are over and wait for a request that tries again.
+#[utoipa::path(get, path = "/blacklist/stats", responses((status = 200, body = Counted)))]
+pub(super) async fn stats(State(admin): State<Shared>) -> Result<Answer<Counted>, ApiError> {
     let kv = store(&admin)?;
     let (mut total, mut active) = (0_u64, 0_u64);
     let mut cursor: Option<String> = None;
@@ -106,41 +170,43 @@ pub(super) async fn stats(State(admin): State<Shared>) -> Result<Answer<Value>, 
         }
         cursor = page.cursor;
         if cursor.is_none() {
-            return Ok(Answer(json!({ "total": total, "active": active, "expired": total - active })));
+            return Ok(Answer(Counted { total, active, expired: total - active }));
         }
     }
 }
 
 /// Puts an account or client, by name or id, on the list.
-#[utoipa::path(post, path = "/blacklist", request_body = Add, responses((status = 201, body = Value)))]
+#[utoipa::path(post, path = "/blacklist", request_body = Add, responses((status = 201, body = Listed)))]
 pub(super) async fn add(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Json(add): Json<Add>,
-) -> Result<(StatusCode, Answer<Value>), ApiError> {
+) -> Result<(StatusCode, Answer<Listed>), ApiError> {
     let added = put(&admin, vec![add]).await;
     let target = added.as_ref().map(|added| added.keys.join(", ")).unwrap_or_default();
     let mut added = audit(via, "blacklist add", &target, added)?;
-    Ok((StatusCode::CREATED, Answer(added.entries.pop().unwrap_or_default())))
+    let entry =
+        added.entries.pop().ok_or_else(|| ApiError::conflict("the entry has been removed meanwhile"))?;
+    Ok((StatusCode::CREATED, Answer(entry)))
 }
 
 /// Puts several on the list, all of them or none: `{entries: […]}` both ways.
-#[utoipa::path(post, path = "/blacklist/batch", request_body = AddMany, responses((status = 201, body = Value)))]
+#[utoipa::path(post, path = "/blacklist/batch", request_body = AddMany, responses((status = 201, body = Made)))]
 pub(super) async fn add_many(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Json(AddMany { entries }): Json<AddMany>,
-) -> Result<(StatusCode, Answer<Value>), ApiError> {
+) -> Result<(StatusCode, Answer<Made>), ApiError> {
     let added = put(&admin, entries).await;
     let target = added.as_ref().map(|added| format!("{} entries", added.keys.len())).unwrap_or_default();
     let added = audit(via, "blacklist add", &target, added)?;
-    Ok((StatusCode::CREATED, Answer(json!({ "entries": added.entries }))))
+    Ok((StatusCode::CREATED, Answer(Made { entries: added.entries })))
 }
 
 /// What was put on the list.
 struct Added {
     keys: Vec<String>,
-    entries: Vec<Value>,
+    entries: Vec<Listed>,
 }
 
 async fn put(admin: &Admin, adds: Vec<Add>) -> Result<Added, ApiError> {
@@ -193,13 +259,13 @@ fn entry(
     Ok((key, value.to_string().into_bytes(), ttl_ms))
 }
 
-/// Whether a subject is kept out now: `{blacklisted, entry}`. An entry that is over is not shown.
-#[utoipa::path(get, path = "/blacklist/{kind}/{subject}", params(("kind" = inline(Kind), Path), Which), responses((status = 200, body = Value)))]
+/// Whether a subject is kept out now. An entry that is over is not shown.
+#[utoipa::path(get, path = "/blacklist/{kind}/{subject}", params(("kind" = inline(Kind), Path), Which), responses((status = 200, body = Checked)))]
 pub(super) async fn check(
     State(admin): State<Shared>,
     Segments((kind, subject)): Segments<(Kind, String)>,
     Parameters(Which { model }): Parameters<Which>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<Checked>, ApiError> {
     let kv = store(&admin)?;
     let id = find(&admin, kind, &subject).await?;
     let mut keys = vec![key(kind, &id, None)];
@@ -208,17 +274,17 @@ pub(super) async fn check(
     let entries = present(kv, &keys).await?;
     let entry = entries.iter().find(|(_, entry)| holds(entry, now_ms));
     let entry = entry.map(|(key, entry)| describe(&admin, key, entry, now_ms));
-    Ok(Answer(json!({ "blacklisted": entry.is_some(), "entry": entry })))
+    Ok(Answer(Checked { blacklisted: entry.is_some(), entry }))
 }
 
 /// Takes a subject off the list.
-#[utoipa::path(delete, path = "/blacklist/{kind}/{subject}", params(("kind" = inline(Kind), Path), Which), responses((status = 200, body = Value)))]
+#[utoipa::path(delete, path = "/blacklist/{kind}/{subject}", params(("kind" = inline(Kind), Path), Which), responses((status = 200, body = Removed)))]
 pub(super) async fn remove(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Segments((kind, subject)): Segments<(Kind, String)>,
     Parameters(Which { model }): Parameters<Which>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<Removed>, ApiError> {
     let work = async {
         let key = key(kind, &find(&admin, kind, &subject).await?, model.as_deref());
         let kv = store(&admin)?;
@@ -231,7 +297,7 @@ pub(super) async fn remove(
     let removed = work.await;
     let target = removed.clone().unwrap_or_default();
     let key = audit(via, "blacklist remove", &target, removed)?;
-    Ok(Answer(json!({ "removed": key })))
+    Ok(Answer(Removed { removed: key }))
 }
 
 fn store(admin: &Admin) -> Result<&Kv, ApiError> {
@@ -348,22 +414,22 @@ pub(super) async fn holding(admin: &Admin) -> Result<HashMap<String, Vec<Held>>,
 }
 
 /// An entry as the API shows it: what the plugin wrote, with the key taken apart and a name where one is known.
-fn describe(admin: &Admin, key: &str, entry: &Entry, now_ms: u64) -> Value {
+fn describe(admin: &Admin, key: &str, entry: &Entry, now_ms: u64) -> Listed {
     let (kind, rest) = key.split_once(':').unwrap_or(("", key));
     let id = rest.split_once('/').map_or(rest, |(id, _)| id);
     let accounts = admin.accounts.named();
     let account = accounts.iter().find(|(_, known)| kind == "account" && known == id);
     let said = serde_json::from_slice::<Value>(&entry.value).unwrap_or_default();
-    json!({
-        "key": key,
-        "kind": kind,
-        "id": id,
-        "limit": limit(&said),
-        "name": account.map(|(name, _)| name),
-        "active": holds(entry, now_ms),
-        "entry": said,
-        "expires_ms": entry.expires_ms,
-    })
+    Listed {
+        key: key.to_owned(),
+        kind: kind.to_owned(),
+        id: id.to_owned(),
+        limit: limit(&said).map(str::to_owned),
+        name: account.map(|(name, _)| name.clone()),
+        active: holds(entry, now_ms),
+        entry: said,
+        expires_ms: entry.expires_ms,
+    }
 }
 
 fn now_ms() -> u64 {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::{Extension, Json as Answer};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;
@@ -50,14 +50,21 @@ pub(super) struct Rollback {
     to: Option<String>,
 }
 
+/// The plugins that serve.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PluginList)]
+pub(super) struct List {
+    plugins: Vec<PluginInfo>,
+}
+
 /// The plugins that serve, with their versions.
-#[utoipa::path(get, path = "/plugins", responses((status = 200, body = Value)))]
-pub(super) async fn list(State(admin): State<Shared>) -> Result<Answer<Value>, ApiError> {
-    Ok(Answer(json!({ "plugins": admin.registry.list().await? })))
+#[utoipa::path(get, path = "/plugins", responses((status = 200, body = List)))]
+pub(super) async fn list(State(admin): State<Shared>) -> Result<Answer<List>, ApiError> {
+    Ok(Answer(List { plugins: admin.registry.list().await? }))
 }
 
 /// One of them, with its grants.
-#[utoipa::path(get, path = "/plugins/{name}", responses((status = 200, body = Value)))]
+#[utoipa::path(get, path = "/plugins/{name}", responses((status = 200, body = PluginInfo)))]
 pub(super) async fn get(
     State(admin): State<Shared>,
     Segments(name): Segments<String>,
@@ -75,9 +82,8 @@ pub(super) struct LogParameters {
     wait_ms: u64,
 }
 
-/// Its last lines, after number `after`: `{lines: [{sequence, time_ms, source, text}], missed, last}`. Where there are none
-/// the answer waits for one, at most `wait_ms` and two seconds.
-#[utoipa::path(get, path = "/plugins/{name}/logs", params(LogParameters), responses((status = 200, body = Value)))]
+/// Its last lines, after number `after`. Where there are none the answer waits for one, at most `wait_ms` and two seconds.
+#[utoipa::path(get, path = "/plugins/{name}/logs", params(LogParameters), responses((status = 200, body = Lines)))]
 pub(super) async fn logs(
     State(admin): State<Shared>,
     Segments(name): Segments<String>,
@@ -88,7 +94,7 @@ pub(super) async fn logs(
 
 /// The body is the component, as it is; the text of its `plugin.toml` may come along as the parameter `manifest`.
 /// Answers when the new version serves, or with `canary` when it answers its share of the requests.
-#[utoipa::path(put, path = "/plugins/{name}", params(PushParameters), request_body(content = Vec<u8>, content_type = "application/wasm"), responses((status = 200, body = Value)))]
+#[utoipa::path(put, path = "/plugins/{name}", params(PushParameters), request_body(content = Vec<u8>, content_type = "application/wasm"), responses((status = 200, body = Pushed)))]
 pub(super) async fn push(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
@@ -119,7 +125,7 @@ pub(super) struct NewSettings {
 }
 
 /// Changes settings of `[config]` in the manifest, without a push; answers when the plugin serves with them.
-#[utoipa::path(post, path = "/plugins/{name}/config", request_body = NewSettings, responses((status = 200, body = Value)))]
+#[utoipa::path(post, path = "/plugins/{name}/config", request_body = NewSettings, responses((status = 200, body = Pushed)))]
 pub(super) async fn configure(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
@@ -131,7 +137,7 @@ pub(super) async fn configure(
 }
 
 /// Makes the canary the version that serves.
-#[utoipa::path(post, path = "/plugins/{name}/promote", responses((status = 200, body = Value)))]
+#[utoipa::path(post, path = "/plugins/{name}/promote", responses((status = 200, body = Pushed)))]
 pub(super) async fn promote(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
@@ -142,7 +148,7 @@ pub(super) async fn promote(
 }
 
 /// Brings back the version whose digest starts with `to`, or the one before; a canary is taken back.
-#[utoipa::path(post, path = "/plugins/{name}/rollback", request_body = Rollback, responses((status = 200, body = Value)))]
+#[utoipa::path(post, path = "/plugins/{name}/rollback", request_body = Rollback, responses((status = 200, body = Pushed)))]
 pub(super) async fn rollback(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
@@ -158,8 +164,8 @@ pub(super) async fn rollback(
     Ok(Answer(audit(via, "plugin rollback", &name, result)?))
 }
 
-/// Runs a job now, outside its schedule: `{changed, summary}`. It goes on when the caller goes away.
-#[utoipa::path(post, path = "/plugins/{name}/jobs/{job}", responses((status = 200, body = Value)))]
+/// Runs a job now, outside its schedule. It goes on when the caller goes away.
+#[utoipa::path(post, path = "/plugins/{name}/jobs/{job}", responses((status = 200, body = JobReport)))]
 pub(super) async fn run_job(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,

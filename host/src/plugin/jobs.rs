@@ -14,13 +14,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tollgate_store::Clock;
+use utoipa::ToSchema;
 
 pub(super) use self::schedule::Schedule;
 use super::limits::{MAX_JOB_SLEEP, TEXT_BYTES};
 use super::{ActivePlugin, CallError, cut};
 
 /// What one run of a job did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = JobReport)]
 pub struct Report {
     /// Things changed, repaired or moved.
     pub changed: u64,

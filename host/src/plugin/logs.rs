@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
 use super::limits::{LOG_KEPT_BYTES, LOG_KEPT_LINES};
 
@@ -24,7 +25,8 @@ impl Logs {
 }
 
 /// A line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = LogLine)]
 pub struct Line {
     /// Grows by one from line to line of a plugin, from 1 at the start of the server.
     pub sequence: u64,
@@ -37,7 +39,8 @@ pub struct Line {
 }
 
 /// Lines of a plugin that somebody has not seen yet.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = LogLines)]
 pub struct Lines {
     /// In order.
     pub lines: Vec<Line>,

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tollgate_store::blob::limits::LIST_ITEMS;
 use tollgate_store::sql::{Database, Outcome, SqlError, Statement, Value};
 use tollgate_store::{BlobError, BlobList, BlobOptions, Container, GetOptions, Got, PutOptions, Store};
+use utoipa::ToSchema;
 
 use super::limits::{COMPONENT_BYTES, KEPT_GENERATIONS};
 
@@ -55,7 +56,8 @@ pub(super) struct Versions {
 }
 
 /// One generation as the table has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = PluginVersion)]
 pub struct Version {
     /// Its number; grows with every push and rollback of any plugin.
     pub generation: u64,
@@ -78,8 +80,9 @@ pub struct Version {
 }
 
 /// What became of a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = PluginVersionState)]
 pub enum State {
     /// It serves now, or will after a restart.
     Serving,

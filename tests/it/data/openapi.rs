@@ -11,7 +11,7 @@ use super::{client, start, token};
 use crate::support::python;
 use crate::support::server::ADMIN_TOKEN;
 
-const METHODS: [&str; 5] = ["get", "head", "put", "post", "delete"];
+const METHODS: [&str; 6] = ["get", "head", "put", "post", "patch", "delete"];
 
 fn operations(document: &Value) -> Vec<(String, String, Value)> {
     let paths = document["paths"].as_object().unwrap();

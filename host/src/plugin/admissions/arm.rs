@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use metrics::{Counter, counter};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::plugin::admission::Decision;
 use crate::plugin::limits::{
@@ -30,7 +31,8 @@ pub(super) struct Arm {
 }
 
 /// What an arm did so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = PluginSample)]
 pub struct Sample {
     /// Calls that came to an end.
     pub calls: u64,

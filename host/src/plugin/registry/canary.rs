@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
+use utoipa::ToSchema;
 
 use super::serving::Serving;
 use super::{Inner, Push, Pushed, Refusal, Registry, log};
@@ -27,13 +28,15 @@ pub struct Trial {
 }
 
 /// A canary as `inspect` shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = PluginCanary)]
 pub struct CanaryInfo {
     /// Its generation.
     pub generation: u64,
     /// SHA-256 of its component, in hexadecimal.
     pub digest: String,
     /// The share of the requests that it answers.
+    #[schema(value_type = String)]
     pub share: Share,
     /// Milliseconds since 1970, UTC, when it began.
     pub began_ms: u64,

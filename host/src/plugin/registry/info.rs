@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::canary::CanaryInfo;
 use crate::plugin::versions::Version;
 use crate::plugin::{Generation, Share};
 
 /// A version that serves now, or its share of the requests.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Pushed {
     /// The plugin's name.
     pub name: String,
@@ -19,11 +20,13 @@ pub struct Pushed {
     pub digest: String,
     /// The share of the requests that it answers; none: it serves.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
     pub canary: Option<Share>,
 }
 
 /// A plugin as `list` shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Plugin)]
 pub struct PluginInfo {
     /// The plugin's name.
     pub name: String,
