@@ -45,3 +45,6 @@ pub(super) const SQL_FILE_DEADLINE: Duration = Duration::from_secs(60 * 60);
 
 /// Longest silence of a client that sends a file, and longest time that one takes for a piece of a file it gets.
 pub(super) const SQL_FILE_STALL: Duration = Duration::from_secs(60);
+
+/// How often wrong admin tokens get a row in the audit log: 1,440 a day at most, however many are tried.
+pub(super) const REFUSALS_EVERY: Duration = Duration::from_secs(60);

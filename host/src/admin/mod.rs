@@ -41,6 +41,7 @@ use crate::plugin::Registry;
 use crate::tokens::Tokens;
 use audit::Via;
 use error::ApiError;
+use token::Guard;
 
 pub use reload::{Reload, Reloaded};
 pub use storage::Reading;
@@ -85,7 +86,8 @@ type Shared = Arc<Admin>;
 
 /// The API for the gateway's listener: nothing without the token.
 pub fn over_http(admin: Arc<Admin>, token: AdminToken) -> Router {
-    let guard = axum::middleware::from_fn_with_state(token, token::require);
+    let guard = Guard { token, trail: admin.trail.clone(), refusals: Arc::default() };
+    let guard = axum::middleware::from_fn_with_state(guard, token::require);
     routes(admin).layer(guard).layer(Extension(Via::Http))
 }
 

@@ -1,14 +1,21 @@
 //! The bearer token of the API.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hmac::{Hmac, Mac};
 use http::StatusCode;
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use parking_lot::Mutex;
 use sha2::Sha256;
 
 use super::error::ApiError;
+use super::limits::REFUSALS_EVERY;
+use super::trail::Trail;
+use crate::gateway::Peer;
 
 /// Separates hashes of tokens from everything else that is hashed under the server's secret.
 const PURPOSE: &[u8] = b"tollgate admin token\0";
@@ -62,16 +69,67 @@ fn keyed(secret: &[u8; 32]) -> Hmac<Sha256> {
     mac
 }
 
+/// What keeps strangers out.
+#[derive(Clone)]
+pub(super) struct Guard {
+    pub(super) token: AdminToken,
+    pub(super) trail: Trail,
+    pub(super) refusals: Arc<Refusals>,
+}
+
+/// Wrong tokens, of which the audit log has a row now and then: whoever tries millions must not fill it.
+#[derive(Default)]
+pub(super) struct Refusals(Mutex<Tried>);
+
+#[derive(Default)]
+struct Tried {
+    /// Since the last row, and with the one that is tried now.
+    tokens: u64,
+    written: Option<Instant>,
+}
+
+impl Refusals {
+    /// Counts a wrong token; how many there were since the last row, if it is time for another.
+    fn count(&self, now: Instant) -> Option<u64> {
+        let mut tried = self.0.lock();
+        tried.tokens = tried.tokens.saturating_add(1);
+        let is_time =
+            tried.written.is_none_or(|written| now.saturating_duration_since(written) >= REFUSALS_EVERY);
+        is_time.then(|| {
+            tried.written = Some(now);
+            std::mem::take(&mut tried.tokens)
+        })
+    }
+}
+
+impl Guard {
+    /// Takes note of a wrong token.
+    fn refused(&self, request: &Request) {
+        metrics::counter!("tollgate_admin_refused_total").increment(1);
+        let Some(count) = self.refusals.count(Instant::now()) else { return };
+        let peer = request.extensions().get::<Peer>();
+        let from = peer.map_or("unknown".to_owned(), |Peer(peer)| peer.ip().to_canonical().to_string());
+        let target = if count > 1 { format!("{from}, the last of {count}") } else { from };
+        tracing::warn!(from = target, "a wrong admin token");
+        let trail = self.trail.clone();
+        // The answer does not wait for the disk.
+        tokio::spawn(async move { trail.refused("admin token", &target, "unauthorized").await });
+    }
+}
+
 /// Lets a request pass only with the token.
-pub(super) async fn require(State(token): State<AdminToken>, request: Request, next: Next) -> Response {
+pub(super) async fn require(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
     });
     match given {
-        Some(given) if token.verify(given) => next.run(request).await,
+        Some(given) if guard.token.verify(given) => next.run(request).await,
         given => {
+            if given.is_some() {
+                guard.refused(&request);
+            }
             let message =
                 if given.is_some() { "this is not the admin token" } else { "the admin token is missing" };
             let error = ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
@@ -94,6 +152,17 @@ mod tests {
             assert!(!token.verify(wrong), "{wrong}");
         }
         assert!(!AdminToken::new(&[2; 32], hash).verify("token"));
+    }
+
+    #[test]
+    fn wrong_tokens_are_told_now_and_then_and_counted_in_between() {
+        let (refusals, begin) = (Refusals::default(), Instant::now());
+        assert_eq!(refusals.count(begin), Some(1));
+        for _ in 0..9 {
+            assert_eq!(refusals.count(begin + REFUSALS_EVERY / 2), None);
+        }
+        assert_eq!(refusals.count(begin + REFUSALS_EVERY), Some(10));
+        assert_eq!(refusals.count(begin + REFUSALS_EVERY), None);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The audit log: every change that somebody asked the admin API for, in table `audit_log` of database `gateway`.
+//! The audit log: every change that somebody asked the admin API for, every export of a whole database, and who tried wrong
+//! admin tokens, in table `audit_log` of database `gateway`.
 //!
 //! A row is on disk before the answer goes out. It says who, what, when and how it ended, and never a secret: what was
 //! changed is named, and even that is left out of a refusal, where somebody may have given a key in place of its name.
@@ -27,6 +28,9 @@ const SCHEMA: [&str; 2] = [
     "CREATE INDEX IF NOT EXISTS audit_log_time ON audit_log (time_ms)",
 ];
 
+/// Who has no token.
+const STRANGER: &str = "stranger";
+
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Change {
@@ -34,11 +38,11 @@ pub struct Change {
     pub id: u64,
     /// Milliseconds since 1970, UTC.
     pub time_ms: u64,
-    /// Who asked for it: `admin token`, `admin socket`, `signal` or `command line`.
+    /// Who asked for it: `admin token`, `admin socket`, `signal`, `command line` or `stranger`.
     pub actor: String,
     /// What was asked for, such as `key create`.
     pub action: String,
-    /// The name of what was changed; empty in a refusal.
+    /// The name of what was changed; empty in a refusal, but for a stranger's, which says from where it came.
     pub target: String,
     /// Whether it was done.
     pub ok: bool,
@@ -89,12 +93,30 @@ impl Trail {
         target: &str,
         code: Option<&str>,
     ) -> Result<(), SqlError> {
+        self.insert(actor, action, if code.is_some() { "" } else { target }, code).await
+    }
+
+    /// Writes down that somebody tried to get in; `target` says from where and how often, and nothing of what was sent.
+    pub(super) async fn refused(&self, action: &str, target: &str, code: &str) {
+        if let Err(error) = self.insert(STRANGER, action, target, Some(code)).await {
+            tracing::error!(action, %error, "a refusal is not in the audit log");
+            metrics::counter!("tollgate_audit_lost_total").increment(1);
+        }
+    }
+
+    async fn insert(
+        &self,
+        actor: &str,
+        action: &str,
+        target: &str,
+        code: Option<&str>,
+    ) -> Result<(), SqlError> {
         let insert = "INSERT INTO audit_log (time_ms, actor, action, target, ok, code) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let params = vec![
             integer((self.0.clock)()),
             actor.into(),
             action.into(),
-            if code.is_some() { "" } else { target }.into(),
+            target.into(),
             i64::from(code.is_none()).into(),
             code.into(),
         ];

@@ -9,11 +9,11 @@ use axum::{Extension, Json as Answer};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use serde::Deserialize;
-use serde_json::{Value as Data, json};
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use tollgate_store::sql::{Export, Imported};
 use tollgate_store::{Database, SqlError};
+use utoipa::ToSchema;
 
 use super::named;
 use crate::admin::Shared;
@@ -30,9 +30,13 @@ const TYPE: &str = "application/vnd.sqlite3";
 #[utoipa::path(get, path = "/sql/{database}/file", responses((status = 200, content_type = TYPE)))]
 pub(crate) async fn export(
     State(admin): State<Shared>,
+    Extension(via): Extension<Via>,
     Segments(name): Segments<String>,
 ) -> Result<Response, ApiError> {
     let export = named(&admin, &name)?.with_deadline(SQL_FILE_DEADLINE).export().await?;
+    // No change, but all that is in the database leaves it; written down before the first byte does.
+    audit(via, "sql export", &name, Ok(()))?;
+    admin.trail.record(via.name(), "sql export", &name, None).await;
     let headers = [(CONTENT_TYPE, TYPE.to_owned()), (CONTENT_LENGTH, export.size().to_string())];
     let pieces = stream::unfold(Some(export), async |export: Option<Export>| {
         let mut export = export?;
@@ -54,16 +58,26 @@ pub(crate) struct ImportParameters {
     replace: bool,
 }
 
-/// Replaces all that is in the database by the SQLite file in the body: `{bytes, tables}`. Without `?replace=true` the
+/// A database that has come.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DatabaseImported)]
+pub(crate) struct Came {
+    /// Bytes of the file.
+    bytes: u64,
+    /// Tables in it.
+    tables: u64,
+}
+
+/// Replaces all that is in the database by the SQLite file in the body. Without `?replace=true` the
 /// database must be empty. The old content serves until the file has come whole and was checked.
-#[utoipa::path(put, path = "/sql/{database}/file", params(("replace" = Option<bool>, Query)), responses((status = 200, body = Value)))]
+#[utoipa::path(put, path = "/sql/{database}/file", params(("replace" = Option<bool>, Query)), responses((status = 200, body = Came)))]
 pub(crate) async fn import(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Segments(name): Segments<String>,
     Parameters(ImportParameters { replace }): Parameters<ImportParameters>,
     body: Body,
-) -> Result<Answer<Data>, ApiError> {
+) -> Result<Answer<Came>, ApiError> {
     let mut pieces = body.into_data_stream();
     let result = match named(&admin, &name) {
         Ok(_) if name == GATEWAY_DATABASE => Err(ApiError::invalid(format!(
@@ -74,7 +88,7 @@ pub(crate) async fn import(
         Err(error) => Err(error),
     };
     let imported = audit(via, "sql import", &name, result)?;
-    Ok(Answer(json!({ "bytes": imported.bytes, "tables": imported.tables })))
+    Ok(Answer(Came { bytes: imported.bytes, tables: imported.tables }))
 }
 
 async fn take(database: &Database, replace: bool, pieces: &mut BodyDataStream) -> Result<Imported, ApiError> {
