@@ -25,14 +25,17 @@ use tollgate_store::{Clock, KvOptions, Options, Store};
 use crate::accounting::{Erasure, Pruner};
 use crate::accounts::{self, Roster};
 use crate::admin::{self, Admin, Trail};
+use crate::api::told;
 use crate::capability::Stores;
 use crate::config::{Config, MasterKeySource};
 use crate::data as data_api;
 use crate::gateway::{self, Accounts, Gateway, Prices};
 use crate::keys::Keys;
 use crate::plugin::{Admissions, Compiler, Registry, registry};
+use crate::request_ids::RequestIds;
 use crate::secret::Secret;
 use crate::secrets::{Key, MasterKey, Vault};
+use crate::telemetry::Telemetry;
 use crate::tokens::Tokens;
 use data::DataDirectory;
 use reload::Reloader;
@@ -77,6 +80,7 @@ struct Core {
     store: Store,
     registry: Registry,
     admissions: Admissions,
+    telemetry: Telemetry,
 }
 
 impl App {
@@ -85,7 +89,7 @@ impl App {
     /// `source` is where the configuration is read again.
     pub async fn start(config: Config, admin_token: Option<Secret>, source: Source) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let recorder = metrics::recorder()?;
+        let recorder = metrics::recorder();
         let clock: Clock = Arc::new(now_ms);
         let data = DataDirectory::open(&config.data)?;
         let secret = data.secret()?;
@@ -137,6 +141,7 @@ impl App {
         .await
         .context("cannot set up the accounts")?;
         let demo = roster.is_demo().await;
+        let telemetry = Telemetry::start(config.telemetry.as_ref()).await?;
         let gateway = Gateway::new(gateway::Parts {
             keys: keys.clone(),
             accounts,
@@ -146,6 +151,7 @@ impl App {
             prices: Prices::new(config.prices.clone()),
             settings: config.gateway.clone(),
             clock: clock.clone(),
+            tracer: telemetry.tracer(),
         })
         .context("cannot set up the gateway")?;
         let status = Arc::new(Status {
@@ -155,7 +161,7 @@ impl App {
             registry: registry.clone(),
             events: registry.events(),
             admissions: admissions.clone(),
-            metrics: recorder.clone(),
+            metrics: recorder,
             probed: Mutex::new(None),
         });
         let pruner = Pruner::new(database.clone(), clock.clone(), config.retention);
@@ -197,15 +203,17 @@ impl App {
             sql: named.sql,
             vector: named.vector.clone(),
         });
+        let ids = Arc::new(RequestIds::new().context("cannot make ids for requests")?);
+        let identified = axum::middleware::from_fn_with_state(ids, told::identified);
         let router = gateway
             .router()
             .merge(status::router(status))
             .merge(openapi::router())
-            .merge(data_router)
-            .merge(admin::over_http(admin.clone(), token));
+            .merge(data_router.layer(identified.clone()))
+            .merge(admin::over_http(admin.clone(), token).layer(identified.clone()));
         let public = tokio::spawn(gateway::serve(listener, router, stopping.clone().cancelled_owned()));
-        let local = tokio::spawn(serve_socket(unix, admin::over_socket(admin), stopping.clone()));
-        tokio::spawn(metrics::upkeep(recorder, stopping.clone()));
+        let local =
+            tokio::spawn(serve_socket(unix, admin::over_socket(admin).layer(identified), stopping.clone()));
         tokio::spawn(stores::sweep(blobs, clock, stopping.clone()));
         tokio::spawn(plugins::record_own_changes(registry.clone(), trail.clone(), stopping.clone()));
         tokio::spawn(trail.prune(stopping.clone()));
@@ -221,7 +229,7 @@ impl App {
             stopping,
             public,
             local,
-            core: Core { store, registry, admissions },
+            core: Core { store, registry, admissions, telemetry },
             _socket: socket,
             _data: data,
         })
@@ -264,7 +272,10 @@ impl Core {
         self.admissions.shutdown().await;
         self.registry.shutdown().await;
         self.store.flush().await.context("cannot write what was accepted")?;
-        self.store.close().await.context("cannot close the store")
+        self.store.close().await.context("cannot close the store")?;
+        // Last, so that nothing durable waits for a collector.
+        self.telemetry.stop().await;
+        Ok(())
     }
 }
 

@@ -26,8 +26,11 @@ pub mod money;
 pub mod pattern;
 pub mod plugin;
 pub mod project;
+mod request_ids;
 pub mod secret;
 pub mod secrets;
+pub mod telemetry;
+mod tls;
 pub mod tokens;
 
 // The properties of the fuzz targets name this crate from outside; its tests take them in.

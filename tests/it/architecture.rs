@@ -33,6 +33,11 @@ fn code_of(source: &str) -> String {
     source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
+/// Shows each source below a folder of the project, without its comments and with its path from the root.
+pub fn each_source(folder: &str, mut show: impl FnMut(&str, &str)) {
+    sources(folder).iter().for_each(|(name, code)| show(name, code));
+}
+
 /// No source in `folder` holds one of `words`, but for the files in `except`.
 fn assert_absent(folder: &str, words: &[&str], except: &[&str]) {
     for (name, code) in sources(folder) {
@@ -111,6 +116,11 @@ fn unsafe_stands_only_in_the_sql_vfs_the_vector_kernel_and_the_loader_of_compile
     let allowed =
         ["host/store/src/sql/vfs", "host/store/src/vector/kernel.rs", "host/src/plugin/compiled.rs"];
     assert_absent("host", &["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"], &allowed);
+}
+
+#[test]
+fn telemetry_knows_no_request() {
+    assert_absent("host/src/telemetry", &["crate::gateway", "crate::plugin", "crate::admin"], &[]);
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::{Extension, Json as Answer};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Shared;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tollgate_store::{BlobError, CommitError, KvError, SqlError};
 use utoipa::ToSchema;
 
+use super::told::Fault;
 use crate::accounts::RosterError;
 use crate::keys::KeyError;
 use crate::plugin::{JobError, Refusal};
@@ -114,10 +115,11 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
         if self.status.is_server_error() {
-            tracing::warn!(code = self.code, message = self.message, "a request failed");
+            response.extensions_mut().insert(Fault { code: self.code, message: self.message });
         }
-        (self.status, Json(self.body())).into_response()
+        response
     }
 }
 

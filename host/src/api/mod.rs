@@ -8,4 +8,5 @@ pub(crate) mod fuzzing;
 pub(crate) mod list;
 pub(crate) mod openapi;
 pub(crate) mod sent;
+pub(crate) mod told;
 pub(crate) mod values;

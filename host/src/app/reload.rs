@@ -114,6 +114,7 @@ fn differing(live: &Config, new: &Config) -> Vec<String> {
         ("workers", live.workers != new.workers),
         ("storage", live.storage != new.storage),
         ("secrets", live.secrets != new.secrets),
+        ("telemetry", live.telemetry != new.telemetry),
         ("plugin", live.plugins != new.plugins),
         ("plugins", live.plugin_settings != new.plugin_settings),
         ("kv", live.kv != new.kv),

@@ -10,11 +10,10 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Mutex;
 use tollgate_store::{Kv, SetOptions, Store};
 
-use super::metrics;
+use super::metrics::{self, Recorder};
 use crate::plugin::{Admissions, EventQueue, Registry};
 
 /// Longest time a write may take before the store counts as stuck.
@@ -32,7 +31,7 @@ pub(super) struct Status {
     pub(super) registry: Registry,
     pub(super) events: EventQueue,
     pub(super) admissions: Admissions,
-    pub(super) metrics: PrometheusHandle,
+    pub(super) metrics: Recorder,
     pub(super) probed: Mutex<Option<(Instant, Result<(), String>)>>,
 }
 

@@ -120,7 +120,7 @@ fn aliases(section: &Section<'_>) -> Option<BTreeMap<String, String>> {
 }
 
 /// The certificates in the file that is named; which are none shows when the account is made.
-fn ca(section: &Section<'_>, directory: &Path) -> Option<Arc<str>> {
+pub(super) fn ca(section: &Section<'_>, directory: &Path) -> Option<Arc<str>> {
     let path = directory.join(section.text("ca_file")?);
     match read_bounded(&path, limits::CA_MOST_BYTES) {
         Ok(text) => Some(text.into()),

@@ -9,6 +9,7 @@ pub mod limits;
 mod parse;
 mod reader;
 mod stores;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +50,8 @@ pub struct Config {
     pub audit_keep: Duration,
     /// How long the request log and statistics are kept.
     pub retention: Retention,
+    /// Where traces go; none: there are none.
+    pub telemetry: Option<crate::telemetry::Settings>,
     /// Upstream accounts beside those in the store; without any the demo upstream serves.
     pub accounts: Vec<AccountSpec>,
     /// Models, or patterns of them, and what they cost.
@@ -221,6 +224,7 @@ impl Default for Config {
             secrets: MasterKeySource::default(),
             audit_keep: limits::AUDIT_KEEP,
             retention: Retention::default(),
+            telemetry: None,
             accounts: Vec::new(),
             prices: Vec::new(),
             plugins: Vec::new(),

@@ -12,6 +12,7 @@ use super::accounts::accounts;
 use super::error::{ConfigError, Problem};
 use super::reader::{Section, Source};
 use super::stores::{blob, cache, kv, kv_sections, named, sql, sql_sections, vector};
+use super::telemetry::telemetry;
 use super::{Config, MasterKeySource, Plugin, PluginSettings, Storage, limits};
 use crate::accounting::Retention;
 use crate::gateway::{
@@ -64,6 +65,9 @@ fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> 
             .map_or(defaults.secrets, |section| secrets(section, directory, environment)),
         audit_keep: section.section("audit").and_then(audit_keep).unwrap_or(defaults.audit_keep),
         retention: section.section("retention").map_or(defaults.retention, retention),
+        telemetry: section
+            .section("telemetry")
+            .and_then(|section| telemetry(section, directory, environment)),
         accounts: accounts(section.sections("account"), directory, environment),
         prices: prices(section.sections("price")),
         plugins: plugins(section.sections("plugin"), directory),

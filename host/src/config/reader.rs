@@ -132,6 +132,18 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A part of something, from 0 to 1.
+    pub(super) fn part(&self, key: &'static str) -> Option<f64> {
+        let value = self.get(key)?;
+        let part: Option<f64> = match value.get_ref() {
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().parse().ok(),
+            _ => return self.wrong_type(key, value, "a number, such as 0.1"),
+        };
+        part.filter(|part| (0.0..=1.0).contains(part))
+            .or_else(|| self.wrong(value, format!("`{key}`{} must be a number from 0 to 1", self.place())))
+    }
+
     /// `true` or `false`.
     pub(super) fn flag(&self, key: &'static str) -> Option<bool> {
         let value = self.get(key)?;

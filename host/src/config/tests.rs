@@ -1,4 +1,5 @@
 mod secrets;
+mod telemetry;
 
 use std::path::Path;
 use std::time::Duration;
@@ -70,6 +71,10 @@ fn every_key_arrives() {
         key_file = "/run/keys/master"
         [audit]
         keep_days = 2
+        [telemetry]
+        endpoint = "http://127.0.0.1:4318"
+        sample_ratio = 0.5
+        service_name = "edge"
         [retention]
         request_logs_days = 1
         statistics_days = 3
@@ -179,6 +184,13 @@ fn every_key_arrives() {
         },
         secrets: MasterKeySource::File("/run/keys/master".into()),
         audit_keep: Duration::from_secs(2 * 24 * 60 * 60),
+        telemetry: Some(crate::telemetry::Settings {
+            endpoint: "http://127.0.0.1:4318".to_owned(),
+            headers: BTreeMap::new(),
+            ca: None,
+            sample_ratio: 0.5,
+            service_name: "edge".to_owned(),
+        }),
         retention: Retention {
             request_logs: Some(Duration::from_secs(24 * 60 * 60)),
             error_logs: None,
@@ -619,7 +631,7 @@ fn a_problem_stays_on_one_line_whatever_it_quotes() {
     check(
         "\"a\\nb\\u001b\" = 1\nlisten = 1",
         &[
-            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `audit`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `log`, `plugin`, `plugins`, `price`, `retention`, `secrets`, `sql`, `storage`, `vector`, `workers`",
+            "1: unknown key `a\\nb\\u{1b}`; right: `account`, `audit`, `blob`, `cache`, `data`, `gateway`, `kv`, `listen`, `log`, `plugin`, `plugins`, `price`, `retention`, `secrets`, `sql`, `storage`, `telemetry`, `vector`, `workers`",
             "2: `listen` must be a string, not an integer",
         ],
     );

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue, Uri, uri::Authority};
 use metrics::Histogram;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -273,6 +273,11 @@ impl Account {
     pub(super) fn endpoint(&self, endpoint: &'static Endpoint) -> Option<&Uri> {
         let index = self.dialect.api().endpoints().iter().position(|own| std::ptr::eq(own, endpoint))?;
         self.endpoints.get(index)?.as_ref()
+    }
+
+    /// The host of its upstream.
+    pub(super) fn authority(&self) -> Option<&Authority> {
+        self.base.authority()
     }
 
     /// The address of any path.

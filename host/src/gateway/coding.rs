@@ -15,9 +15,16 @@ pub(super) enum Decoder {
     #[default]
     Plain,
     /// By flate2, the library that everybody uses for it.
-    Gzip(Box<MultiGzDecoder<Vec<u8>>>),
+    Gzip(Box<Gzip>),
     /// It cannot be read, or no more.
     Unreadable,
+}
+
+/// A gzip that is being read.
+pub(super) struct Gzip {
+    decoder: MultiGzDecoder<Vec<u8>>,
+    /// Of the request that it answers, for the log.
+    request_id: String,
 }
 
 /// What an answer's next bytes are.
@@ -28,15 +35,18 @@ pub(super) enum Decoded<'a> {
 }
 
 impl Decoder {
-    /// The decoder for an answer with such headers.
-    pub(super) fn of(headers: &HeaderMap) -> Decoder {
+    /// The decoder for the answer to a request, with such headers.
+    pub(super) fn of(headers: &HeaderMap, request_id: &str) -> Decoder {
         let Some(coding) = headers.get(CONTENT_ENCODING) else { return Decoder::Plain };
         match coding.as_bytes() {
             b"" | b"identity" => Decoder::Plain,
-            b"gzip" | b"x-gzip" => Decoder::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
+            b"gzip" | b"x-gzip" => {
+                let decoder = MultiGzDecoder::new(Vec::new());
+                Decoder::Gzip(Box::new(Gzip { decoder, request_id: request_id.to_owned() }))
+            }
             other => {
                 let coding = String::from_utf8_lossy(other);
-                tracing::warn!(%coding, "an upstream's answer cannot be read: its tokens are estimated");
+                tracing::warn!(request_id, %coding, "an upstream's answer cannot be read: its tokens are estimated");
                 Decoder::Unreadable
             }
         }
@@ -48,6 +58,7 @@ impl Decoder {
             Decoder::Plain => take(Decoded::Plain(bytes)),
             Decoder::Unreadable => take(Decoded::Unreadable(bytes)),
             Decoder::Gzip(gzip) => {
+                let Gzip { decoder: gzip, request_id } = &mut **gzip;
                 let mut length = 0;
                 for (step, at) in bytes.chunks(DECODE_BYTES).zip((0..).step_by(DECODE_BYTES)) {
                     // Flushed, since the next bytes may be long in coming.
@@ -58,7 +69,7 @@ impl Decoder {
                     let bomb = || io::Error::other(format!("more than {DECODED_BYTES} bytes in one piece"));
                     if let Err(error) = decoded.and((length <= DECODED_BYTES).then_some(()).ok_or_else(bomb))
                     {
-                        tracing::warn!(%error, "an upstream's gzip cannot be read: its tokens are estimated");
+                        tracing::warn!(request_id, %error, "an upstream's gzip cannot be read: its tokens are estimated");
                         *self = Decoder::Unreadable;
                         // Upwards: some of this step may have been read.
                         take(Decoded::Unreadable(bytes.get(at..).unwrap_or_default()));
@@ -77,7 +88,7 @@ mod tests {
     use super::*;
 
     fn decoder(coding: &'static str) -> Decoder {
-        Decoder::of(&HeaderMap::from_iter([(CONTENT_ENCODING, coding.parse().unwrap())]))
+        Decoder::of(&HeaderMap::from_iter([(CONTENT_ENCODING, coding.parse().unwrap())]), "req")
     }
 
     fn gzip(text: &[u8]) -> Vec<u8> {

@@ -23,14 +23,15 @@ use super::{
     dialect::Dialect,
     forward::Failure,
     limits::{LOGGED_BYTES, RENEW_EVERY, SWEEP_EVERY},
-    metrics::Metrics,
+    metrics::{Ended, Metrics},
     place::Place,
     prices::Price,
     request::Outline,
+    trace::{Onward, Outcome, Trace},
     usage::{self, Tokens, UsageReader},
 };
 use crate::plugin::{
-    AttemptRecord, EventQueue, EventRecord, Lease,
+    AttemptRecord, EventQueue, EventRecord, Lease, RecordError,
     admission::{Ending, Usage},
 };
 
@@ -73,6 +74,7 @@ impl Flights {
         dialect: Dialect,
         record: EventRecord,
         arrived: Instant,
+        trace: Option<Box<Trace>>,
     ) -> Guard {
         let flight = Arc::new(Flight {
             flights: self.clone(),
@@ -90,6 +92,8 @@ impl Flights {
                 prompt_tokens: 0,
                 price: None,
                 answer: None,
+                first_byte: None,
+                trace,
             }))),
         });
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -161,6 +165,10 @@ pub(super) struct Open {
     /// What the model costs, if that is known.
     price: Option<Price>,
     pub(super) answer: Option<Answer>,
+    /// Time from arrival to the first byte of the answer, once it has come.
+    first_byte: Option<Duration>,
+    /// None: there are no traces.
+    trace: Option<Box<Trace>>,
 }
 
 /// The answer that an upstream is giving.
@@ -205,6 +213,11 @@ impl Flight {
         self.open.lock().as_deref_mut().map(work)
     }
 
+    /// Works on the trace, if there is one and the flight has not ended.
+    pub(super) fn traced(&self, work: impl FnOnce(&mut Trace)) {
+        self.with(|open| open.trace.as_deref_mut().map(work));
+    }
+
     /// Takes what is known of the request's body.
     pub(super) fn outlined(&self, read: &Outline, price: Option<Price>) {
         self.with(|open| {
@@ -221,9 +234,10 @@ impl Flight {
         self.with(|open| open.client = Some(lease));
     }
 
-    /// Takes the place and the lease of the account that the request is being sent to.
-    pub(super) fn hold_account(&self, place: Place, lease: Lease) {
-        self.with(|open| {
+    /// Takes the place and the lease of the account that the request is being sent to; what that account is to be told of the
+    /// trace.
+    pub(super) fn hold_account(&self, place: Place, lease: Lease) -> Option<Onward> {
+        let onward = self.with(|open| {
             open.account = Some(lease);
             open.sent = Instant::now();
             open.record.attempts.extend(open.failed.take());
@@ -232,7 +246,9 @@ impl Flight {
             account.name.as_ref().clone_into(&mut open.record.account_name);
             let asked = &open.record.original_model;
             account.alias(asked).unwrap_or(asked).clone_into(&mut open.record.model);
+            open.trace.as_deref_mut()?.attempt(account, &open.record.model)
         });
+        onward.flatten()
     }
 
     /// Settles the account's lease after an attempt that failed; the flight goes on.
@@ -240,6 +256,9 @@ impl Flight {
         let held = self.with(|open| {
             open.place = None;
             open.failed = Some(open.attempt(failure));
+            if let Some(trace) = &mut open.trace {
+                trace.failed(failure.ending, failure.answered);
+            }
             (open.account.take(), open.duration_ms())
         });
         if let Some((Some(lease), duration_ms)) = held {
@@ -259,7 +278,12 @@ impl Flight {
     /// Takes the upstream's answer, of which nothing has been passed on yet.
     pub(super) fn answering(&self, body: Begun, reader: UsageReader, status: u16) {
         let since = Instant::now();
-        self.with(|open| open.answer = Some(Answer { body, reader, status, since, waiting: None }));
+        self.with(|open| {
+            open.answer = Some(Answer { body, reader, status, since, waiting: None });
+            if let Some(trace) = &mut open.trace {
+                trace.answered();
+            }
+        });
     }
 
     /// Ends the flight, unless it has ended.
@@ -329,11 +353,21 @@ impl Flight {
         record.error_type = cause.map(Cause::name).unwrap_or_default().to_owned();
         record.error_message = error;
         record.response_size += end.response_size;
-        if let Err(error) = self.flights.events.record(open.record) {
-            tracing::error!(%error, "request not recorded");
+        if let Some(trace) = open.trace.take() {
+            trace.finish(record, &Outcome { ending, status: end.status, upstream });
+        }
+        if let Err(RecordError::Unavailable { request_id, reason }) = self.flights.events.record(open.record)
+        {
+            tracing::error!(request_id, reason, "request not recorded");
             self.flights.metrics.unrecorded.increment(1);
         }
-        self.flights.metrics.ended(self.dialect, end.status, tokens);
+        self.flights.metrics.ended(&Ended {
+            dialect: self.dialect,
+            status: end.status,
+            tokens,
+            took: open.arrived.elapsed(),
+            first_byte: open.first_byte,
+        });
         self.flights.remove(self.number);
     }
 
@@ -357,6 +391,12 @@ impl Flight {
 }
 
 impl Open {
+    /// Takes note of bytes of the answer that are on their way to the client.
+    pub(super) fn passed(&mut self, bytes: usize, now: Instant) {
+        self.first_byte.get_or_insert_with(|| now.saturating_duration_since(self.arrived));
+        self.record.response_size += bytes as u64;
+    }
+
     fn tokens(&self) -> Tokens {
         match (&self.answer, &self.place) {
             (Some(answer), _) => answer.reader.tokens(self.prompt_tokens),

@@ -28,6 +28,7 @@ use super::{
     limits::{ERROR_BYTES, ERROR_TIMEOUT},
     renamed::Sending,
     route::Route,
+    trace::Onward,
 };
 use crate::plugin::admission::Ending;
 
@@ -66,10 +67,20 @@ pub(super) struct Failure {
 }
 
 /// Sends to an account. An answer that tells of trouble with the account is a failure; any other is passed on.
-pub(super) async fn send(account: &Account, outgoing: &Outgoing<'_>) -> Result<Response<Begun>, Failure> {
+///
+/// `onward` tells the upstream whose trace it is part of; without it, what the client says of that is passed on.
+pub(super) async fn send(
+    account: &Account,
+    outgoing: &Outgoing<'_>,
+    onward: Option<Onward>,
+) -> Result<Response<Begun>, Failure> {
     let begun = Instant::now();
     let timeout = outgoing.timeout.min(outgoing.deadline.saturating_duration_since(begun));
-    let sent = tokio::time::timeout(timeout, exchange(account, request(account, outgoing)?)).await;
+    let mut request = request(account, outgoing)?;
+    if let Some(onward) = onward {
+        onward.tell(request.headers_mut());
+    }
+    let sent = tokio::time::timeout(timeout, exchange(account, request)).await;
     let mut failure = match sent {
         Ok(Ok(response)) => match judged(account.dialect, response, outgoing.clock).await {
             Ok(response) => {

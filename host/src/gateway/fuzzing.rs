@@ -88,7 +88,7 @@ impl Reader {
             Answer::Error => UsageReader::error(dialect),
         };
         let coding = gzip.then_some((CONTENT_ENCODING, HeaderValue::from_static("gzip")));
-        Reader(reader.decoding(&HeaderMap::from_iter(coding)))
+        Reader(reader.decoding(&HeaderMap::from_iter(coding), "req"))
     }
 
     /// Reads the next piece.

@@ -6,12 +6,41 @@ use http::StatusCode;
 use metrics::{Counter, Gauge, Histogram};
 
 use super::{dialect::Dialect, usage::Tokens};
+use crate::plugin::admission::Ending;
 
 const CLASSES: [&str; 5] = ["2xx", "429", "499", "4xx", "5xx"];
 
+/// What policies name as the measure of a denial. A plugin can name anything; all else is `other`.
+const MEASURES: [&str; 13] = [
+    "rpm",
+    "tpm",
+    "rpd",
+    "concurrency",
+    "tokens-per-day",
+    "tokens-per-month",
+    "tokens-total",
+    "cost-per-day",
+    "cost-per-month",
+    "cost-total",
+    "price",
+    "blacklisted",
+    OTHER,
+];
+
+const OTHER: &str = "other";
+
+/// Whom a denial is of, in the order of `Metrics::denials`.
+const SUBJECTS: [&str; 2] = ["client", "account"];
+
+/// How an attempt at an upstream ended.
+const ATTEMPT_ENDS: [&str; 6] = ["answered", "limited", "refused", "error", "unreachable", "timeout"];
+
 /// Handles made once: looking one up by its labels costs more than counting.
 pub(super) struct Metrics {
-    requests: HashMap<(Dialect, &'static str), Counter>,
+    requests: HashMap<(Dialect, &'static str), (Counter, Histogram)>,
+    first_byte: HashMap<Dialect, Histogram>,
+    denials: [[Counter; MEASURES.len()]; SUBJECTS.len()],
+    attempts: [Counter; ATTEMPT_ENDS.len()],
     pub(super) in_flight: Gauge,
     pub(super) unauthenticated: Counter,
     pub(super) retries: Counter,
@@ -20,18 +49,39 @@ pub(super) struct Metrics {
     output_tokens: Counter,
 }
 
+/// A request that ended.
+pub(super) struct Ended {
+    pub(super) dialect: Dialect,
+    /// The status that the client got.
+    pub(super) status: u16,
+    pub(super) tokens: Tokens,
+    pub(super) took: Duration,
+    /// Time to the first byte of an upstream's answer, if one came.
+    pub(super) first_byte: Option<Duration>,
+}
+
 impl Metrics {
     pub(super) fn new() -> Metrics {
-        describe();
-        let mut requests = HashMap::new();
-        for dialect in Dialect::ALL {
-            for class in CLASSES {
-                let counter = metrics::counter!("tollgate_requests_total", "dialect" => dialect.name(), "status" => class);
-                requests.insert((dialect, class), counter);
-            }
-        }
+        let requests = Dialect::ALL.into_iter().flat_map(|dialect| CLASSES.map(|class| (dialect, class)));
+        let handles = |(dialect, class): (Dialect, &'static str)| {
+            let labels = [("dialect", dialect.name()), ("status", class)];
+            let counter = metrics::counter!("tollgate_requests_total", &labels);
+            ((dialect, class), (counter, metrics::histogram!("tollgate_request_seconds", &labels)))
+        };
+        let first_byte = |dialect: Dialect| {
+            (dialect, metrics::histogram!("tollgate_first_byte_seconds", "dialect" => dialect.name()))
+        };
+        let denials = |subject: &'static str| {
+            MEASURES.map(|measure| {
+                metrics::counter!("tollgate_denials_total", "subject" => subject, "measure" => measure)
+            })
+        };
         Metrics {
-            requests,
+            requests: requests.map(handles).collect(),
+            first_byte: Dialect::ALL.into_iter().map(first_byte).collect(),
+            denials: SUBJECTS.map(denials),
+            attempts: ATTEMPT_ENDS
+                .map(|end| metrics::counter!("tollgate_upstream_attempts_total", "end" => end)),
             in_flight: metrics::gauge!("tollgate_requests_in_flight"),
             unauthenticated: metrics::counter!("tollgate_unauthenticated_total"),
             retries: metrics::counter!("tollgate_retries_total"),
@@ -42,12 +92,46 @@ impl Metrics {
     }
 
     /// Counts a request that ended.
-    pub(super) fn ended(&self, dialect: Dialect, status: u16, tokens: Tokens) {
-        if let Some(counter) = self.requests.get(&(dialect, class(status))) {
+    pub(super) fn ended(&self, ended: &Ended) {
+        if let Some((counter, seconds)) = self.requests.get(&(ended.dialect, class(ended.status))) {
+            counter.increment(1);
+            seconds.record(ended.took);
+        }
+        if let Some((seconds, time)) = self.first_byte.get(&ended.dialect).zip(ended.first_byte) {
+            seconds.record(time);
+        }
+        self.input_tokens.increment(ended.tokens.input);
+        self.output_tokens.increment(ended.tokens.output);
+    }
+
+    /// Counts a denial by the measure that the policy names.
+    pub(super) fn denied(&self, is_account: bool, measure: &str) {
+        let known = MEASURES.iter().position(|known| *known == measure).unwrap_or(MEASURES.len() - 1);
+        let counters = self.denials.get(usize::from(is_account));
+        if let Some(counter) = counters.and_then(|counters| counters.get(known)) {
             counter.increment(1);
         }
-        self.input_tokens.increment(tokens.input);
-        self.output_tokens.increment(tokens.output);
+    }
+
+    /// Counts an attempt at an upstream that was answered with something worth passing on.
+    pub(super) fn attempt_answered(&self) {
+        self.attempt("answered");
+    }
+
+    /// Counts an attempt that failed, by how it ended and the status of the answer, if there was one.
+    pub(super) fn attempt_failed(&self, ending: Ending, status: Option<u16>) {
+        self.attempt(match (ending, status) {
+            (Ending::TimedOut, _) => "timeout",
+            (_, Some(429)) => "limited",
+            (_, Some(401..=403)) => "refused",
+            (_, Some(_)) => "error",
+            (_, None) => "unreachable",
+        });
+    }
+
+    fn attempt(&self, end: &'static str) {
+        let counter = ATTEMPT_ENDS.iter().zip(&self.attempts).find(|(known, _)| **known == end);
+        counter.into_iter().for_each(|(_, counter)| counter.increment(1));
     }
 }
 
@@ -71,12 +155,6 @@ pub(super) enum Waited {
 
 impl QueueMetrics {
     pub(super) fn new() -> QueueMetrics {
-        metrics::describe_gauge!("tollgate_queue_requests", "requests that wait for a place on an account");
-        metrics::describe_counter!(
-            "tollgate_queue_refused_total",
-            "requests for which the queue had no room"
-        );
-        metrics::describe_histogram!("tollgate_queue_seconds", "time that requests waited for a place");
         let seconds = |waited, name: &'static str| {
             (waited, metrics::histogram!("tollgate_queue_seconds", "end" => name))
         };
@@ -115,18 +193,4 @@ fn class(status: u16) -> &'static str {
         500.. => "5xx",
         _ => "2xx",
     }
-}
-
-fn describe() {
-    metrics::describe_counter!("tollgate_requests_total", "requests of known clients that ended");
-    metrics::describe_gauge!("tollgate_requests_in_flight", "requests of known clients under way");
-    metrics::describe_counter!(
-        "tollgate_unauthenticated_total",
-        "requests without a valid key; they are not logged"
-    );
-    metrics::describe_counter!("tollgate_retries_total", "attempts that failed before the first byte");
-    metrics::describe_counter!("tollgate_unrecorded_total", "requests that could not be recorded");
-    metrics::describe_counter!("tollgate_tokens_total", "tokens used, as far as known");
-    metrics::describe_gauge!("tollgate_account_up", "whether an account answered when it was last asked");
-    metrics::describe_histogram!("tollgate_upstream_seconds", "time to the head of an upstream's answer");
 }

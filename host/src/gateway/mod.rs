@@ -43,6 +43,7 @@ mod sessions;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod unread;
 mod usage;
 
@@ -62,6 +63,7 @@ pub(crate) use unread::discard_unread;
 use crate::{
     keys::Keys,
     plugin::{Admissions, EventQueue, Mounts},
+    telemetry::Tracer,
 };
 
 /// What a gateway is made of.
@@ -82,6 +84,8 @@ pub struct Parts {
     pub settings: Settings,
     /// The time of day.
     pub clock: Clock,
+    /// What takes the traces of requests.
+    pub tracer: Tracer,
 }
 
 /// Sizes and times that an operator can set; the defaults stand in [`limits`] with their reasons.

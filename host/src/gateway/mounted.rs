@@ -36,8 +36,8 @@ pub(super) async fn answer(
     body: Body,
     id: &str,
 ) -> Response {
-    let answered = match prepared(inner, mount, head, body).await {
-        Ok(request) => mount.answer(request).await.map_err(|why| problem(mount, &why)),
+    let answered = match prepared(inner, mount, head, body, id).await {
+        Ok(request) => mount.answer(request).await.map_err(|why| problem(mount, &why, id)),
         Err(problem) => Err(problem),
     };
     match answered {
@@ -52,10 +52,11 @@ async fn prepared(
     mount: &Mount,
     mut head: request::Parts,
     body: Body,
+    id: &str,
 ) -> Result<Request<Body>, Problem> {
     head.headers.remove(CLIENT);
     if !mount.is_public() {
-        let key = client(inner, &head).await?;
+        let key = client(inner, &head, id).await?;
         let secret: Vec<HeaderName> = head
             .headers
             .keys()
@@ -68,7 +69,7 @@ async fn prepared(
         }
     }
     if body.size_hint().lower() > HTTP_BODY_BYTES as u64 {
-        return Err(problem(mount, &Unanswered::TooLarge));
+        return Err(problem(mount, &Unanswered::TooLarge, id));
     }
     if head.uri.authority().is_none() {
         match head.headers.get(HOST) {
@@ -84,7 +85,7 @@ async fn prepared(
     Ok(Request::from_parts(head, body))
 }
 
-async fn client(inner: &Inner, head: &request::Parts) -> Result<Arc<ClientKey>, Problem> {
+async fn client(inner: &Inner, head: &request::Parts, id: &str) -> Result<Arc<ClientKey>, Problem> {
     // Anthropic's has both places where keys are put that are not part of an address.
     let api = Dialect::Anthropic.api();
     let refused = |message: &'static str| {
@@ -98,7 +99,7 @@ async fn client(inner: &Inner, head: &request::Parts) -> Result<Arc<ClientKey>, 
         Ok(Some(key)) => Ok(key),
         Ok(None) => Err(refused("the api key is not valid")),
         Err(error) => {
-            tracing::error!(%error, "key lookup failed");
+            tracing::error!(request_id = id, %error, "key lookup failed");
             let message = "keys cannot be checked at the moment";
             Err(Problem::new(Class::Unavailable, message).after(Some(HTTP_RETRY_AFTER)))
         }
@@ -106,9 +107,9 @@ async fn client(inner: &Inner, head: &request::Parts) -> Result<Arc<ClientKey>, 
 }
 
 /// What the client is told: which plugin it was, and what became of it. What went on inside stands in the plugin's log.
-fn problem(mount: &Mount, why: &Unanswered) -> Problem {
+fn problem(mount: &Mount, why: &Unanswered, id: &str) -> Problem {
     let plugin = mount.plugin();
-    tracing::debug!(plugin, %why, "a plugin brought no answer");
+    tracing::debug!(request_id = id, plugin, %why, "a plugin brought no answer");
     let (class, told) = match why {
         Unanswered::Busy => (Class::Unavailable, "has as many requests as it may have".to_owned()),
         Unanswered::Late => (Class::UpstreamTimeout, "did not answer in time".to_owned()),

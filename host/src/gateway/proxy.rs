@@ -1,15 +1,6 @@
 //! The way of a request.
 
-use std::{
-    borrow::Cow,
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
-};
+use std::{borrow::Cow, io, net::SocketAddr, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
 use axum::{body::Body, response::Response};
@@ -41,6 +32,7 @@ use super::{
     request::{Bodies, Outline, model_in_path, read_body},
     sessions::{Session, SessionName, Sessions},
     stream::AnswerBody,
+    trace::Trace,
     usage::UsageReader,
 };
 use crate::{
@@ -49,6 +41,8 @@ use crate::{
         Admissions, EventRecord, Lease, Mounts, Verdict,
         admission::{self, Ending, Usage},
     },
+    request_ids::RequestIds,
+    telemetry::Tracer,
 };
 
 /// What every request needs.
@@ -61,23 +55,24 @@ pub(super) struct Inner {
     pub(super) prices: ArcSwap<Prices>,
     pub(super) settings: Arc<ArcSwap<Settings>>,
     clock: Clock,
+    tracer: Tracer,
     pub(super) flights: Arc<Flights>,
     pub(super) listings: Listings,
     sessions: Sessions,
     bodies: Bodies,
-    pub(super) ids: Ids,
+    pub(super) ids: RequestIds,
 }
 
 impl Inner {
     pub(super) fn new(parts: Parts) -> io::Result<Arc<Inner>> {
-        let Parts { keys, accounts, admissions, mounts, events, prices, settings, clock } = parts;
+        let Parts { keys, accounts, admissions, mounts, events, prices, settings, clock, tracer } = parts;
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         Ok(Arc::new(Inner {
             flights: Flights::new(events.clone(), Metrics::new(), settings.clone()),
             listings: Listings::new(),
             sessions: Sessions::new(),
             bodies: Bodies::default(),
-            ids: Ids::new()?,
+            ids: RequestIds::new()?,
             keys,
             accounts,
             admissions,
@@ -86,23 +81,8 @@ impl Inner {
             prices: ArcSwap::from_pointee(prices),
             settings,
             clock,
+            tracer,
         }))
-    }
-}
-
-/// Ids of requests: unique over restarts, and cheap.
-pub(super) struct Ids {
-    boot: u64,
-    next: AtomicU64,
-}
-
-impl Ids {
-    fn new() -> io::Result<Ids> {
-        Ok(Ids { boot: getrandom::u64().map_err(io::Error::other)?, next: AtomicU64::new(1) })
-    }
-
-    pub(super) fn next(&self) -> String {
-        format!("req_{:016x}{:08x}", self.boot, self.next.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -197,7 +177,7 @@ pub(super) async fn identify(
         Ok(Some(key)) => key,
         Ok(None) => return Err(refused("the api key is not valid".into())),
         Err(error) => {
-            tracing::error!(%error, "key lookup failed");
+            tracing::error!(request_id = id, %error, "key lookup failed");
             return Err(
                 Problem::new(Class::Unavailable, "keys cannot be checked at the moment").after(Some(1_000))
             );
@@ -225,7 +205,8 @@ pub(super) async fn identify(
         endpoint: path.to_owned(),
         ..EventRecord::default()
     };
-    let flight = inner.flights.begin(dialect, record, arrived);
+    let trace = Trace::begin(&inner.tracer, &head.headers, arrived);
+    let flight = inner.flights.begin(dialect, record, arrived, trace);
     Ok(Admitted { key, id: id.to_owned(), now_ms, arrived, flight })
 }
 
@@ -272,6 +253,7 @@ async fn run(
     let read = (endpoint.outline)(&body, model.map(Cow::into_owned))?;
     let price = inner.prices.load().of(&read.model);
     client.flight.outlined(&read, price);
+    client.flight.traced(|trace| trace.operation = endpoint.operation());
     let unknown = |model: &str| Problem::of(Class::Model, "model", models::unknown(model));
     if !client.key.may_use(&read.model) {
         return Err(unknown(&read.model).into());
@@ -340,7 +322,10 @@ async fn admit(
 ) -> Result<Option<Verdict>, Stop> {
     let subjects = [Some(&client.key.subject), account.map(|account| &account.subject)];
     let subjects = subjects.into_iter().flatten().map(|subject| subject.for_model(&request.model)).collect();
-    let mut verdicts = inner.admissions.admit(request.clone(), subjects).await.into_iter();
+    let began = Instant::now();
+    let verdicts = inner.admissions.admit(request.clone(), subjects).await;
+    decided(inner, client, began, account, &verdicts);
+    let mut verdicts = verdicts.into_iter();
     let (of_client, of_account) = (verdicts.next(), verdicts.next());
     let problem = match of_client {
         Some(Verdict::Allowed(lease)) => {
@@ -355,6 +340,23 @@ async fn admit(
         never_sent(lease, client);
     }
     Err(problem.into())
+}
+
+/// Takes note of what policies, asked from then on, said of the client or the account, or of both in this order.
+fn decided(
+    inner: &Inner,
+    client: &Admitted,
+    began: Instant,
+    account: Option<&Account>,
+    verdicts: &[Verdict],
+) {
+    for (index, verdict) in verdicts.iter().enumerate() {
+        if let Verdict::Denied { denial, .. } = verdict {
+            let is_account = account.is_some() && index + 1 == verdicts.len();
+            inner.flights.metrics.denied(is_account, &denial.limit_name);
+        }
+    }
+    client.flight.traced(|trace| trace.admitted(began, account, verdicts));
 }
 
 fn never_sent(lease: Lease, client: &Admitted) {
@@ -384,16 +386,23 @@ impl Search<'_> {
     async fn next(
         &mut self,
         inner: &Inner,
+        client: &Admitted,
         request: &Arc<admission::Request>,
     ) -> Result<Option<(Place, Verdict)>, Problem> {
         if let Some(asked) = self.asked.take() {
             return Ok(Some(asked));
         }
-        let place = queue::next_place(&inner.accounts, &mut self.candidates, &mut self.patience).await?;
-        let Some(place) = place else { return Ok(None) };
+        let began = Instant::now();
+        let place = queue::next_place(&inner.accounts, &mut self.candidates, &mut self.patience).await;
+        if self.patience.number.is_some() {
+            client.flight.traced(|trace| trace.queued(began));
+        }
+        let Some(place) = place? else { return Ok(None) };
         let subjects = vec![place.account().subject.for_model(&request.model)];
-        let verdict = inner.admissions.admit(request.clone(), subjects).await.pop().unwrap_or(Verdict::Busy);
-        Ok(Some((place, verdict)))
+        let began = Instant::now();
+        let mut verdicts = inner.admissions.admit(request.clone(), subjects).await;
+        decided(inner, client, began, Some(&**place.account()), &verdicts);
+        Ok(Some((place, verdicts.pop().unwrap_or(Verdict::Busy))))
     }
 }
 
@@ -408,7 +417,7 @@ async fn attempt(
     let (mut attempts, mut last, mut refusals) = (0, None, Refusals::default());
     loop {
         let may_try = attempts < ATTEMPTS && Instant::now() < outgoing.deadline;
-        let next = if may_try { search.next(inner, request).await } else { Ok(None) };
+        let next = if may_try { search.next(inner, client, request).await } else { Ok(None) };
         let (place, verdict) = match next {
             Ok(Some(next)) => next,
             Ok(None) => return Err(last.map_or_else(|| refusals.into(), Stop::from)),
@@ -417,9 +426,10 @@ async fn attempt(
         match verdict {
             Verdict::Allowed(lease) => {
                 let account = place.account().clone();
-                client.flight.hold_account(place, lease);
-                let failure: Failure = match forward::send(&account, outgoing).await {
+                let onward = client.flight.hold_account(place, lease);
+                let failure: Failure = match forward::send(&account, outgoing, onward).await {
                     Ok(answer) => {
+                        inner.flights.metrics.attempt_answered();
                         search.session.inspect(|session| inner.sessions.answered(*session, &account));
                         return Ok(answer);
                     }
@@ -427,7 +437,8 @@ async fn attempt(
                 };
                 client.flight.drop_account(&failure);
                 inner.flights.metrics.retries.increment(1);
-                tracing::debug!(request = client.id, account = %account.name, detail = &*failure.detail, "attempt failed");
+                inner.flights.metrics.attempt_failed(failure.ending, failure.status);
+                tracing::debug!(request_id = client.id, account = %account.name, detail = &*failure.detail, "attempt failed");
                 last = Some(failure);
                 attempts += 1;
             }
@@ -448,7 +459,7 @@ fn answered(endpoint: &Endpoint, client: &Admitted, answer: http::Response<Begun
         true => UsageReader::events(dialect),
         false => UsageReader::json(dialect, endpoint.uses),
     };
-    let reader = reader.decoding(&parts.headers);
+    let reader = reader.decoding(&parts.headers, &client.id);
     client.flight.answering(body, reader, parts.status.as_u16());
     let mut response = Response::new(());
     *response.status_mut() = parts.status;

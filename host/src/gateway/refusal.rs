@@ -102,7 +102,7 @@ fn limit_class(denial: &Denial) -> Class {
 
 /// A policy failed for the request of this id.
 pub(super) fn failed(request: &str, plugin: &str, reason: &str) -> Problem {
-    tracing::warn!(request, plugin, reason, "admission failed");
+    tracing::warn!(request_id = request, plugin, reason, "admission failed");
     Problem::new(Class::Unavailable, "a policy of this gateway is failing").after(Some(1_000))
 }
 

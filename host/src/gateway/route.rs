@@ -11,15 +11,12 @@ use std::{
 };
 
 use http::{Uri, uri::Authority};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
-};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::OnceCell;
 
 use super::{
@@ -30,6 +27,7 @@ use super::{
     limits::{IDLE_CONNECTION_TIMEOUT, IDLE_CONNECTIONS, KEEP_ALIVE, KEEP_ALIVE_TIMEOUT},
     renamed::Sending,
 };
+use crate::tls;
 
 /// A client with its pool of connections.
 pub(super) type Pooled = Client<HttpsConnector<Dial>, Sending>;
@@ -126,11 +124,11 @@ impl Routes {
         let Some(ca) = ca else {
             return match &self.system {
                 Some(config) => Ok(config.clone()),
-                None => with_roots(RootCertStore::empty()).map_err(|error| system(name, &error)),
+                None => tls::trusting(RootCertStore::empty()).map_err(|error| system(name, &error)),
             };
         };
-        let roots = roots(ca).map_err(|reason| AccountError::Ca { name: name.to_owned(), reason })?;
-        with_roots(roots).map_err(|error| system(name, &error))
+        let roots = tls::roots(ca).map_err(|reason| AccountError::Ca { name: name.to_owned(), reason })?;
+        tls::trusting(roots).map_err(|error| system(name, &error))
     }
 }
 
@@ -164,32 +162,9 @@ fn pooled(tls: ClientConfig, dial: Dial) -> Pooled {
 
 /// TLS with the system's roots. Without any, https accounts fail, each with its own message.
 async fn system_tls() -> Option<ClientConfig> {
-    // Reads a few hundred files.
-    let read = tokio::task::spawn_blocking(|| Ok(builder()?.with_native_roots()?.with_no_client_auth()));
-    let read: io::Result<ClientConfig> = read.await.map_err(io::Error::other).flatten();
+    let read = tls::trusting_the_system().await;
     read.inspect_err(|error| {
         tracing::warn!(%error, "no root certificates: no https upstream will be trusted");
     })
     .ok()
-}
-
-fn with_roots(roots: RootCertStore) -> io::Result<ClientConfig> {
-    Ok(builder()?.with_root_certificates(roots).with_no_client_auth())
-}
-
-fn builder() -> io::Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)
-}
-
-/// The certificates of a PEM text.
-fn roots(pem: &str) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    if roots.is_empty() { Err("there is none in it".to_owned()) } else { Ok(roots) }
 }

@@ -12,6 +12,7 @@ use super::{
     models, mounted,
     proxy::{Inner, forwarded},
 };
+use crate::request_ids;
 
 /// Everything that the dialects serve, with answers in their own shapes to what they do not.
 pub(super) fn router(inner: Arc<Inner>) -> Router {
@@ -56,7 +57,7 @@ fn identified(mut response: Response, id: &str, also_in: Option<HeaderName>) -> 
         if let Some(name) = also_in {
             response.headers_mut().insert(name, id.clone());
         }
-        response.headers_mut().insert(HeaderName::from_static("x-request-id"), id);
+        response.headers_mut().insert(request_ids::HEADER, id);
     }
     response
 }

@@ -84,10 +84,11 @@ fn advance(open: &mut Open, cx: &mut Context<'_>) -> (Polled, Option<End>) {
             (Poll::Pending, None)
         }
         Poll::Ready(Some(Ok(frame))) => {
-            (answer.since, answer.waiting) = (Instant::now(), None);
+            let now = Instant::now();
+            (answer.since, answer.waiting) = (now, None);
             if let Some(data) = frame.data_ref() {
                 answer.reader.feed(data);
-                open.record.response_size += data.len() as u64;
+                open.passed(data.len(), now);
             }
             (Poll::Ready(Some(Ok(frame))), ended(open))
         }

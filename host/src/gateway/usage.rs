@@ -99,8 +99,8 @@ impl UsageReader {
     }
 
     /// The same for an answer that may be encoded, as its headers say.
-    pub(super) fn decoding(self, headers: &HeaderMap) -> UsageReader {
-        UsageReader { decoder: Decoder::of(headers), ..self }
+    pub(super) fn decoding(self, headers: &HeaderMap, request_id: &str) -> UsageReader {
+        UsageReader { decoder: Decoder::of(headers, request_id), ..self }
     }
 
     /// Reads the next piece.

@@ -138,8 +138,13 @@ pub struct EventQueue {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The store cannot take it.
-    #[error("the event queue cannot take events: {0}")]
-    Unavailable(String),
+    #[error("the event queue cannot take events: {reason}")]
+    Unavailable {
+        /// The request that it is of.
+        request_id: String,
+        /// What the store said.
+        reason: String,
+    },
 }
 
 impl EventQueue {
@@ -158,7 +163,10 @@ impl EventQueue {
     pub fn record(&self, mut event: EventRecord) -> Result<u64, RecordError> {
         event.cut_texts();
         let sequence = self.queue.append_anyway(encoding::encode(&event));
-        let sequence = sequence.map_err(|error| RecordError::Unavailable(error.to_string()))?;
+        let sequence = sequence.map_err(|error| RecordError::Unavailable {
+            request_id: event.request_id,
+            reason: error.to_string(),
+        })?;
         self.appended.fetch_max(sequence, Ordering::Relaxed);
         Ok(sequence)
     }

@@ -41,7 +41,7 @@ pub use component::{ComponentError, Hooks, Import, Inspection};
 pub use engine::Engine;
 pub use generation::{CallError, Generation, Hook, Identity};
 pub use http::{Mount, Mounts, Unanswered};
-pub use ingest::{AttemptRecord, EventQueue, EventRecord};
+pub use ingest::{AttemptRecord, EventQueue, EventRecord, RecordError};
 pub use jobs::{JobError, Report as JobReport};
 pub(crate) use log::PluginLog;
 pub use logs::{Line, Lines};

@@ -173,6 +173,6 @@ async fn retry(plugin: &ActivePlugin, settlements: Arc<Vec<Settlement>>, of_cana
     }
     if let Some((request, error)) = lost {
         let plugin = &**plugin.name();
-        tracing::error!(plugin, request = &*request, %error, "settlements are lost, this one among them");
+        tracing::error!(plugin, request_id = &*request, %error, "settlements are lost, this one among them");
     }
 }

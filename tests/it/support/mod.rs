@@ -1,6 +1,7 @@
 //! What the tests share: the server under test, an upstream that does as it is told, an HTTP client.
 
 pub mod client;
+pub mod collector;
 pub mod component;
 pub mod guest;
 pub mod proxy;
@@ -11,6 +12,7 @@ pub mod upstream;
 pub mod wait;
 
 pub use client::Client;
+pub use collector::Collector;
 pub use guest::Guest;
 pub use server::{Server, Setup};
 pub use upstream::{Behaviour, Upstream};

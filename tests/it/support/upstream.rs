@@ -44,6 +44,8 @@ struct Shared {
     by_key: Mutex<HashMap<String, Behaviour>>,
     seen: AtomicU64,
     seen_by_key: Mutex<HashMap<String, u64>>,
+    /// Of the last request with each key.
+    headers_by_key: Mutex<HashMap<String, HeaderMap>>,
     at_once: Mutex<HashMap<String, AtOnce>>,
 }
 
@@ -62,6 +64,7 @@ impl Upstream {
             by_key: Mutex::default(),
             seen: AtomicU64::new(0),
             seen_by_key: Mutex::default(),
+            headers_by_key: Mutex::default(),
             at_once: Mutex::default(),
         });
         let router = axum::Router::new()
@@ -105,6 +108,13 @@ impl Upstream {
         seen.get(&format!("Bearer upstream-{account}")).copied().unwrap_or(0)
     }
 
+    /// A header of the last chat request with one account's key.
+    pub fn header_from(&self, account: &str, name: &str) -> Option<String> {
+        let headers = self.shared.headers_by_key.lock().unwrap();
+        let value = headers.get(&format!("Bearer upstream-{account}"))?.get(name)?;
+        Some(value.to_str().unwrap().to_owned())
+    }
+
     /// The most chat requests with one account's key whose answers were being made at once.
     pub fn most_at_once_from(&self, account: &str) -> u64 {
         let at_once = self.shared.at_once.lock().unwrap();
@@ -117,6 +127,7 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
         headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     shared.seen.fetch_add(1, Ordering::SeqCst);
     *shared.seen_by_key.lock().unwrap().entry(key.clone()).or_default() += 1;
+    shared.headers_by_key.lock().unwrap().insert(key.clone(), headers);
     let _running = Running::begin(shared.clone(), key.clone());
     let behaviour = shared.by_key.lock().unwrap().get(&key).cloned();
     let behaviour = behaviour.unwrap_or_else(|| shared.behaviour.lock().unwrap().clone());

@@ -50,6 +50,10 @@ impl Api for Anthropic {
         "claude"
     }
 
+    fn provider(&self) -> &'static str {
+        "anthropic"
+    }
+
     fn versions(&self) -> &'static [&'static str] {
         &["/v1"]
     }

@@ -64,6 +64,14 @@ impl Api for Gemini {
         "gemini"
     }
 
+    fn provider(&self) -> &'static str {
+        "gcp.gemini"
+    }
+
+    fn writing(&self, _path: &str) -> &'static str {
+        "generate_content"
+    }
+
     fn versions(&self) -> &'static [&'static str] {
         &[BETA, "/v1"]
     }

@@ -108,6 +108,15 @@ impl Endpoint {
     pub(super) fn is_fixed(&self) -> bool {
         !self.path.contains('{')
     }
+
+    /// What is done there, as OpenTelemetry's conventions name it; they have no word for counting.
+    pub(super) fn operation(&self) -> &'static str {
+        match self.uses {
+            Uses::Text => self.dialect.api().writing(self.path),
+            Uses::Prompt => "embeddings",
+            Uses::Nothing => "count_tokens",
+        }
+    }
 }
 
 /// Where a list of models is.
@@ -133,6 +142,14 @@ pub(super) enum Uses {
 pub(super) trait Api: Sync {
     /// The client's type in the log and for policies.
     fn client_type(&self) -> &'static str;
+
+    /// Who serves it, as OpenTelemetry's conventions name them.
+    fn provider(&self) -> &'static str;
+
+    /// What writing text at a path is called by OpenTelemetry's conventions.
+    fn writing(&self, _path: &str) -> &'static str {
+        "chat"
+    }
 
     /// The versions that paths begin with, and that an account's base URL may end in: `/v1`.
     fn versions(&self) -> &'static [&'static str];

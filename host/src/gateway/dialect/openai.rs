@@ -49,6 +49,14 @@ impl Api for OpenAi {
         "openai"
     }
 
+    fn provider(&self) -> &'static str {
+        "openai"
+    }
+
+    fn writing(&self, path: &str) -> &'static str {
+        if path == "/v1/completions" { "text_completion" } else { "chat" }
+    }
+
     fn versions(&self) -> &'static [&'static str] {
         &["/v1"]
     }

@@ -181,6 +181,7 @@ impl World {
             events: EventQueue::new(queue.clone()),
             settings,
             clock,
+            tracer: crate::telemetry::Tracer::default(),
         })
         .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -31,6 +31,7 @@ enum Refusal {
 #[derive(Clone, Copy)]
 struct By<'a> {
     plugin: &'a Arc<ActivePlugin>,
+    request: &'a Request,
     generation: u64,
     on_error: OnError,
 }
@@ -66,7 +67,7 @@ impl Phase {
             };
             let admitted = plugin.admit(&request, &still).await;
             let asked = self.subjects.iter_mut().filter(|asked| asked.refusal.is_none());
-            apply(plugin, admitted, still.len(), asked);
+            apply(plugin, &request, admitted, still.len(), asked);
         }
         self.subjects.into_iter().map(Asked::verdict).collect()
     }
@@ -74,19 +75,20 @@ impl Phase {
 
 fn apply<'a>(
     plugin: &Arc<ActivePlugin>,
+    request: &Request,
     admitted: Admitted,
     count: usize,
     asked: impl Iterator<Item = &'a mut Asked>,
 ) {
     let Admitted { decisions, on_error, generation } = admitted;
-    let by = By { plugin, generation, on_error };
+    let by = By { plugin, request, generation, on_error };
     match decisions {
         Ok(decisions) if decisions.len() == count => {
             asked.zip(decisions).for_each(|(asked, decision)| asked.decide(by, decision));
         }
         Ok(decisions) => {
             let reason = format!("gave {} decisions for {count} subjects", decisions.len());
-            tracing::warn!(plugin = &**plugin.name(), reason, "a plugin failed");
+            tracing::warn!(request_id = request.id, plugin = &**plugin.name(), reason, "a plugin failed");
             asked.for_each(|asked| asked.fail(by, &reason));
         }
         // Its new version has dropped the hook, and the chain is about to be told.
@@ -103,13 +105,13 @@ fn apply<'a>(
 
 impl Asked {
     fn decide(&mut self, by: By<'_>, decision: Decision) {
-        let By { plugin, on_error, .. } = by;
+        let By { plugin, request, on_error, .. } = by;
         match decision {
             Decision::Allow(Some(ticket)) if ticket.len() > limits::TICKET_BYTES => {
                 let most = limits::TICKET_BYTES;
                 let reason = format!("gave a ticket of {} bytes, more than {most}", ticket.len());
                 plugin.current().hit(Limit::Ticket);
-                tracing::warn!(plugin = &**plugin.name(), reason, "a plugin failed");
+                tracing::warn!(request_id = request.id, plugin = &**plugin.name(), reason, "a plugin failed");
                 // It has allowed, so it is told of an end that went wrong, though without its ticket.
                 self.allow(by, None);
                 if on_error == OnError::Deny {

@@ -146,6 +146,7 @@ impl House {
             events: registry.events(),
             settings,
             clock,
+            tracer: crate::telemetry::Tracer::default(),
         })
         .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
