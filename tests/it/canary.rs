@@ -54,12 +54,14 @@ impl House {
         (found["generation"].as_u64().unwrap(), states)
     }
 
-    /// Why the canary was taken back, once it was.
+    /// Why the canary was taken back, once it was and that is written down, which comes after.
     async fn reason(&self) -> String {
         eventually("the canary is taken back", || async {
             let found = self.inspect();
-            (found["canary"].is_null() && found["generations"][0]["state"] == "rolled-back")
-                .then(|| found["generations"][0]["reason"].as_str().unwrap().to_owned())
+            let newest = &found["generations"][0];
+            let reason = (found["canary"].is_null() && newest["state"] == "rolled-back")
+                .then(|| newest["reason"].as_str().unwrap().to_owned());
+            reason.filter(|reason| !reason.ends_with("was not promoted"))
         })
         .await
     }

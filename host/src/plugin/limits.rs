@@ -355,6 +355,10 @@ pub const KEPT_VERSIONS_MOST: u32 = KEPT_GENERATIONS;
 /// Generations kept in the tables for each plugin, each a push or rollback of one of those versions.
 pub const KEPT_GENERATIONS: u32 = 100;
 
+/// Generations of a plugin that are read at most: those, and the four that stay however old they are. The one that serves,
+/// those that would take its place, and the one that says that its component was shipped.
+pub const READ_GENERATIONS: u32 = KEPT_GENERATIONS + 4;
+
 /// Generations of each plugin that a list shows; asked for alone, a plugin shows all.
 pub const LISTED_GENERATIONS: u32 = 10;
 
@@ -425,8 +429,8 @@ pub const BURST_CHECK: Duration = Duration::from_secs(1);
 /// How long after a push a burst rolls back. Later the version is proven, and traps come from something else.
 pub const WATCH: Duration = Duration::from_secs(3_600);
 
-/// Pause after a rollback by itself that failed, since the store did not answer or no earlier version loads; doubles up to
-/// `ROLLBACK_PAUSE_MAX`.
+/// Pause after a rollback or promotion by itself that failed, since the store did not answer, no earlier version loads or another
+/// plugin has the place; doubles up to `ROLLBACK_PAUSE_MAX`.
 pub const ROLLBACK_PAUSE_MIN: Duration = Duration::from_millis(500);
 
 /// Longest pause between attempts of a rollback.

@@ -28,7 +28,7 @@ use super::background::Background;
 use super::ingest::{EventQueue, Ingestion};
 use super::jobs::{JobError, Jobs, Report};
 use super::limits::{
-    INGEST_FLUSH, KEPT_GENERATIONS, LISTED_GENERATIONS, LOG_WAIT, ROLLBACK_PAUSE_MAX, ROLLBACK_PAUSE_MIN,
+    INGEST_FLUSH, LISTED_GENERATIONS, LOG_WAIT, READ_GENERATIONS, ROLLBACK_PAUSE_MAX, ROLLBACK_PAUSE_MIN,
     WATCH,
 };
 pub use super::rollout::Refusal;
@@ -181,7 +181,7 @@ impl Registry {
     pub async fn plugin(&self, name: &str) -> Result<PluginInfo, Refusal> {
         let serving = self.inner.plugins.all();
         let found = serving.into_iter().find(|shown| shown.version.name == name);
-        self.inner.info(found.ok_or_else(|| Refusal::NoSuchPlugin(name.to_owned()))?, KEPT_GENERATIONS).await
+        self.inner.info(found.ok_or_else(|| Refusal::NoSuchPlugin(name.to_owned()))?, READ_GENERATIONS).await
     }
 
     /// The text of the manifest that a plugin serves with.
@@ -250,10 +250,7 @@ impl Inner {
         let wasm: Arc<[u8]> = wasm.into();
         let version = self.new_version(name, hex::encode(Sha256::digest(&wasm)), manifest, pushed_by);
         let loaded = self.loader.load(&version, wasm.clone()).await?;
-        let ingesting = self.plugins.ingesting().filter(|_| loaded.generation.hooks().ingestion);
-        if let Some(other) = ingesting.filter(|other| **other.name() != *name) {
-            return Err(Refusal::Ingesting { by: other.name().to_string() });
-        }
+        self.plugins.check_events(&loaded.generation)?;
         self.versions.keep_component(&version.digest, &wasm).await?;
         Ok((version, loaded))
     }
@@ -271,7 +268,7 @@ impl Inner {
             let (generation, digest) = (present.generation, present.digest.clone());
             return Ok(Pushed { name: name.to_owned(), generation, digest, canary: None });
         }
-        let history = self.versions.history(name, KEPT_GENERATIONS).await?;
+        let history = self.versions.history(name, READ_GENERATIONS).await?;
         let target = match to {
             Some(prefix) => with_digest(&history, prefix)?,
             None => before(&history, &present)
@@ -294,7 +291,7 @@ impl Inner {
             return Ok(());
         };
         self.end_canary(name, None, "the version beside it is rolled back").await;
-        let history = self.versions.history(name, KEPT_GENERATIONS).await?;
+        let history = self.versions.history(name, READ_GENERATIONS).await?;
         let Some((good, loaded)) = self.newest_that_loads(older(&history, &present)).await? else {
             tracing::error!(
                 plugin = name,
@@ -462,20 +459,18 @@ async fn watch_one(
     });
 }
 
-/// The newest version whose digest starts with `prefix`.
+/// The newest version whose digest starts with `prefix`. One that was rolled back, as any canary that was not promoted, only
+/// where there is no other: its manifest may grant what was not to stay granted.
 fn with_digest<'a>(history: &'a [Version], prefix: &str) -> Result<&'a Version, Refusal> {
-    let mut found = history.iter().filter(|version| version.digest.starts_with(prefix));
-    let Some(newest) = found.next() else {
-        return Err(Refusal::NoSuchVersion(format!(
-            "no version kept has a digest that starts with {prefix:?}"
-        )));
-    };
-    match found.find(|other| other.digest != newest.digest) {
-        Some(_) => {
-            Err(Refusal::NoSuchVersion(format!("several versions have a digest that starts with {prefix:?}")))
-        }
-        None => Ok(newest),
+    let refusal =
+        |found: &str| Refusal::NoSuchVersion(format!("{found} a digest that starts with {prefix:?}"));
+    let found = || history.iter().filter(|version| version.digest.starts_with(prefix));
+    let stayed = found().find(|version| version.state != State::RolledBack);
+    let newest = stayed.or_else(|| found().next()).ok_or_else(|| refusal("no version kept has"))?;
+    if found().any(|other| other.digest != newest.digest) {
+        return Err(refusal("several versions have"));
     }
+    Ok(newest)
 }
 
 /// The version that served before `present` and is not the same again. One that was rolled back does not come back.

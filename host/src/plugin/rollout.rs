@@ -113,6 +113,7 @@ pub(super) struct Loader {
 }
 
 /// A generation that could serve.
+#[derive(Clone)]
 pub(super) struct Loaded {
     pub(super) generation: Arc<Generation>,
     pub(super) schedule: Schedule,

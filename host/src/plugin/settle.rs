@@ -67,7 +67,8 @@ pub(crate) struct Ended {
 /// Settlements for one plugin.
 struct Batch {
     plugin: Arc<ActivePlugin>,
-    of_canary: bool,
+    /// The generation of the canary that allowed; another may run by the time of a retry.
+    canary: Option<u64>,
     settlements: Vec<Settlement>,
 }
 
@@ -100,7 +101,7 @@ fn batches(ended: impl Iterator<Item = Ended>) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     for Ended { request_id, model, subject, allows, now_ms, usage } in ended {
         for Allow { plugin, generation, ticket } in allows {
-            let of_canary = plugin.is_canary(generation);
+            let canary = Some(generation).filter(|generation| plugin.is_canary(*generation));
             let settlement = Settlement {
                 request_id: request_id.clone(),
                 now_ms,
@@ -109,11 +110,10 @@ fn batches(ended: impl Iterator<Item = Ended>) -> Vec<Batch> {
                 ticket,
                 usage,
             };
-            let is_same =
-                |batch: &&mut Batch| Arc::ptr_eq(&batch.plugin, &plugin) && batch.of_canary == of_canary;
+            let is_same = |batch: &&mut Batch| Arc::ptr_eq(&batch.plugin, &plugin) && batch.canary == canary;
             match batches.iter_mut().find(is_same) {
                 Some(batch) => batch.settlements.push(settlement),
-                None => batches.push(Batch { plugin, of_canary, settlements: vec![settlement] }),
+                None => batches.push(Batch { plugin, canary, settlements: vec![settlement] }),
             }
         }
     }
@@ -122,8 +122,8 @@ fn batches(ended: impl Iterator<Item = Ended>) -> Vec<Batch> {
 
 /// Waits a moment for each batch; one that takes longer or fails goes on beside, so that no plugin holds up the others.
 async fn settle(batches: Vec<Batch>, beside: &mut JoinSet<()>) {
-    let deliveries = batches.into_iter().map(|Batch { plugin, of_canary, settlements }| async move {
-        let mut delivery = Box::pin(deliver(plugin, Arc::new(settlements), of_canary));
+    let deliveries = batches.into_iter().map(|Batch { plugin, canary, settlements }| async move {
+        let mut delivery = Box::pin(deliver(plugin, Arc::new(settlements), canary));
         let quick = timeout(limits::SETTLE_PATIENCE, &mut delivery).await.is_ok();
         (!quick).then_some(delivery)
     });
@@ -136,8 +136,8 @@ async fn settle(batches: Vec<Batch>, beside: &mut JoinSet<()>) {
     while beside.try_join_next().is_some() {}
 }
 
-async fn deliver(plugin: Arc<ActivePlugin>, settlements: Arc<Vec<Settlement>>, of_canary: bool) {
-    let error = match plugin.settle(&settlements, of_canary).await {
+async fn deliver(plugin: Arc<ActivePlugin>, settlements: Arc<Vec<Settlement>>, canary: Option<u64>) {
+    let error = match plugin.settle(&settlements, canary).await {
         Ok(()) => return plugin.settled.increment(settlements.len() as u64),
         Err(error) => error,
     };
@@ -147,23 +147,23 @@ async fn deliver(plugin: Arc<ActivePlugin>, settlements: Arc<Vec<Settlement>>, o
     if hopeless && retrying >= limits::SETTLE_RETRIES {
         plugin.lost.increment(settlements.len() as u64);
     } else {
-        retry(&plugin, settlements, of_canary).await;
+        retry(&plugin, settlements, canary).await;
     }
     plugin.retrying.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Tries a batch again, then each of its settlements alone, since one bad one may fail all.
-async fn retry(plugin: &ActivePlugin, settlements: Arc<Vec<Settlement>>, of_canary: bool) {
+async fn retry(plugin: &ActivePlugin, settlements: Arc<Vec<Settlement>>, canary: Option<u64>) {
     for attempt in 1..limits::SETTLE_ATTEMPTS {
         sleep(limits::SETTLE_RETRY_WAIT * attempt).await;
-        if plugin.settle(&settlements, of_canary).await.is_ok() {
+        if plugin.settle(&settlements, canary).await.is_ok() {
             plugin.settled.increment(settlements.len() as u64);
             return;
         }
     }
     let mut lost = None;
     for settlement in settlements.iter() {
-        match plugin.settle(&Arc::new(vec![settlement.clone()]), of_canary).await {
+        match plugin.settle(&Arc::new(vec![settlement.clone()]), canary).await {
             Ok(()) => plugin.settled.increment(1),
             Err(error) => {
                 plugin.lost.increment(1);

@@ -15,6 +15,7 @@ use tollgate_store::{BlobError, BlobList, BlobOptions, Container, GetOptions, Go
 use utoipa::ToSchema;
 
 use super::limits::{COMPONENT_BYTES, KEPT_GENERATIONS};
+use super::shipped::PUSHED_BY;
 
 const SCHEMA: [&str; 2] = [
     "CREATE TABLE IF NOT EXISTS plugin_generations(
@@ -241,23 +242,32 @@ impl Versions {
         Ok(rows.first().and_then(|row| row.first()).map_or(0, as_u64))
     }
 
-    /// Removes the generations of versions beyond the kept ones, and never the one that serves or the one that a rollback
-    /// would bring back: after a row of bad versions it may be far behind.
+    /// Removes the generations of versions beyond the kept ones, and never the one that serves, the ones that would take its
+    /// place (with other settings, and with another component) and the last one that came with a binary and has its component:
+    /// after a row of bad versions, or of settings, they may be far behind. `READ_GENERATIONS` counts them.
     fn prune(&self, name: &str) -> Statement {
         let generations = "
             DELETE FROM plugin_generations WHERE name = ?1 AND state <> 'serving'
             AND generation NOT IN (
-                SELECT coalesce(max(older.generation), 0)
+                SELECT max(older.generation)
                 FROM plugin_generations older, plugin_generations serving
                 WHERE older.name = ?1 AND older.state = 'superseded'
                 AND serving.name = ?1 AND serving.state = 'serving' AND older.generation < serving.generation
-                AND (older.digest <> serving.digest OR older.manifest <> serving.manifest))
+                AND (older.digest <> serving.digest OR older.manifest <> serving.manifest)
+                GROUP BY older.digest = serving.digest)
+            AND generation NOT IN (
+                SELECT max(shipped.generation)
+                FROM plugin_generations shipped, plugin_generations serving
+                WHERE shipped.name = ?1 AND shipped.pushed_by = ?4
+                AND serving.name = ?1 AND serving.state = 'serving' AND shipped.digest = serving.digest
+                GROUP BY shipped.digest)
             AND (generation NOT IN (
                     SELECT generation FROM plugin_generations WHERE name = ?1 ORDER BY generation DESC LIMIT ?2)
                 OR (digest, manifest) NOT IN (
                     SELECT digest, manifest FROM plugin_generations WHERE name = ?1
                     GROUP BY digest, manifest ORDER BY max(generation) DESC LIMIT ?3))";
-        let params = vec![text(name), integer(KEPT_GENERATIONS.into()), integer(self.keep.into())];
+        let params =
+            vec![text(name), integer(KEPT_GENERATIONS.into()), integer(self.keep.into()), text(PUSHED_BY)];
         Statement::new(generations, params)
     }
 
@@ -392,6 +402,7 @@ mod tests {
         assert!(matches!(versions.component("unnamed").await, Err(VersionError::NoComponent(_))));
         assert_eq!(versions.component("named").await.unwrap(), b"named");
     }
+
     #[tokio::test]
     async fn the_last_versions_are_kept_and_the_one_to_go_back_to() {
         let home = tempfile::tempdir().unwrap();
@@ -430,5 +441,29 @@ mod tests {
         let versions = Versions::open(&store, database, 2).await.unwrap();
         let digests = kept(&versions).await;
         assert_eq!((digests.len(), &digests[0]), (3, &"e".to_owned()), "{digests:?}");
+    }
+
+    /// Ten changes of settings once left nothing that a rollback could go back to but settings.
+    #[tokio::test]
+    async fn settings_however_many_leave_the_component_of_before_and_who_brought_this_one() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&home.path().join("store.redb"), Options::default()).unwrap();
+        let database = store.database("gateway").unwrap();
+        let versions = Versions::open(&store, database, 3).await.unwrap();
+        let set = async |generation: u64, digest: &str, pushed_by: &str| {
+            versions.keep_component(digest, digest.as_bytes()).await.unwrap();
+            let (manifest, pushed_by) = (generation.to_string(), pushed_by.to_owned());
+            let version = Version { manifest, pushed_by, ..version(generation, digest) };
+            versions.record(&version, Replaced::Superseded).await.unwrap();
+        };
+        set(1, "oldest", "tester").await;
+        set(2, "older", "tester").await;
+        set(3, "present", PUSHED_BY).await;
+        for generation in 4..14 {
+            set(generation, "present", "tester").await;
+        }
+        let history = versions.history("guest", 100).await.unwrap();
+        let kept: Vec<_> = history.iter().map(|version| version.generation).collect();
+        assert_eq!(kept, [13, 12, 11, 3, 2]);
     }
 }

@@ -216,7 +216,7 @@ Examples:
     Rollback {
         /// The plugin's name.
         name: String,
-        /// Digest of the version, or how it starts; none: the one before.
+        /// Digest of the version, or how it starts; none: the one before. Of several with it the newest that was not rolled back.
         #[arg(long, value_name = "DIGEST")]
         to: Option<String>,
     },

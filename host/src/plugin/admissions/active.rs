@@ -111,15 +111,15 @@ impl ActivePlugin {
         self.canary().is_some_and(|canary| canary.number() == generation)
     }
 
-    /// Settles with the canary, if these are its own or it hears all, and else with the current generation, which can settle
-    /// the tickets of any other.
+    /// Settles what the canary of generation `admitted_by` allowed, if one did: with that canary as long as it runs, or with
+    /// one that hears all, and else with the current generation, which can settle the tickets of any other.
     pub(crate) async fn settle(
         &self,
         settlements: &Arc<Vec<Settlement>>,
-        of_canary: bool,
+        admitted_by: Option<u64>,
     ) -> Result<(), CallError> {
         if let Some(canary) = self.canary()
-            && canary.hears(of_canary)
+            && canary.hears(admitted_by)
             && canary.settle(settlements).await
         {
             return Ok(());

@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout};
 
 use super::arm::{Arm, Sample, worse};
 use crate::plugin::admission::{Decision, Request, Subject};
-use crate::plugin::limits::CANARY_SHARE_MOST;
+use crate::plugin::limits::{CANARY_SHARE_MOST, TICKET_BYTES};
 use crate::plugin::settle::Settlement;
-use crate::plugin::{CallError, Generation};
+use crate::plugin::{CallError, Generation, Limit};
 
 /// A new generation beside the one that serves. A call that fails on it is answered by that one.
 ///
@@ -125,8 +125,11 @@ impl Canary {
         }
     }
 
-    /// In what the new generation is worse than the old one, if it is.
-    pub fn worse(&self) -> Option<String> {
+    /// Why it must not serve: a call failed that ends it, or it is worse than the old generation. None: it may.
+    pub fn fault(&self) -> Option<String> {
+        if let Some(CanaryEnd::Failed(error)) = &*self.end.borrow() {
+            return Some(format!("a call failed: {error}"));
+        }
         let (new, old) = self.samples();
         worse(&new, &old)
     }
@@ -146,28 +149,38 @@ impl Canary {
             return None;
         }
         let began = Instant::now();
-        match self.generation.admit(request.clone(), subjects.clone()).await {
-            Ok(decisions) if decisions.len() == subjects.len() => {
-                self.passed(began.elapsed(), &decisions);
-                Some(decisions)
-            }
-            Ok(decisions) => {
+        let answer = self.generation.admit(request.clone(), subjects.clone()).await;
+        let took = began.elapsed();
+        match answer {
+            Ok(decisions) if decisions.len() != subjects.len() => {
                 let text = format!("{} decisions for {} subjects", decisions.len(), subjects.len());
                 self.fail(CallError::Guest(text));
                 None
             }
+            Ok(decisions) => self.answered(decisions, took),
             Err(CallError::Busy) => None,
             Err(error) => {
-                self.failed(error, began.elapsed());
+                self.failed(error, took);
                 None
             }
         }
     }
 
-    /// Whether a settlement is for it: while it has the first calls all of them, since it must settle the tickets of others
-    /// too, and else its own.
-    pub(super) fn hears(&self, is_own: bool) -> bool {
-        is_own || matches!(self.part, Part::First { .. })
+    /// None: a ticket is over its limit, which is a failure as an error is.
+    fn answered(&self, decisions: Vec<Decision>, took: Duration) -> Option<Vec<Decision>> {
+        let Some(bytes) = decisions.iter().find_map(oversized) else {
+            self.passed(took, &decisions);
+            return Some(decisions);
+        };
+        self.generation.hit(Limit::Ticket);
+        self.failed(CallError::Guest(format!("a ticket of {bytes} bytes, more than {TICKET_BYTES}")), took);
+        None
+    }
+
+    /// Whether a settlement of what the canary of generation `admitted_by` allowed, if one did, is for it: while it has the
+    /// first calls all of them, since it must settle the tickets of others too, and else its own.
+    pub(super) fn hears(&self, admitted_by: Option<u64>) -> bool {
+        admitted_by == Some(self.number()) || matches!(self.part, Part::First { .. })
     }
 
     pub(super) async fn settle(&self, settlements: &Arc<Vec<Settlement>>) -> bool {
@@ -241,6 +254,14 @@ impl Canary {
             }
             changes
         });
+    }
+}
+
+/// The bytes of a ticket that is over its limit.
+fn oversized(decision: &Decision) -> Option<usize> {
+    match decision {
+        Decision::Allow(Some(ticket)) => Some(ticket.len()).filter(|bytes| *bytes > TICKET_BYTES),
+        Decision::Allow(None) | Decision::Deny(_) => None,
     }
 }
 

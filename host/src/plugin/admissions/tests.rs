@@ -7,6 +7,7 @@ use super::active::ActivePlugin;
 use super::{Admissions, CanaryEnd, Share, Verdict};
 use crate::plugin::admission::{Ending, Request, Usage};
 use crate::plugin::fixture::{BARE, Home, admission, counting, load, request, subjects, ticketless, usage};
+use crate::plugin::settle::Settlement;
 use crate::plugin::{CallError, Engine, Generation, Identity, Manifest};
 
 const ALLOW: &str = "(call $allow (local.get 15))";
@@ -18,6 +19,11 @@ const DENY_LAST: &str = "
     (i32.store8
         (i32.add (i32.const 1024) (i32.mul (i32.const 72) (i32.sub (local.get 15) (i32.const 1)))) (i32.const 1))
     (call $allow (local.get 15))";
+
+/// One decision at 1024: allow, with a ticket of 1,025 bytes at 2048.
+const LARGE_TICKET: &str = "
+    (i32.store8 (i32.const 1032) (i32.const 1)) (i32.store (i32.const 1036) (i32.const 2048))
+    (i32.store (i32.const 1040) (i32.const 1025)) (call $allow (local.get 15))";
 
 struct Chain {
     home: Home,
@@ -50,6 +56,16 @@ impl Chain {
 
     async fn admit(&self, count: usize) -> Vec<Verdict> {
         self.admissions.admit(request(1), subjects(count)).await
+    }
+
+    /// So many requests with one subject each, of which a canary has its share.
+    async fn admit_each(&self, requests: usize) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        for number in 0..requests {
+            let asked = Arc::new(Request { id: format!("req_{number}"), ..(*request(1)).clone() });
+            verdicts.extend(self.admissions.admit(asked, subjects(1)).await);
+        }
+        verdicts
     }
 
     /// How many settlements had each ending, in the order of the WIT's enum, once all are done.
@@ -189,11 +205,7 @@ async fn a_wrong_number_of_decisions_is_a_failure() {
 #[tokio::test]
 async fn a_ticket_over_its_limit_is_a_failure() {
     let chain = Chain::new();
-    // One decision at 1024: allow, with a ticket of 1,025 bytes at 2048.
-    let large = "
-        (i32.store8 (i32.const 1032) (i32.const 1)) (i32.store (i32.const 1036) (i32.const 2048))
-        (i32.store (i32.const 1040) (i32.const 1025)) (call $allow (local.get 15))";
-    chain.install(&[&plugin(large, "")]);
+    chain.install(&[&plugin(LARGE_TICKET, "")]);
     assert_eq!(names(&chain.admit(1).await), ["failed"]);
 }
 
@@ -292,18 +304,65 @@ fn numbered(chain: &Chain, name: &str, number: u64) -> Arc<Generation> {
     Arc::new(Generation::new(&engine, &component, manifest, identity, &stores).unwrap())
 }
 
+fn half() -> Share {
+    Share::parse("50%").unwrap()
+}
+
+/// Clients were once refused for it, and the canary was promoted.
+#[tokio::test]
+async fn a_ticket_over_its_limit_is_a_failure_of_the_canary_that_gave_it() {
+    let chain = Chain::new();
+    let (old, new) = (guest(ALLOW, SETTLED, BARE), guest(LARGE_TICKET, SETTLED, BARE));
+    let active = ActivePlugin::new(old);
+    chain.install(&[&active]);
+    let canary = active.start_share(new.clone(), half());
+    assert!(chain.admit_each(100).await.iter().all(|verdict| matches!(verdict, Verdict::Allowed(_))));
+    let (sample, _) = canary.samples();
+    assert!(sample.calls > 20 && sample.failures == sample.calls, "{sample:?}");
+    let fault = canary.fault().unwrap();
+    assert!(fault.ends_with("calls failed, of the version before 0 of 100"), "{fault}");
+    let canary = active.start_canary(new, 10);
+    assert_eq!(names(&chain.admit(1).await), ["allowed"]);
+    let CanaryEnd::Failed(CallError::Guest(text)) = canary.ended(Duration::from_secs(10)).await else {
+        panic!("no failure")
+    };
+    assert_eq!(text, "a ticket of 1025 bytes, more than 1024");
+}
+
+/// A settlement that is tried again may meet another canary than the one that allowed.
+#[tokio::test]
+async fn what_a_canary_admitted_is_never_settled_by_the_next_one() {
+    let chain = Chain::new();
+    let [old, new, next] =
+        [("old", 1), ("new", 2), ("next", 3)].map(|(name, number)| numbered(&chain, name, number));
+    let active = ActivePlugin::new(old);
+    active.start_share(new, half());
+    let of_new = Arc::new(vec![Settlement {
+        request_id: "request".into(),
+        now_ms: 1_000_000,
+        model: "gpt".into(),
+        subject: subjects(1)[0].identity(),
+        ticket: None,
+        usage: usage(Ending::Completed),
+    }]);
+    active.settle(&of_new, Some(2)).await.unwrap();
+    active.start_share(next, half());
+    active.settle(&of_new, Some(2)).await.unwrap();
+    let settled =
+        async |name: &str| chain.home.kv(name).get("e1").await.unwrap().map(|entry| entry.value.to_vec());
+    assert_eq!(settled("new").await, Some(b"1".to_vec()));
+    assert_eq!(settled("old").await, Some(b"1".to_vec()));
+    assert_eq!(settled("next").await, None);
+}
+
 #[tokio::test]
 async fn a_request_is_settled_by_the_generation_that_admitted_it() {
     let chain = Chain::new();
     let (old, new) = (numbered(&chain, "old", 1), numbered(&chain, "new", 2));
     let active = ActivePlugin::new(old.clone());
     chain.install(&[&active]);
-    let canary = active.start_share(new.clone(), Share::parse("50%").unwrap());
-    let mut verdicts = Vec::new();
-    for number in 0..200 {
-        let asked = Arc::new(Request { id: format!("req_{number}"), ..(*request(1)).clone() });
-        verdicts.extend(chain.admissions.admit(asked, subjects(1)).await);
-    }
+    let canary = active.start_share(new.clone(), half());
+    let verdicts = chain.admit_each(200).await;
     let admitted = [old.counters().calls, new.counters().calls];
     assert!(admitted[0] + admitted[1] == 200 && admitted.iter().all(|calls| *calls > 60), "{admitted:?}");
     let (of_new, of_old) = canary.samples();
@@ -322,12 +381,8 @@ async fn what_a_canary_admitted_is_settled_though_it_was_taken_back() {
     let (old, new) = (numbered(&chain, "old", 1), numbered(&chain, "new", 2));
     let active = ActivePlugin::new(old);
     chain.install(&[&active]);
-    active.start_share(new, Share::parse("50%").unwrap());
-    let mut verdicts = Vec::new();
-    for number in 0..20 {
-        let asked = Arc::new(Request { id: format!("req_{number}"), ..(*request(1)).clone() });
-        verdicts.extend(chain.admissions.admit(asked, subjects(1)).await);
-    }
+    active.start_share(new, half());
+    let verdicts = chain.admit_each(20).await;
     active.abandon();
     drop(verdicts);
     chain.admissions.shutdown().await;

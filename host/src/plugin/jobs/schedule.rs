@@ -11,19 +11,19 @@ use crate::plugin::job::{Job, Timing};
 use crate::plugin::limits::{MAX_FIRST_JOB_WAIT, MAX_JOBS, MIN_JOB_INTERVAL};
 
 /// A plugin's jobs with their times.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::plugin) struct Schedule {
     jobs: Vec<Planned>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Planned {
     name: String,
     when: When,
 }
 
 /// Intervals go by the monotonic clock, cron expressions by the wall clock, which may be set at any time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum When {
     Every { interval: Duration, due: Option<Instant> },
     Cron { expression: Box<Cron>, due_ms: Option<u64> },

@@ -11,12 +11,13 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use utoipa::ToSchema;
 
-use super::serving::Serving;
 use super::{Inner, Push, Pushed, Refusal, Registry, log};
-use crate::plugin::limits::{CANARY_FOR_MOST, CANARY_LOOK, CANARY_PROMOTE_CALLS};
+use crate::plugin::limits::{
+    CANARY_FOR_MOST, CANARY_LOOK, CANARY_PROMOTE_CALLS, ROLLBACK_PAUSE_MAX, ROLLBACK_PAUSE_MIN,
+};
 use crate::plugin::rollout::{self, Loaded};
 use crate::plugin::versions::{Replaced, State, Version};
-use crate::plugin::{Canary, CanaryEnd, Sample, Share};
+use crate::plugin::{Canary, Sample, Share};
 
 /// How a new version is tried.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +55,7 @@ pub(super) struct Running {
     loaded: Loaded,
     canary: Arc<Canary>,
     trial: Trial,
-    /// Ends it, one way or the other.
+    /// Ends it, one way or the other. It goes away with this.
     _watch: AbortOnDropHandle<()>,
 }
 
@@ -83,10 +84,14 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`Refusal::NoSuchVersion`] when none runs; [`Refusal::Unavailable`] when the store does not answer, and it runs on.
+    /// [`Refusal::NoSuchVersion`] when none runs. [`Refusal::Route`] and [`Refusal::Ingesting`] when another plugin has its place by
+    /// now, [`Refusal::Unavailable`] when the store does not answer; then it runs on.
     pub async fn promote(&self, name: &str) -> Result<Pushed, Refusal> {
         let (registry, name) = (self.clone(), name.to_owned());
-        let promote = async move { registry.inner.promote(&name, None).await };
+        let promote = async move {
+            let _turn = registry.inner.turn(&name).lock_owned().await;
+            registry.inner.promote(&name, None).await
+        };
         tokio::spawn(promote).await.unwrap_or_else(|error| Err(Refusal::Unavailable(error.to_string())))
     }
 }
@@ -132,32 +137,32 @@ impl Inner {
         Ok(Pushed { name: name.to_owned(), generation, digest, canary: Some(share) })
     }
 
-    /// Makes the canary serve; with a number only if it is of that generation.
-    pub(super) async fn promote(self: &Arc<Self>, name: &str, only: Option<u64>) -> Result<Pushed, Refusal> {
-        let _turn = self.turn(name).lock_owned().await;
-        let running = match self.plugins.by_name.write().get_mut(name) {
-            None => return Err(Refusal::NoSuchPlugin(name.to_owned())),
-            Some(Serving { canary, .. }) => {
-                canary.take_if(|running| only.is_none_or(|only| running.generation() == only))
-            }
-        };
-        let Some(running) = running else {
-            return Err(Refusal::NoSuchVersion(format!("{name:?} has no canary")));
-        };
+    /// Makes the canary serve; with a number only if it is of that generation. A refusal leaves it running. To be called in the
+    /// plugin's turn, without which nobody ends it.
+    async fn promote(self: &Arc<Self>, name: &str, only: Option<u64>) -> Result<Pushed, Refusal> {
+        let (version, loaded) = self.running(name, only)?;
+        // Other plugins may have come since it began.
+        self.plugins.check_route(&loaded.generation)?;
+        self.plugins.check_events(&loaded.generation)?;
         // It is watched for a burst of traps from here on, with all of the requests.
-        let version = Version { pushed_ms: (self.clock)(), ..(*running.version).clone() };
-        if let Err(error) = self.versions.record(&version, Replaced::Superseded).await {
-            if let Some(serving) = self.plugins.by_name.write().get_mut(name) {
-                serving.canary = Some(running);
-            }
-            return Err(error.into());
-        }
+        let version = Version { pushed_ms: (self.clock)(), ..(*version).clone() };
+        self.versions.record(&version, Replaced::Superseded).await?;
         let (generation, digest) = (version.generation, version.digest.clone());
         let pushed = Pushed { name: name.to_owned(), generation, digest, canary: None };
-        self.swap(version, running.loaded);
+        self.swap(version, loaded);
         let result = Ok(pushed);
         log("canary", name, &result);
         result
+    }
+
+    /// The canary that runs; with a number only if it is of that generation.
+    fn running(&self, name: &str, only: Option<u64>) -> Result<(Arc<Version>, Loaded), Refusal> {
+        let plugins = self.plugins.by_name.read();
+        let serving = plugins.get(name).ok_or_else(|| Refusal::NoSuchPlugin(name.to_owned()))?;
+        let running = serving.canary.as_ref();
+        let running = running.filter(|running| only.is_none_or(|only| running.generation() == only));
+        let running = running.ok_or_else(|| Refusal::NoSuchVersion(format!("{name:?} has no canary")))?;
+        Ok((running.version.clone(), running.loaded.clone()))
     }
 
     /// Takes a canary back; with a number only if it is of that generation. False: none runs. To be called in the plugin's turn.
@@ -196,40 +201,40 @@ impl Inner {
 }
 
 /// Ends a canary when it fails or is worse than the version before, or when its time is over. What it decides is done by another
-/// task, since this one ends with the canary.
+/// task, since this one ends with the canary. One that cannot be promoted is watched on and tried again.
 async fn watch(inner: Weak<Inner>, version: Arc<Version>, canary: Arc<Canary>, trial: Trial) {
-    let began = Instant::now();
-    let bad = loop {
-        if let CanaryEnd::Failed(error) = canary.ended(CANARY_LOOK).await {
-            break Some(format!("a call failed: {error}"));
+    let (mut since, mut wait) = (Instant::now(), trial.promote_after);
+    let mut pause = ROLLBACK_PAUSE_MIN;
+    loop {
+        canary.ended(CANARY_LOOK).await;
+        let is_over = wait.is_some_and(|wait| since.elapsed() >= wait);
+        let may_serve = is_over && canary.samples().0.calls >= CANARY_PROMOTE_CALLS;
+        if canary.fault().is_none() && !may_serve {
+            continue;
         }
-        if let Some(reason) = canary.worse() {
-            break Some(reason);
-        }
-        let is_over = trial.promote_after.is_some_and(|after| began.elapsed() >= after);
-        if is_over && canary.samples().0.calls >= CANARY_PROMOTE_CALLS {
-            break None;
-        }
+        let concluded = tokio::spawn(conclude(inner.clone(), version.clone(), canary.clone())).await;
+        let Ok(Err(error)) = concluded else { return };
+        let (plugin, generation) = (&version.name, version.generation);
+        tracing::error!(plugin, generation, %error, "the canary cannot be promoted by itself yet");
+        (since, wait) = (Instant::now(), Some(pause));
+        pause = (pause * 2).min(ROLLBACK_PAUSE_MAX);
+    }
+}
+
+/// Takes a canary back that must not serve, and else promotes it.
+async fn conclude(inner: Weak<Inner>, version: Arc<Version>, canary: Arc<Canary>) -> Result<(), Refusal> {
+    let Some(inner) = inner.upgrade() else { return Ok(()) };
+    let (name, generation) = (&version.name, Some(version.generation));
+    let _turn = inner.turn(name).lock_owned().await;
+    // It may have failed while another had the turn.
+    let Some(reason) = canary.fault() else {
+        inner.promote(name, generation).await?;
+        inner.own_changes.note("plugin promote", name);
+        return Ok(());
     };
-    drop(canary);
-    tokio::spawn(async move {
-        let Some(inner) = inner.upgrade() else { return };
-        let (name, generation) = (&version.name, version.generation);
-        match bad {
-            Some(reason) => {
-                let _turn = inner.turn(name).lock_owned().await;
-                if inner.end_canary(name, Some(generation), &reason).await {
-                    metrics::counter!("tollgate_plugin_rollbacks_total", "plugin" => name.clone())
-                        .increment(1);
-                    inner.own_changes.note("plugin rollback", name);
-                }
-            }
-            None => match inner.promote(name, Some(generation)).await {
-                Ok(_) => inner.own_changes.note("plugin promote", name),
-                Err(error) => {
-                    tracing::error!(plugin = name, generation, %error, "the canary cannot be promoted by itself");
-                }
-            },
-        }
-    });
+    if inner.end_canary(name, generation, &reason).await {
+        metrics::counter!("tollgate_plugin_rollbacks_total", "plugin" => name.clone()).increment(1);
+        inner.own_changes.note("plugin rollback", name);
+    }
+    Ok(())
 }

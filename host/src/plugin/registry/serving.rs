@@ -61,6 +61,14 @@ impl Plugins {
         }
     }
 
+    /// Refuses a generation that takes events while another plugin does.
+    pub(super) fn check_events(&self, generation: &Generation) -> Result<(), Refusal> {
+        let other = self
+            .ingesting()
+            .filter(|other| generation.hooks().ingestion && other.name() != generation.name());
+        other.map_or(Ok(()), |other| Err(Refusal::Ingesting { by: other.name().to_string() }))
+    }
+
     /// The plugin that takes events. There are two only if one that was switched off came back at a start; then it is the
     /// first by name.
     pub(super) fn ingesting(&self) -> Option<Arc<Generation>> {

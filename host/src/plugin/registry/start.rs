@@ -13,7 +13,7 @@ use crate::plugin::background::Background;
 use crate::plugin::compiled::Compiled;
 use crate::plugin::ingest::Ingestion;
 use crate::plugin::jobs::Jobs;
-use crate::plugin::limits::KEPT_GENERATIONS;
+use crate::plugin::limits::READ_GENERATIONS;
 use crate::plugin::rollout::{Loader, Refusal};
 use crate::plugin::shipped::{PUSHED_BY, SHIPPED, Shipped};
 use crate::plugin::signature::Trust;
@@ -86,17 +86,29 @@ impl Inner {
                 Err(error @ Refusal::Unavailable(_)) => {
                     return Err(error).with_context(|| format!("cannot start plugin {:?}", version.name));
                 }
-                // An earlier binary's: nobody has signed it, and this one's takes its place.
-                Err(Refusal::Untrusted(_)) if version.pushed_by == PUSHED_BY && ships(&version.name) => {}
+                Err(Refusal::Untrusted(_)) if ships(&version.name) && self.was_shipped(&version).await? => {
+                    let (plugin, generation) = (version.name, version.generation);
+                    tracing::warn!(
+                        plugin,
+                        generation,
+                        "an earlier binary brought it and nobody has signed it: this one's takes its place"
+                    );
+                }
                 Err(error) => self.bring_older(&version, error).await?,
             }
         }
         Ok(())
     }
 
+    /// Whether an earlier binary brought its component, whoever has configured or rolled back to it since.
+    async fn was_shipped(&self, version: &Version) -> anyhow::Result<bool> {
+        let history = self.versions.history(&version.name, READ_GENERATIONS).await?;
+        Ok(history.iter().any(|other| other.digest == version.digest && other.pushed_by == PUSHED_BY))
+    }
+
     async fn bring_older(self: &Arc<Self>, bad: &Version, refusal: Refusal) -> anyhow::Result<()> {
         tracing::error!(plugin = bad.name, generation = bad.generation, %refusal, "cannot load what served last");
-        let history = self.versions.history(&bad.name, KEPT_GENERATIONS).await?;
+        let history = self.versions.history(&bad.name, READ_GENERATIONS).await?;
         let older = history.into_iter().filter(|version| {
             version.generation < bad.generation
                 && version.state == State::Superseded
@@ -130,9 +142,17 @@ impl Inner {
         if present.as_ref().is_some_and(|present| present.pushed_by != PUSHED_BY || is_this(present)) {
             return Ok(());
         }
-        let history = self.versions.history(&name, KEPT_GENERATIONS).await?;
-        let failed = history.iter().any(|version| is_this(version) && version.state == State::RolledBack);
-        if failed && present.is_some() {
+        let history = self.versions.history(&name, READ_GENERATIONS).await?;
+        // What an operator has tried may only have been interrupted: a canary stands as taken back until its promotion.
+        let failed = |version: &Version| {
+            is_this(version) && version.pushed_by == PUSHED_BY && version.state == State::RolledBack
+        };
+        if present.is_some() && history.iter().any(failed) {
+            tracing::warn!(
+                plugin = name,
+                digest,
+                "the shipped version was rolled back before, the present one serves on"
+            );
             return Ok(());
         }
         let entered = self.enter_shipped(&name, digest.clone(), shipped).await;

@@ -1,17 +1,19 @@
+mod canary;
 mod events;
+mod start;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use tollgate_store::sql::Statement;
 use tollgate_store::{BlobOptions, KvOptions, Options, PutOptions};
 
 use super::*;
 use crate::plugin::admission::Ending;
 use crate::plugin::fixture::{admission, counting, encode, request, subjects, usage};
 use crate::plugin::shipped::{SHIPPED, Shipped};
-use crate::plugin::signature::SecretKey;
-use crate::plugin::{Verdict, limits};
+use crate::plugin::{Share, Verdict, limits};
 
 /// Its deadline forgives a busy machine.
 const MANIFEST: &str = "name = \"guest\"\nlimits = { admit-deadline-ms = 2_000 }\n";
@@ -61,6 +63,13 @@ impl House {
 
     async fn push(&self, wasm: Vec<u8>) -> Result<Pushed, Refusal> {
         self.registry.push("guest", wasm, Some(MANIFEST.to_owned()), "tester").await
+    }
+
+    /// Begins a canary of half of the requests.
+    async fn begin(&self, wasm: Vec<u8>, manifest: &str, promote_after: Option<Duration>) -> Pushed {
+        let trial = Some(Trial { share: Share::parse("50%").unwrap(), promote_after });
+        let push = Push { wasm, manifest: Some(manifest.to_owned()), may_grant: true, trial };
+        self.registry.push_as("guest", push, "tester").await.unwrap()
     }
 
     async fn only(&self) -> PluginInfo {
@@ -227,6 +236,46 @@ async fn rollback_brings_back_the_version_before_or_the_one_named() {
     house.close().await;
 }
 
+/// A canary with wider grants has the digest of what served, and its grants were not to stay.
+#[tokio::test]
+async fn rollback_to_a_version_that_was_also_a_canary_brings_back_what_served() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), &[]).await;
+    let one = house.push(good(1)).await.unwrap();
+    house.push(good(2)).await.unwrap();
+    let wider = format!("{MANIFEST}[grants.kv]\ngranted = \"read-write\"\n");
+    house.begin(good(1), &wider, None).await;
+    house.registry.rollback("guest", None, "tester").await.unwrap();
+    let back = house.registry.rollback("guest", Some(&one.digest), "tester").await.unwrap();
+    assert_eq!(back.digest, one.digest);
+    assert_eq!(house.registry.manifest("guest").unwrap(), MANIFEST);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_rollback_finds_what_lies_behind_a_hundred_bad_versions() {
+    let home = tempfile::tempdir().unwrap();
+    let house = House::open(home.path(), &[]).await;
+    let one = house.push(good(1)).await.unwrap();
+    let two = house.push(good(2)).await.unwrap();
+    let bad = "WITH RECURSIVE later(generation) AS (
+            SELECT max(generation) + 1 FROM plugin_generations
+            UNION ALL SELECT generation + 1 FROM later LIMIT 200)
+        INSERT INTO plugin_generations(generation, name, digest, manifest, pushed_ms, pushed_by, state)
+        SELECT generation, 'guest', 'bad', '', 0, 'tester', 'rolled-back' FROM later";
+    let database = house.store.database("gateway").unwrap();
+    database.execute(Statement::new(bad, Vec::new())).await.unwrap();
+    drop(database);
+    house.close().await;
+    let house = House::open(home.path(), &[]).await;
+    let generations = house.registry.plugin("guest").await.unwrap().generations;
+    let good = generations.iter().filter(|version| version.digest != "bad").map(|version| version.generation);
+    assert_eq!(good.collect::<Vec<_>>(), [two.generation, one.generation]);
+    let back = house.registry.rollback("guest", None, "tester").await.unwrap();
+    assert_eq!(back.digest, one.digest);
+    house.close().await;
+}
+
 #[tokio::test]
 async fn a_burst_of_traps_rolls_back_by_itself() {
     let home = tempfile::tempdir().unwrap();
@@ -359,62 +408,6 @@ async fn fifty_swaps_leave_nothing_behind() {
     }
     old.pop();
     eventually(async || old.iter().all(|generation| generation.strong_count() == 0)).await;
-    house.close().await;
-}
-
-#[tokio::test]
-async fn shipped_plugins_follow_the_binary_until_an_operator_replaces_them() {
-    let home = tempfile::tempdir().unwrap();
-    let digest = async |version| {
-        let house = House::open(home.path(), &[shipped(good(version))]).await;
-        let digest = house.only().await.digest;
-        house.close().await;
-        digest
-    };
-    let one = digest(1).await;
-    assert_eq!(digest(1).await, one);
-    let two = digest(2).await;
-    assert_ne!(two, one);
-    let house = House::open(home.path(), &[shipped(good(2))]).await;
-    assert_eq!(house.only().await.generations.len(), 2);
-    house.registry.rollback("guest", None, "tester").await.unwrap();
-    house.close().await;
-    assert_eq!(digest(3).await, one);
-}
-
-/// The binary of before is not trusted any more, and nobody has signed what it brought.
-#[tokio::test]
-async fn a_shipped_version_that_is_not_trusted_any_more_gives_way_to_the_one_of_this_binary() {
-    let home = tempfile::tempdir().unwrap();
-    House::open(home.path(), &[shipped(good(1))]).await.close().await;
-    let key = SecretKey::generate().unwrap().public();
-    let new = shipped(good(2));
-    let house = House::trusting(vec![key], home.path(), &[new]).await;
-    assert_eq!(house.only().await.digest, hex::encode(Sha256::digest(new.wasm)));
-    let old = house.registry.rollback("guest", None, "tester").await.unwrap_err();
-    assert!(matches!(old, Refusal::Untrusted(_)), "{old}");
-    assert!(house.is_allowed().await);
-    house.close().await;
-}
-
-#[tokio::test]
-async fn a_shipped_version_that_was_rolled_back_or_refused_is_not_forced_in() {
-    let home = tempfile::tempdir().unwrap();
-    let house = House::open(home.path(), &[shipped(good(1))]).await;
-    let one = house.only().await.digest;
-    house.close().await;
-    let house = House::open(home.path(), &[shipped(with_init("unreachable"))]).await;
-    assert_eq!(house.only().await.digest, one);
-    house.close().await;
-    let house = House::open(home.path(), &[shipped(touchy())]).await;
-    assert_ne!(house.only().await.digest, one);
-    for _ in 0..limits::BURST_TRAPS {
-        house.admit(666).await;
-    }
-    eventually(async || house.only().await.digest == one).await;
-    house.close().await;
-    let house = House::open(home.path(), &[shipped(touchy())]).await;
-    assert_eq!(house.only().await.digest, one);
     house.close().await;
 }
 
