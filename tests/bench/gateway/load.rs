@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::answers;
 use crate::options::Workload;
@@ -17,7 +18,7 @@ pub struct Load {
     /// One for each key.
     requests: Rc<[Vec<u8>]>,
     connections: usize,
-    /// Time between two requests of a connection; none: as soon as it is answered.
+    /// Time between two requests of all connections together; none: each sends as soon as it is answered.
     pace: Option<Duration>,
 }
 
@@ -46,7 +47,7 @@ impl Load {
 
     /// The same, at so many requests a second.
     pub fn at(self, rate: f64) -> Load {
-        Load { pace: Some(Duration::from_secs_f64(self.connections as f64 / rate)), ..self }
+        Load { pace: Some(Duration::from_secs_f64(1.0 / rate)), ..self }
     }
 
     /// Sends requests for `length`; every answer must be a 200.
@@ -55,15 +56,21 @@ impl Load {
         let until = start + length;
         let local = tokio::task::LocalSet::new();
         let mut tasks = Vec::new();
+        let mut senders = Vec::new();
         for first in 0..self.connections {
-            let (address, requests) = (self.address.clone(), self.requests.clone());
-            let (step, pace) = (self.connections, self.pace);
+            let (address, requests, step) = (self.address.clone(), self.requests.clone(), self.connections);
+            let due = self.pace.map(|_| {
+                let (sender, due) = mpsc::unbounded_channel();
+                senders.push(sender);
+                due
+            });
             tasks.push(local.spawn_local(async move {
                 let in_turn = requests.iter().cycle().skip(first % requests.len()).step_by(step);
-                // Not all at the same moment.
-                let begin = start + pace.unwrap_or_default().mul_f64(first as f64 / step as f64);
-                one_connection(&address, in_turn, until, pace.map(|pace| (begin, pace))).await
+                one_connection(&address, in_turn, until, due).await
             }));
+        }
+        if let Some(pace) = self.pace {
+            std::thread::spawn(move || call_in_turn(&senders, pace, start, until));
         }
         let latencies = local.run_until(async {
             let mut all = Vec::new();
@@ -76,28 +83,44 @@ impl Load {
     }
 }
 
+/// Tells each connection in turn when its next request is due. A thread, since the timers of tokio are a millisecond apart:
+/// whatever was due in it would come at once.
+fn call_in_turn(connections: &[UnboundedSender<Instant>], pace: Duration, start: Instant, until: Instant) {
+    let mut due = start;
+    for connection in connections.iter().cycle() {
+        due += pace;
+        if due >= until {
+            return;
+        }
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        if connection.send(due).is_err() {
+            return;
+        }
+    }
+}
+
 async fn one_connection<'a>(
     address: &str,
     mut requests: impl Iterator<Item = &'a Vec<u8>>,
     until: Instant,
-    mut due: Option<(Instant, Duration)>,
+    mut due: Option<UnboundedReceiver<Instant>>,
 ) -> Result<Vec<u32>> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (mut latencies, mut buffer) = (Vec::new(), Vec::with_capacity(16 * 1024));
     while Instant::now() < until {
         let request = requests.next().context("no key")?;
-        let mut sent = Instant::now();
-        if let Some((at, pace)) = &mut due {
-            // Whoever is late because of the answer before is late by the fault of who gave it.
-            if sent < *at {
-                tokio::time::sleep_until((*at).into()).await;
-                sent = Instant::now();
-            } else {
-                sent = *at;
-            }
-            *at += *pace;
-        }
+        let sent = match &mut due {
+            None => Instant::now(),
+            Some(due) => match due.try_recv() {
+                // Whoever is late because of the answer before is late by the fault of who gave it.
+                Ok(due) => due,
+                Err(_) => match due.recv().await {
+                    Some(_) => Instant::now(),
+                    None => break,
+                },
+            },
+        };
         stream.write_all(request).await?;
         read_answer(&mut stream, &mut buffer).await?;
         latencies.push(sent.elapsed().as_micros() as u32);
