@@ -84,6 +84,16 @@ async fn a_models_quota_keeps_its_account_for_other_models() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_whom_all_accounts_refuse_is_told_the_shortest_wait() {
+    let (upstream, server) = two_accounts(Behaviour::Refuse { status: 429, retry_after: Some(34) }).await;
+    upstream.behave_for("second", Behaviour::Refuse { status: 429, retry_after: Some(900) });
+    let answer = server.client(&server.key("user", &[])).chat("gpt-test").await;
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.headers["retry-after"], "34");
+    assert_eq!((upstream.seen_from("first"), upstream.seen_from("second")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_account_without_credit_is_kept_out_whole_though_it_says_so_as_a_limit() {
     let message = "You exceeded your current quota, please check your plan and billing details.";
     let (upstream, server) = two_accounts(limited(message, "insufficient_quota", "insufficient_quota")).await;

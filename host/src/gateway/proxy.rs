@@ -420,8 +420,9 @@ async fn attempt(
         let next = if may_try { search.next(inner, client, request).await } else { Ok(None) };
         let (place, verdict) = match next {
             Ok(Some(next)) => next,
-            Ok(None) => return Err(last.map_or_else(|| refusals.into(), Stop::from)),
-            Err(no_place) => return Err(last.map_or_else(|| no_place.into(), Stop::from)),
+            Ok(None) => return Err(given_up(last, refusals)),
+            Err(no_place) if last.is_none() => return Err(no_place.into()),
+            Err(_) => return Err(given_up(last, refusals)),
         };
         match verdict {
             Verdict::Allowed(lease) => {
@@ -439,12 +440,23 @@ async fn attempt(
                 inner.flights.metrics.retries.increment(1);
                 inner.flights.metrics.attempt_failed(failure.ending, failure.status);
                 tracing::debug!(request_id = client.id, account = %account.name, detail = &*failure.detail, "attempt failed");
+                refusals.may_wait(failure.told.retry_after_ms);
                 last = Some(failure);
                 attempts += 1;
             }
             refused => refusals.note(&client.id, &place.account().name, refused),
         }
     }
+}
+
+/// What ends a request that no account served: the last failure, if any was asked, with the shortest wait of them all.
+fn given_up(last: Option<Failure>, refusals: Refusals) -> Stop {
+    let Some(failure) = last else { return refusals.into() };
+    let mut stop = Stop::from(failure);
+    if stop.problem.retry_after_ms.is_some() {
+        stop.problem.retry_after_ms = refusals.retry_after_ms();
+    }
+    stop
 }
 
 fn answered(endpoint: &Endpoint, client: &Admitted, answer: http::Response<Begun>) -> Response<()> {

@@ -29,8 +29,7 @@ impl Refusals {
         }
         match verdict {
             Verdict::Denied { denial, .. } => {
-                self.retry_after_ms =
-                    [self.retry_after_ms, denial.retry_after_ms].into_iter().flatten().min();
+                self.may_wait(denial.retry_after_ms);
                 if denial.limit.is_some() {
                     self.limit = Some(denial);
                 }
@@ -38,6 +37,16 @@ impl Refusals {
             Verdict::Failed { plugin, reason } => drop(failed(request, &plugin, &reason)),
             Verdict::Busy | Verdict::Allowed(_) => {}
         }
+    }
+
+    /// Takes note of the milliseconds until an account may serve again.
+    pub(super) fn may_wait(&mut self, ms: Option<u64>) {
+        self.retry_after_ms = [self.retry_after_ms, ms].into_iter().flatten().min();
+    }
+
+    /// Milliseconds until the first of the accounts may serve again, as far as known.
+    pub(super) fn retry_after_ms(&self) -> Option<u64> {
+        self.retry_after_ms
     }
 
     /// What the client is told: a limit if one stands in the way, for that goes away by itself. Nothing is said about

@@ -166,7 +166,7 @@ pub const VECTOR_QUERIES_AT_ONCE: usize = 2;
 /// Items in a list argument of a kv call, and keys in a page; `wit/storage/kv.wit` promises it.
 pub const LIST_ITEMS: usize = 1_000;
 
-/// Statements in one SQL batch: the ingestion plugin's largest have 2,600.
+/// Statements in one SQL batch: the ingestion plugin's largest have 7,000.
 pub const BATCH_STATEMENTS: usize = 10_000;
 
 /// Handles (stores, streams, pollables) that an instance may hold open.

@@ -12,11 +12,11 @@ pub(crate) const UNPAID_MS: u64 = 1_800 * SECOND_MS;
 /// After 429 without a retry-after.
 pub(crate) const THROTTLED_MS: u64 = 60 * SECOND_MS;
 
-/// After 429 for a day's limit or a longer one, at most, and without a retry-after: by then a day has begun anew wherever the
-/// upstream is, and what is over a longer time is tried again once a day.
+/// After 429 for a day's limit or a longer one, at most: by then a day has begun anew wherever the upstream is, and what is over
+/// a longer time is tried again once a day.
 pub(crate) const EXHAUSTED_MS: u64 = 24 * 60 * MINUTE_MS;
 
-/// What a retry-after may otherwise ask for at least and at most.
+/// What a retry-after may otherwise ask for at least and at most; the most is also how often a limit without one is tried.
 pub(crate) const RETRY_AFTER_MS: std::ops::RangeInclusive<u64> = SECOND_MS..=1_800 * SECOND_MS;
 
 /// After 503: usually over soon.

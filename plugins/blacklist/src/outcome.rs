@@ -46,7 +46,8 @@ pub(crate) fn finding(usage: &Usage) -> Finding {
     }
 }
 
-/// A day's limit holds until the upstream says that it begins anew, and any other no longer than a wait may.
+/// A day's limit holds until the upstream says that it begins anew, and any other no longer than a wait may; so does a day's that
+/// nothing is said about, since it may be over in a minute.
 fn limited(Reached { measure, of_model }: Reached, retry_after_ms: Option<u64>) -> Finding {
     let (limit, words, is_long) = match measure {
         Measure::Rpm => ("rpm", "requests per minute", false),
@@ -61,7 +62,10 @@ fn limited(Reached { measure, of_model }: Reached, retry_after_ms: Option<u64>) 
         Measure::CostTotal => ("cost-total", "cost in total", true),
     };
     let hold_ms = match is_long {
-        true => retry_after_ms.unwrap_or(EXHAUSTED_MS).clamp(*RETRY_AFTER_MS.start(), EXHAUSTED_MS),
+        true => {
+            let hold_ms = retry_after_ms.unwrap_or(*RETRY_AFTER_MS.end());
+            hold_ms.clamp(*RETRY_AFTER_MS.start(), EXHAUSTED_MS)
+        }
         false => throttled(retry_after_ms),
     };
     let of = if of_model { " of the model" } else { "" };
@@ -146,7 +150,8 @@ mod tests {
             (Measure::Rpm, Some(9_000_000), 1_800, "rpm"),
             (Measure::Rpd, Some(432_000), 432, "rpd"),
             (Measure::Rpd, Some(30_000_000), 30_000, "rpd"),
-            (Measure::Rpd, None, 86_400, "rpd"),
+            (Measure::Rpd, None, 1_800, "rpd"),
+            (Measure::Rpd, Some(100_000_000), 86_400, "rpd"),
             (Measure::TokensPerDay, Some(u64::MAX), 86_400, "tokens-per-day"),
             (Measure::TokensPerDay, Some(0), 1, "tokens-per-day"),
         ];

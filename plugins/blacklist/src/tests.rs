@@ -103,7 +103,7 @@ impl Map {
                 output_tokens: 1,
                 cost: None,
                 duration_ms: 1,
-                retry_after_ms: None,
+                retry_after_ms: reached.map(|_| DAY_MS),
                 reached,
             },
         };
@@ -112,7 +112,7 @@ impl Map {
         }
     }
 
-    /// The upstream refused for a limit over requests of a day.
+    /// The upstream refused for a limit over requests of a day, which has just begun.
     fn exhaust(&self, request: &str, ticket: Option<Vec<u8>>, of_model: bool) {
         let reached = Some(Reached { measure: Measure::Rpd, of_model });
         self.settle_limited(SubjectKind::Account, request, ticket, Ending::UpstreamError, Some(429), reached);

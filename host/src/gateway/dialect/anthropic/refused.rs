@@ -7,10 +7,14 @@ use crate::{
 
 /// Whether a message says that the account has no credit, or has spent what its owner allows it, for which there is no status of
 /// its own.
+///
+/// Clients must not be able to have it said: an unknown field of a request comes back by its name, as `NAME: Extra inputs are not
+/// permitted`.
 pub(super) fn is_unpaid(message: &str) -> bool {
-    ["credit balance is too low", "reached your specified API usage limits"]
-        .iter()
-        .any(|words| message.contains(words))
+    let says = |words| message.starts_with(words);
+    let is_about_a_field = message.contains(": ");
+    (says("Your credit balance is too low") || says("You have reached your specified API usage limits"))
+        && !is_about_a_field
 }
 
 /// Limits are those of each model, or of its kind, and all are over a minute where the message does not say otherwise.
@@ -36,6 +40,23 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
+
+    #[test]
+    fn no_client_has_an_account_called_unpaid_by_the_name_of_a_field() {
+        assert!(is_unpaid(
+            "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
+        ));
+        assert!(is_unpaid(
+            "You have reached your specified API usage limits. You will regain access on 2026-12-01."
+        ));
+        for echoed in [
+            "credit balance is too low: Extra inputs are not permitted",
+            "Your credit balance is too low: Extra inputs are not permitted",
+            "messages.0.Your credit balance is too low: Extra inputs are not permitted",
+        ] {
+            assert!(!is_unpaid(echoed), "{echoed}");
+        }
+    }
 
     #[test]
     fn a_refusal_names_its_limit_and_when_to_come_back() {

@@ -59,8 +59,12 @@ pub(super) fn told(refused: &Refused<'_>) -> Told {
         duration_ms(refused.header(&format!("x-ratelimit-reset-{of}"))?)
     };
     let asked = refused.retry_after_ms().or_else(|| wait_in(error.message()));
-    // "Rate limit reached for gpt-4o in organization …": limits of OpenAI's are each model's.
-    let of_model = said.is_some() && error.message().contains("limit reached for ");
+    // "Rate limit reached for gpt-4o in organization …", "Request too large for gpt-4o …": limits of OpenAI's are each model's.
+    let names_model = |words: &&str| error.message().contains(words);
+    // Others who speak this dialect have days for some of their models and do not say for which.
+    let is_of_day = matches!(said, Some(Measure::Rpd | Measure::TokensPerDay));
+    let of_model = said.is_some()
+        && (is_of_day || ["limit reached for ", "Request too large for "].iter().any(names_model));
     Told {
         retry_after_ms: asked.or_else(reset),
         reached: measure.map(|measure| Reached { measure, of_model }),
@@ -98,6 +102,14 @@ mod tests {
         let tokens = r#"{"error":{"message":"Rate limit reached for model `llama` in organization `o` on tokens per minute (TPM): Limit 6000, Used 5900, Requested 500. Please try again in 4s.","type":"tokens","code":"rate_limit_exceeded"}}"#;
         let minute = Told { retry_after_ms: Some(2_000), reached: reached(Measure::Tpm, true) };
         assert_eq!(told_by(tokens, &[("retry-after", "2")]), minute);
+    }
+
+    #[test]
+    fn what_is_of_some_models_alone_does_not_keep_the_others_out() {
+        let large = r#"{"error":{"message":"Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Requested 342389.","type":"tokens","code":"rate_limit_exceeded"}}"#;
+        assert_eq!(told_by(large, &[]).reached, reached(Measure::Tpm, true));
+        let free = r#"{"error":{"message":"Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day","code":429}}"#;
+        assert_eq!(told_by(free, &[]), Told { retry_after_ms: None, reached: reached(Measure::Rpd, true) });
     }
 
     #[test]

@@ -30,8 +30,9 @@ export async function answer(request, { policies, settings, record, later }) {
     let renewing;
     const admitted = await policies.admit(about, [client, account]);
     if (admitted.refusal) {
-        const { denial, failed } = admitted.refusal;
-        later(ended({ status: 429, ending: 'never-sent' }));
+        const { denial, failed, subject } = admitted.refusal;
+        const ofAccount = !failed && subject.kind === 'account';
+        later(ended({ status: failed ? 503 : 429, ending: 'never-sent', ofAccount }));
         if (failed) return refused(503, { reason: 'a policy failed' });
         return refused(429, { reason: denial.reason, limit: denial['limit-name'] }, denial['retry-after-ms']);
     }
@@ -52,11 +53,11 @@ export async function answer(request, { policies, settings, record, later }) {
     return new Response(stream, { status: response.status, headers });
 
     /** Settles, where it was admitted, and records how the request went. */
-    async function ended({ status, upstream, ending, input = 0, output = 0, size = 0, message }) {
+    async function ended({ status, upstream, ending, ofAccount, input = 0, output = 0, size = 0, message }) {
         clearInterval(renewing);
         const duration = Date.now() - began;
         const tokens = { 'input-tokens': input, 'output-tokens': output };
-        const type = errorType(status, upstream, ending);
+        const type = ofAccount ? 'upstream_rate_limit' : errorType(status, upstream, ending);
         await admitted.settle?.({ ending, status: upstream, ...tokens, 'duration-ms': duration });
         await record({
             'request-id': about.id,
