@@ -208,6 +208,14 @@ async fn what_keeps_an_account_from_being_asked_is_shown_beside_what_it_was_used
     assert!(lines[0][8].starts_with("* until 1") && lines[1][8].starts_with("gpt-4 until 1"), "{list}");
     let shown = server.get("/admin/v1/accounts/main").await.json();
     assert_eq!((&shown["held"][0]["reason"], &shown["totals"]), (&json!("unpaid"), &json!(null)));
+    // Another account with the same key is held by the same entry.
+    let twin = json!({ "name": "twin", "base_url": upstream.url(), "api_key": "upstream-main" });
+    let admin = server.client(ADMIN_TOKEN);
+    let made = admin.call(http::Method::POST, "/admin/v1/accounts", &[], twin.to_string()).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let list = server.get("/admin/v1/accounts").await.json();
+    let held: Vec<_> = list["accounts"].as_array().unwrap().iter().map(|shown| &shown["status"]).collect();
+    assert_eq!(held, ["blacklisted", "serving", "blacklisted"]);
     server.cli_ok(&["blacklist", "remove", "--account", "main"]);
     let shown = server.get("/admin/v1/accounts/main").await.json();
     assert_eq!((&shown["status"], &shown["held"]), (&json!("serving"), &json!([])));

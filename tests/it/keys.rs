@@ -154,6 +154,8 @@ async fn a_key_is_deleted_with_its_records_over_a_crash_and_what_is_summed_over_
     let deleted = server.cli_ok(&["key", "delete", "other", "--records", "--yes"]);
     // Two rows of the log, one of a day's usage, and that of a day's clients.
     assert!(deleted.starts_with("deleted other and 4 rows"), "{deleted}");
+    let deletions = server.get("/admin/v1/deletions?id=0").await.json();
+    assert_eq!(deletions, serde_json::json!({ "deletions": [] }));
     let deletions = server.get("/admin/v1/deletions").await.json();
     assert_eq!(
         (&deletions["deletions"][0]["name"], &deletions["deletions"][0]["done"]),

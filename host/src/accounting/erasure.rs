@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use thiserror::Error;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tollgate_store::{Clock, Database, Kv, KvError, SqlError, Statement, Value};
 use utoipa::ToSchema;
@@ -31,8 +31,12 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS key_deletions (
 /// of the log only grows; attempts in the log of errors have sequences below zero, so that it is gone through anew each time.
 const WALKED: [(&str, &str); 2] = [("request_logs", "log_next"), ("error_logs", "error_next")];
 
-/// What else is removed, a bounded number of rows at a time: ?1 the key, ?2 rows.
-const OTHERS: [(&str, &str); 3] = [
+/// Before all sequences.
+const BEGINNING: i64 = -i64::MAX;
+
+/// What else is removed, a bounded number of rows at a time: ?1 the key, ?2 rows. Of the clients of days, whose rows begin with
+/// the day, a row is looked up for each day that there is.
+pub(super) const OTHERS: [(&str, &str); 3] = [
     (
         "usage_daily",
         "DELETE FROM usage_daily WHERE (kind, key_hash, date, model) IN (SELECT kind, key_hash, date, model
@@ -41,7 +45,7 @@ const OTHERS: [(&str, &str); 3] = [
     (
         "system_stats_keys",
         "DELETE FROM system_stats_keys WHERE (date, kind, key_hash) IN (SELECT date, kind, key_hash
-            FROM system_stats_keys WHERE kind = 'client' AND key_hash = ?1 LIMIT ?2)",
+            FROM system_stats_keys WHERE date IN (SELECT date FROM system_stats) AND kind = 'client' AND key_hash = ?1 LIMIT ?2)",
     ),
     (
         "ingestion_dead_letters",
@@ -65,6 +69,14 @@ pub struct Deletion {
     pub looked_until_ms: Option<u64>,
     /// Whether everything is gone that had been recorded.
     pub done: bool,
+}
+
+/// A key whose records go.
+struct Mark {
+    id: String,
+    asked_ms: i64,
+    /// When its first pass was complete.
+    done_ms: Option<i64>,
 }
 
 /// Why the work stopped.
@@ -108,16 +120,17 @@ impl Erasure {
         self.0.asked.notify_one();
     }
 
-    /// The deletions under way, and those whose late rows are still looked for; the latest first.
-    pub async fn list(&self) -> Result<Vec<Deletion>, SqlError> {
+    /// The deletions under way, and those whose late rows are still looked for; the latest first. Or one, by its key's id.
+    pub async fn list(&self, id: Option<&str>) -> Result<Vec<Deletion>, SqlError> {
         let looked =
             "(SELECT timestamp FROM request_logs WHERE sequence < log_next ORDER BY sequence DESC LIMIT 1)";
         let select = |looked: &str| {
             let columns = "key_hash, name, asked_ms, removed_rows, done_ms";
             let sql = format!(
-                "SELECT {columns}, {looked} FROM key_deletions ORDER BY asked_ms DESC LIMIT {ERASED_KEYS}"
+                "SELECT {columns}, {looked} FROM key_deletions WHERE ifnull(key_hash = ?1, 1)
+                ORDER BY asked_ms DESC LIMIT {ERASED_KEYS}"
             );
-            Statement { sql, params: Vec::new() }
+            Statement { sql, params: vec![id.map_or(Value::Null, Value::from)] }
         };
         let outcome = match if_counted(self.0.database.query(select(looked)).await)? {
             Some(outcome) => outcome,
@@ -129,29 +142,75 @@ impl Erasure {
     /// Works until the server stops.
     pub async fn run(self, stopping: CancellationToken) {
         let work = async {
+            let mut again = Instant::now();
             loop {
-                let pause = match self.work().await {
-                    Ok(()) => PRUNE_EVERY,
-                    Err(error) => {
-                        tracing::warn!(%error, "the records of a deleted key stay for now");
-                        PRUNE_AGAIN
-                    }
-                };
-                let _ = tokio::time::timeout(pause, self.0.asked.notified()).await;
+                let late_too = again <= Instant::now();
+                match self.work(late_too).await {
+                    Err(_) => again = Instant::now() + PRUNE_AGAIN,
+                    Ok(()) if late_too => again = Instant::now() + PRUNE_EVERY,
+                    Ok(()) => {}
+                }
+                let _ = tokio::time::timeout_at(again, self.0.asked.notified()).await;
             }
         };
         stopping.run_until_cancelled(work).await;
     }
 
-    /// Does all that the marks ask for.
-    pub(super) async fn work(&self) -> Result<(), EraseError> {
-        for Deletion { id, asked_ms, .. } in self.list().await? {
-            self.erase(&id, asked_ms).await?;
+    /// Does all that the marks ask for, those first that were never done; the late rows of the others only if asked. Goes on after
+    /// an error, and tells the last.
+    pub(super) async fn work(&self, late_too: bool) -> Result<(), EraseError> {
+        let began_ms = (self.0.clock)();
+        let undone = self.work_on("done_ms IS NULL AND ?3 > 0", began_ms).await;
+        if !late_too {
+            return undone;
         }
-        Ok(())
+        undone.and(self.work_on("done_ms <= ?3", began_ms).await)
     }
 
-    async fn erase(&self, id: &str, asked_ms: u64) -> Result<(), EraseError> {
+    /// Works on the marks of a condition, in which ?3 is when the work began.
+    async fn work_on(&self, which: &str, began_ms: u64) -> Result<(), EraseError> {
+        let mut outcome = Ok(());
+        let mut last = (-1, String::new());
+        loop {
+            let marks = self
+                .marks(which, began_ms, last.clone())
+                .await
+                .inspect_err(|error| tracing::warn!(%error, "the records of deleted keys stay for now"))?;
+            let Some(mark) = marks.last() else { return outcome };
+            last = (mark.asked_ms, mark.id.clone());
+            for mark in marks {
+                if let Err(error) = self.erase(&mark).await {
+                    tracing::warn!(id = mark.id, %error, "the records of a deleted key stay for now");
+                    outcome = Err(error);
+                }
+            }
+        }
+    }
+
+    /// The marks of a condition behind another one, the earliest first.
+    async fn marks(
+        &self,
+        which: &str,
+        began_ms: u64,
+        (asked_ms, id): (i64, String),
+    ) -> Result<Vec<Mark>, SqlError> {
+        let sql = format!(
+            "SELECT key_hash, asked_ms, done_ms FROM key_deletions WHERE (asked_ms, key_hash) > (?1, ?2) AND {which}
+            ORDER BY asked_ms, key_hash LIMIT {ERASED_KEYS}"
+        );
+        let params = vec![asked_ms.into(), id.into(), integer(began_ms.max(1))];
+        let rows = self.0.database.query(Statement { sql, params }).await?.rows;
+        Ok(rows.into_iter().filter_map(read_mark).collect())
+    }
+
+    async fn erase(&self, Mark { id, done_ms, .. }: &Mark) -> Result<(), EraseError> {
+        let began_ms = i64::try_from((self.0.clock)()).unwrap_or(i64::MAX);
+        let late_ms = i64::try_from(LATE.as_millis()).unwrap_or(i64::MAX);
+        // By now every request of the key had ended, and its events were taken up.
+        let is_last = done_ms.is_some_and(|done_ms| done_ms.saturating_add(late_ms) <= began_ms);
+        let anew = "UPDATE key_deletions SET error_next = ?2 WHERE key_hash = ?1";
+        let params = vec![id.as_str().into(), BEGINNING.into()];
+        self.0.database.execute(Statement::new(anew, params)).await?;
         for (table, next) in WALKED {
             while self.step(id, table, next).await? {
                 sleep(PRUNE_PAUSE).await;
@@ -165,19 +224,14 @@ impl Erasure {
         for kv in &self.0.kept {
             forget(kv, &format!("client:{id}")).await?;
         }
-        let now_ms = (self.0.clock)();
-        let late_ms = u64::try_from(LATE.as_millis()).unwrap_or(u64::MAX);
-        let mark = match asked_ms.saturating_add(late_ms) <= now_ms {
+        let mark = match is_last {
             true => "DELETE FROM key_deletions WHERE key_hash = ?1 AND ?2 > 0",
-            false => {
-                "UPDATE key_deletions SET done_ms = ifnull(done_ms, ?2), error_next = -9223372036854775807
-                WHERE key_hash = ?1"
-            }
+            false => "UPDATE key_deletions SET done_ms = ifnull(done_ms, ?2) WHERE key_hash = ?1",
         };
         let key = "DELETE FROM api_keys WHERE key_hash = ?1 AND active = 0";
         let statements = vec![
-            Statement::new(key, vec![id.into()]),
-            Statement::new(mark, vec![id.into(), integer(now_ms.max(1))]),
+            Statement::new(key, vec![id.as_str().into()]),
+            Statement::new(mark, vec![id.as_str().into(), integer((self.0.clock)().max(1))]),
         ];
         self.0.database.batch(statements).await?;
         Ok(())
@@ -255,6 +309,14 @@ async fn forget(kv: &Kv, key: &str) -> Result<(), KvError> {
 
 fn count(table: &'static str, rows: u64) {
     metrics::counter!("tollgate_pruned_rows_total", "table" => table).increment(rows);
+}
+
+fn read_mark(row: Vec<Value>) -> Option<Mark> {
+    let [Value::Text(id), Value::Integer(asked_ms), done] = <[Value; 3]>::try_from(row).ok()? else {
+        return None;
+    };
+    let done_ms = if let Value::Integer(done_ms) = done { Some(done_ms) } else { None };
+    Some(Mark { id, asked_ms, done_ms })
 }
 
 fn deletion(row: Vec<Value>) -> Option<Deletion> {

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::limits::RECENT_MODELS;
 use crate::limit_set::LimitSet;
 use crate::money;
-use rows::{OfDays, OfLog, Rows, Times, Used};
+use rows::{OfLog, Rows, Times, Used};
 
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 86_400_000;
@@ -87,7 +87,7 @@ pub struct LimitUsage {
     pub limit: &'static str,
     /// The models that it is over; null: all.
     pub models: Option<String>,
-    /// What was used of it; null where that is not known.
+    /// What was used of it; null where that is not known, such as of months and totals of some models.
     pub used: Option<Quantity>,
     /// The most that may be.
     pub most: Quantity,
@@ -148,11 +148,13 @@ fn of_set(
     under_way: Option<u64>,
     times: &Times,
 ) -> Vec<LimitUsage> {
-    let Used { log: OfLog { minute, day, today }, days: OfDays { month, total } } = used;
+    let Used { log: OfLog { minute, day, today }, days } = used;
+    let (month, total) = (days.map(|days| days.month), days.map(|days| days.total));
     let leaves = |rows: &Rows, window_ms: u64| {
         rows.oldest_ms.map(|oldest_ms| oldest_ms.saturating_add(window_ms).saturating_sub(times.now))
     };
     let at = |end_ms: u64, used: u64| (used > 0).then(|| end_ms.saturating_sub(times.now));
+    let of_month = |used: Option<u64>| (used, used.and_then(|used| at(times.next_month, used)));
     let [of_minute, of_day] = [leaves(minute, MINUTE_MS), leaves(day, DAY_MS)];
     let known = |limit: &str| match limit {
         "rpm" => (Some(minute.counted), of_minute),
@@ -161,10 +163,10 @@ fn of_set(
         "concurrency" => (under_way, None),
         "tokens_per_day" => (Some(today.tokens()), at(times.next_midnight, today.tokens())),
         "cost_per_day" => (Some(today.cost), at(times.next_midnight, today.cost)),
-        "tokens_per_month" => (Some(month.tokens), at(times.next_month, month.tokens)),
-        "cost_per_month" => (Some(month.cost), at(times.next_month, month.cost)),
-        "tokens_total" => (Some(total.tokens), None),
-        _ => (Some(total.cost), None),
+        "tokens_per_month" => of_month(month.map(|month| month.tokens)),
+        "cost_per_month" => of_month(month.map(|month| month.cost)),
+        "tokens_total" => (total.map(|total| total.tokens), None),
+        _ => (total.map(|total| total.cost), None),
     };
     let counts = set.counts().map(|(limit, _, most)| (limit, most.map(Quantity::Count)));
     let costs = set.costs().map(|(limit, _, most)| (limit, most.map(Quantity::Money)));

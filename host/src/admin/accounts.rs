@@ -52,9 +52,10 @@ async fn one(admin: &Admin, name: &str) -> Result<AccountView, ApiError> {
 
 /// Accounts with what stands about them on the blacklist.
 async fn shown(admin: &Admin, mut accounts: Vec<AccountView>) -> Result<Vec<AccountView>, ApiError> {
-    let mut holding = holding(admin).await?;
+    let holding = holding(admin).await?;
     for account in &mut accounts {
-        account.held = holding.remove(&account.key_hash).unwrap_or_default();
+        // Several may have one key, whose entries hold all of them.
+        account.held = holding.get(&account.key_hash).cloned().unwrap_or_default();
         if account.status == Status::Serving && account.held.iter().any(|held| held.model.is_none()) {
             account.status = Status::Blacklisted;
         }

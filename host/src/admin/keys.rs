@@ -221,6 +221,15 @@ pub(super) async fn revoke(
     Ok(Answer(json!({ "revoked": name })))
 }
 
+/// Which deletions.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Sought {
+    /// That of the key of this id alone; left out: the latest thousand.
+    id: Option<String>,
+}
+
 /// Deletions of keys with their records.
 #[derive(Serialize, ToSchema)]
 pub(super) struct DeletionList {
@@ -228,7 +237,10 @@ pub(super) struct DeletionList {
 }
 
 /// The keys whose records are being removed, or have been within the last day; the latest first.
-#[utoipa::path(get, path = "/deletions", responses((status = 200, body = DeletionList)))]
-pub(super) async fn deletions(State(admin): State<Shared>) -> Result<Answer<DeletionList>, ApiError> {
-    Ok(Answer(DeletionList { deletions: admin.erasure.list().await? }))
+#[utoipa::path(get, path = "/deletions", params(Sought), responses((status = 200, body = DeletionList)))]
+pub(super) async fn deletions(
+    State(admin): State<Shared>,
+    Parameters(Sought { id }): Parameters<Sought>,
+) -> Result<Answer<DeletionList>, ApiError> {
+    Ok(Answer(DeletionList { deletions: admin.erasure.list(id.as_deref()).await? }))
 }

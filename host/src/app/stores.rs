@@ -68,7 +68,7 @@ pub(super) fn open(file: &Store, config: &Config, clock: &Clock) -> anyhow::Resu
     }
     let mut kv = BTreeMap::new();
     for (name, setting) in settings {
-        let opened = store(setting.engine).kv(name, options(setting));
+        let opened = store(setting.engine).kv(name, options(setting, &config.storage));
         let opened = opened.with_context(|| format!("cannot open kv store `{name}`"))?;
         kv.insert(name.to_owned(), opened);
     }
@@ -188,11 +188,14 @@ pub(super) async fn sweep(blobs: BTreeMap<String, Blob>, clock: Clock, stopping:
     }
 }
 
-fn options(setting: config::KvStore) -> KvOptions {
+fn options(setting: config::KvStore, storage: &config::Storage) -> KvOptions {
     let acknowledge = match setting.acknowledge {
         Some(config::Acknowledge::Relaxed) => Acknowledge::Relaxed,
         Some(config::Acknowledge::Durable) | None => Acknowledge::Durable,
     };
-    let limit_bytes = Some(setting.limit_bytes.unwrap_or(config::limits::KV_LIMIT_BYTES));
+    let limit_bytes = Some(setting.limit_bytes.unwrap_or(match setting.engine {
+        config::Engine::Memory => storage.memory_bytes / config::limits::MEMORY_SHARES,
+        _ => config::limits::KV_LIMIT_BYTES,
+    }));
     KvOptions { acknowledge, default_ttl_ms: setting.default_ttl_ms, limit_bytes }
 }

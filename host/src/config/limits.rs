@@ -31,6 +31,10 @@ pub const KV_LIMIT_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// What a small machine can spare for stores that it may forget.
 pub const MEMORY_BYTES: u64 = 256 * 1024 * 1024;
 
+/// How many of its kv stores fill the memory of all stores in memory, unless their own limits say otherwise: a full memory takes
+/// no more writes of any, so that one that is filled leaves the most of it to the others.
+pub const MEMORY_SHARES: u64 = 4;
+
 /// An empty store takes some of it already.
 pub const MEMORY_LEAST_BYTES: u64 = 16 * 1024 * 1024;
 

@@ -173,7 +173,7 @@ pub struct KvStore {
     pub acknowledge: Option<Acknowledge>,
     /// Life of an entry whose writer names none, in milliseconds; none: it stays.
     pub default_ttl_ms: Option<u64>,
-    /// Bytes of its keys and values; none: [`limits::KV_LIMIT_BYTES`].
+    /// Bytes of its keys and values; none: [`limits::KV_LIMIT_BYTES`], in memory a share of it by [`limits::MEMORY_SHARES`].
     pub limit_bytes: Option<u64>,
 }
 

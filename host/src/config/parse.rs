@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use super::accounts::accounts;
 use super::error::{ConfigError, Problem};
 use super::reader::{Section, Source};
-use super::stores::{blob, cache, kv, kv_sections, named, sql, sql_sections, vector};
+use super::stores::{blob, cache, kv, kv_in_memory, kv_sections, named, sql, sql_sections, vector};
 use super::telemetry::telemetry;
 use super::{Config, MasterKeySource, Plugin, PluginSettings, Storage, limits};
 use crate::accounting::Retention;
@@ -78,6 +78,7 @@ fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> 
         vector: named(section.named_sections("vector"), vector),
         cache: named(section.named_sections("cache"), cache),
     };
+    kv_in_memory(&section, &config);
     section.finish();
     config
 }

@@ -8,7 +8,8 @@ use tollgate_store::{
 
 use super::reader::Section;
 use super::{
-    Acknowledge, BlobContainer, Engine, GATEWAY_DATABASE, HOST_KV, KvStore, SqlDatabase, VectorIndex, limits,
+    Acknowledge, BlobContainer, Config, Engine, GATEWAY_DATABASE, HOST_KV, KvStore, SqlDatabase, VectorIndex,
+    limits,
 };
 
 pub(super) fn named<T>(
@@ -60,6 +61,21 @@ pub(super) fn kv(section: &Section<'_>) -> KvStore {
         acknowledge: section.choice("acknowledge", &choices),
         default_ttl_ms: section.number("default_ttl_ms", 1..=limits::TTL_MOST_MS),
         limit_bytes: section.number("limit_bytes", 1..=limits::CACHE_MOST_BYTES),
+    }
+}
+
+/// One that may have all the memory of the stores in memory would take it from the others.
+pub(super) fn kv_in_memory(section: &Section<'_>, config: &Config) {
+    let most = config.storage.memory_bytes;
+    for (name, kv) in &config.kv {
+        if kv.engine == Engine::Memory && kv.limit_bytes.is_some_and(|limit_bytes| limit_bytes >= most) {
+            section.problem(
+                "kv",
+                format!(
+                    "`limit_bytes` in [kv.{name}] must be less than `memory_bytes` in [storage] ({most})"
+                ),
+            );
+        }
     }
 }
 

@@ -355,6 +355,10 @@ fn unknown_keys_name_their_line_and_the_nearest_right_key() {
         "[kv.x]\nq = 1",
         &["2: unknown key `q` in [kv.x]; right: `acknowledge`, `default_ttl_ms`, `engine`, `limit_bytes`"],
     );
+    check(
+        "[storage]\nmemory_bytes = 20000000\n[kv.x]\nengine = \"memory\"\nlimit_bytes = 20000000",
+        &["3: `limit_bytes` in [kv.x] must be less than `memory_bytes` in [storage] (20000000)"],
+    );
     for key in ["naem", "dialetc", "api_keyenv", "model", "wieght", "prio", "rmp"] {
         let error = parse(&format!("{ACCOUNT}{key} = 1")).unwrap_err();
         assert!(error.starts_with("tollgate.toml:5: unknown key `"), "{error}");

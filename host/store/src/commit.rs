@@ -249,6 +249,7 @@ fn commit_group(core: &Core, upkeep: &mut Upkeep, group: &Group) -> Result<Shown
     let expired = upkeep.sweeper.step(core)?;
     let blobs = upkeep.collector.step(core)?;
     let leftover = upkeep.remover.step(core)?;
+    let waiting = core.sizes.waiting();
     let mut collected = Collected {
         kv: core.overlay.collect(|| core.now_ms()),
         queues: core.queues.collect(),
@@ -259,6 +260,7 @@ fn commit_group(core: &Core, upkeep: &mut Upkeep, group: &Group) -> Result<Shown
         leftover,
     };
     if collected.is_empty() && group.messages.iter().all(|message| message.changes.is_empty()) {
+        waiting.committed();
         return Ok(Some(collected.kv.at_ms));
     }
     collected.kv.rows.sort_unstable_by(|(left, _), (right, _)| left.bytes().cmp(right.bytes()));
@@ -274,6 +276,7 @@ fn commit_group(core: &Core, upkeep: &mut Upkeep, group: &Group) -> Result<Shown
     if write(core, group, &collected, &joint).map_err(unavailable)? {
         upkeep.collector.soon();
     }
+    waiting.committed();
     count(core, group, started, collected.kv.rows.len() + joint.len() + collected.expired.len());
     core.overlay.publish(&joint, || core.next_version());
     drop(visible);

@@ -25,8 +25,9 @@ impl Joint {
         Self::default()
     }
 
-    /// Adds: write a value. Without `ttl_ms` the store's default applies.
+    /// Adds: write a value. Without `ttl_ms` the store's default applies. A full store refuses it here, whatever it replaces.
     pub fn set(mut self, kv: &Kv, key: &str, value: Vec<u8>, ttl_ms: Option<u64>) -> Result<Self, KvError> {
+        kv.take(key.len().saturating_add(value.len()))?;
         self.kv.push(kv.write(key, Some(value), ttl_ms)?);
         self.stores.push(kv.clone());
         Ok(self)

@@ -5,8 +5,8 @@ use crate::support::server::ADMIN_TOKEN;
 use crate::support::{Guest, guest::JOB_ENDS};
 
 /// A job that writes values of 100,000 bytes under one letter after the other, and ends with the case of the error that stops it.
-fn filler() -> Guest {
-    Guest::new().kv("small").define(JOB_ENDS).job(
+fn filler(store: &str) -> Guest {
+    Guest::new().kv(store).define(JOB_ENDS).job(
         "(local.set 0 (i32.const 0))
         (loop $on
             (i32.store8 (i32.const 1536) (i32.add (i32.const 65) (local.get 0)))
@@ -23,7 +23,7 @@ fn filler() -> Guest {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_fills_its_store_is_told_and_nobody_elses_store_is_smaller() {
-    let house = House::with(&filler(), "").await;
+    let house = House::with(&filler("small"), "").await;
     let server = &house.server;
     let too_large = house.job().await;
     assert!(too_large.text().contains("failed: 2"), "{}", too_large.text());
@@ -40,7 +40,28 @@ async fn a_plugin_that_fills_its_store_is_told_and_nobody_elses_store_is_smaller
     let full = write("small").await;
     assert_eq!((full.status.as_u16(), &full.json()["error"]["code"]), (507, &"full".into()));
     assert_eq!(write("hostile").await.status, 200);
+    let path = "/admin/v1/kv/small/B";
+    let replaced = admin.call(http::Method::PUT, path, &[], "w".repeat(100_000)).await;
+    assert_eq!(replaced.status, 200, "it grows by nothing");
     server.cli_ok(&["kv", "delete", "small", "A"]);
     assert_eq!(write("small").await.status, 200);
     house.serves_on().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_waits_for_no_disk_or_has_none_is_filled_no_further_than_its_limit() {
+    for (store, most) in [("hasty", 300_000), ("brief", 4 << 20)] {
+        let house = House::with(&filler(store), "").await;
+        let server = &house.server;
+        let too_large = house.job().await;
+        assert!(too_large.text().contains("failed: 2"), "{}", too_large.text());
+        let written = server.cli_ok(&["kv", "list", store]).lines().count();
+        assert_eq!(written, most / 100_001, "{store}");
+        // Those who share its memory are not told.
+        let path = "/admin/v1/kv/fleeting/k";
+        let admin = server.client(ADMIN_TOKEN);
+        assert_eq!(admin.call(http::Method::PUT, path, &[], "v".repeat(100_000)).await.status, 200);
+        house.never_trapped().await;
+        house.serves_on().await;
+    }
 }

@@ -17,6 +17,11 @@ use crate::support::{Behaviour, Guest, Server, Setup, Upstream, eventually};
 /// Requests a minute of the key by which each test sees that quota, the neighbour, still limits.
 const COUNTED: usize = 5;
 
+/// `small` and `hasty` may have 300,000 bytes, `brief` 4 MiB, as each store in memory.
+const STORES: &str = "[storage]\nmemory_bytes = 16777216
+[kv.hostile]\n[kv.private]\n[kv.small]\nlimit_bytes = 300000\n[kv.hasty]\nacknowledge = \"relaxed\"\nlimit_bytes = 300000
+[kv.brief]\nengine = \"memory\"\n[kv.fleeting]\nengine = \"memory\"";
+
 /// A server with the hostile plugin beside what ships.
 struct House {
     server: Server,
@@ -24,17 +29,15 @@ struct House {
 }
 
 impl House {
-    /// Without the plugin yet. There is a kv store `hostile`, one, `small`, that may have 300,000 bytes, and another, `private`,
-    /// that nobody is granted.
+    /// Without the plugin yet. There is a kv store `hostile`, some that may have few bytes, and another, `private`, that nobody is
+    /// granted.
     async fn open() -> House {
         let upstream = Upstream::start(Behaviour::Answer { input: 5, output: 2 }).await;
-        let server = Setup::with(&upstream)
-            .config("[kv.hostile]\n[kv.private]\n[kv.small]\nlimit_bytes = 300000")
-            .start();
+        let server = Setup::with(&upstream).config(STORES).start();
         House { server, _upstream: upstream }
     }
 
-    /// With the plugin, which may use the stores `hostile` and `small`; `limits` are lines of its manifest's table, behind which
+    /// With the plugin, which may use all these stores but `private`; `limits` are lines of its manifest's table, behind which
     /// others may follow. It fails open, so that requests show what becomes of them beside it.
     async fn with(guest: &Guest, limits: &str) -> House {
         let house = House::open().await;
@@ -49,6 +52,7 @@ impl House {
         std::fs::write(&file, wasm).unwrap();
         let text = format!(
             "name = \"hostile\"\norder = 1\non-error = \"allow\"\n[grants.kv]\nhostile = \"read-write\"\nsmall = \"read-write\"\n\
+             hasty = \"read-write\"\nbrief = \"read-write\"\n\
              [limits]\n{limits}\n"
         );
         std::fs::write(&manifest, text).unwrap();

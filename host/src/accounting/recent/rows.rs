@@ -142,6 +142,19 @@ pub(super) struct OfDays {
     pub(super) total: Spent,
 }
 
+impl OfDays {
+    fn all(days: &BTreeMap<String, OfDays>) -> OfDays {
+        let mut all = OfDays::default();
+        for own in days.values() {
+            for (sum, own) in [(&mut all.month, own.month), (&mut all.total, own.total)] {
+                sum.tokens = sum.tokens.saturating_add(own.tokens);
+                sum.cost = sum.cost.saturating_add(own.cost);
+            }
+        }
+        all
+    }
+}
+
 /// Tokens, and money in billionths.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spent {
@@ -153,7 +166,8 @@ pub(super) struct Spent {
 #[derive(Default)]
 pub(super) struct Used {
     pub(super) log: OfLog,
-    pub(super) days: OfDays,
+    /// None for some models: rows of days have the upstream's names of them, and limits the clients'.
+    pub(super) days: Option<OfDays>,
 }
 
 impl Used {
@@ -168,12 +182,7 @@ impl Used {
             let own = [&own.minute, &own.day, &own.today];
             used.log.parts().into_iter().zip(own).for_each(|(sum, own)| sum.add(own));
         }
-        for (_, own) in days.iter().filter(|(model, _)| concerns(model)) {
-            for (sum, own) in [(&mut used.days.month, own.month), (&mut used.days.total, own.total)] {
-                sum.tokens = sum.tokens.saturating_add(own.tokens);
-                sum.cost = sum.cost.saturating_add(own.cost);
-            }
-        }
+        used.days = models.is_none().then(|| OfDays::all(days));
         used
     }
 }

@@ -23,12 +23,10 @@ pub(super) async fn run(client: &Client, name: &str, sure: bool) -> Result<(), F
     let progress = progress();
     let mut removed = 0;
     loop {
-        let deletions = client.get("/deletions").await?;
-        let all = deletions.get("deletions").and_then(Value::as_array).into_iter().flatten();
+        // An id is hexadecimal digits.
+        let deletions = client.get(&format!("/deletions?id={id}")).await?;
         // One that is not there any more is done.
-        let Some(own) = all.into_iter().find(|own| own.get("id").and_then(Value::as_str) == Some(id)) else {
-            break;
-        };
+        let Some(own) = deletions.pointer("/deletions/0") else { break };
         removed = own.get("removed_rows").and_then(Value::as_u64).unwrap_or_default();
         progress.set_position(removed);
         if own.get("done").and_then(Value::as_bool) == Some(true) {

@@ -18,12 +18,21 @@ pub struct Batch {
     writes: Vec<KvWrite>,
     places: HashMap<Key, usize>,
     bytes: usize,
+    /// Those it writes to, each once.
+    stores: Vec<Kv>,
     durable: bool,
 }
 
 impl Batch {
     pub(crate) fn new(open: Arc<Open>) -> Self {
-        Self { open, writes: Vec::new(), places: HashMap::new(), bytes: 0, durable: false }
+        Self {
+            open,
+            writes: Vec::new(),
+            places: HashMap::new(),
+            bytes: 0,
+            stores: Vec::new(),
+            durable: false,
+        }
     }
 
     /// Adds: write a value; replaces what was added for the key before. Without `ttl_ms` the store's default applies,
@@ -37,10 +46,10 @@ impl Batch {
         self.add(kv, key, None, None)
     }
 
-    /// Makes the writes, and is empty afterwards. When it refuses, nothing was written and the batch is as before; when
+    /// Makes the writes, and is empty afterwards. When it refuses (`Full`: a store may not have them), nothing was written and the batch is as before; when
     /// the storage fails after that (`Storage`), it is not known what is on disk.
     pub async fn write(&mut self) -> Result<(), KvError> {
-        self.open.core.room().await?;
+        self.room().await?;
         let core = &self.open.core;
         core.overlay.transact(&HashMap::new(), &self.writes, || core.now_ms(), || core.next_version())?;
         let written = self.acknowledge_by();
@@ -81,6 +90,17 @@ impl Batch {
         &self.writes
     }
 
+    /// Waits until memory takes more, and takes the room in its stores.
+    pub(super) async fn room(&self) -> Result<(), KvError> {
+        self.open.core.room().await?;
+        for kv in &self.stores {
+            let own = || self.writes.iter().filter(|write| kv.has(write));
+            let bytes = own().map(KvWrite::written).sum();
+            kv.take_for(bytes, || own().map(|write| (write.key.clone(), write.written()))).await?;
+        }
+        Ok(())
+    }
+
     /// The strictest of its stores counts.
     pub(super) fn acknowledge_by(&self) -> Acknowledge {
         if self.durable { Acknowledge::Durable } else { Acknowledge::Relaxed }
@@ -112,6 +132,9 @@ impl Batch {
             }
         }
         self.bytes = bytes;
+        if !self.stores.iter().any(|known| known.is(kv)) {
+            self.stores.push(kv.clone());
+        }
         self.durable |= kv.options().acknowledge == Acknowledge::Durable;
         Ok(())
     }

@@ -155,6 +155,11 @@ pub(crate) fn text(row: &[u8]) -> String {
     String::from_utf8_lossy(row.get(ID_BYTES..).unwrap_or_default()).into_owned()
 }
 
+/// Bytes of the key itself, from a row's key.
+pub(super) fn text_bytes(row: &[u8]) -> usize {
+    row.len().saturating_sub(ID_BYTES)
+}
+
 /// Passes on the hash that a key carries.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Carried(u64);

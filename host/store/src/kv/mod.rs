@@ -48,7 +48,7 @@ pub struct KvOptions {
     /// Expiry of values written without one, in milliseconds; none: they stay.
     pub default_ttl_ms: Option<u64>,
     /// Bytes of keys and values that the store may have, expired ones until they are swept away too; none: as many as come.
-    /// What is on disk counts, so that it has more for a moment by what waits for the disk.
+    /// What waits for the disk counts too; when that makes the store full, a write waits for the commit.
     pub limit_bytes: Option<u64>,
 }
 
@@ -140,6 +140,11 @@ impl KvWrite {
     /// What the key then stands for.
     pub(crate) fn record(&self, version: u64) -> Record {
         Record { value: self.value.clone(), version, expires_ms: self.expires_ms }
+    }
+
+    /// Bytes that its store then has of it.
+    pub(super) fn written(&self) -> usize {
+        self.value.as_ref().map_or(0, |value| key::text_bytes(self.key.bytes()) + value.len())
     }
 
     /// Bytes that it brings into a commit.

@@ -1,16 +1,14 @@
 //! The functions of a named store.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     Batch, Entry, KvError, KvOptions, KvWrite, Page, SetOptions, Swapped, Transaction,
-    key::{AsKey, Key, KeyBuffer},
+    key::{AsKey, Key, KeyBuffer, text_bytes},
     list,
     presence::Presence,
     record::{ROWS, Record},
+    size::Size,
 };
 use crate::{
     StorageError,
@@ -29,8 +27,7 @@ pub struct Kv {
     store: u32,
     options: KvOptions,
     present: Arc<Presence>,
-    /// Bytes on disk.
-    size: Arc<AtomicU64>,
+    size: Arc<Size>,
     core: Arc<Core>,
     /// Keeps the committer running.
     open: Arc<Open>,
@@ -49,7 +46,7 @@ impl Kv {
 
     /// Bytes of its keys and values on disk, those that have expired and are not swept away yet too.
     pub fn bytes(&self) -> u64 {
-        self.size.load(Ordering::Relaxed)
+        self.size.on_disk()
     }
 
     /// Begins to read and write kv stores of this one's file as one step.
@@ -114,11 +111,12 @@ impl Kv {
 
     /// Writes a value, whatever stands there; its version.
     pub async fn put(&self, key: &str, value: Vec<u8>, ttl_ms: Option<u64>) -> Result<u64, KvError> {
-        self.check_size(key.len() + value.len())?;
         let key = self.key(key)?;
         let value = checked_value(value)?;
         let expires_ms = self.expires_ms(ttl_ms);
         self.room().await?;
+        let bytes = text_bytes(key.bytes()) + value.len();
+        self.take_for(bytes, || std::iter::once((key.to_key(), bytes))).await?;
         self.present.note(key.hash());
         let mut version = 0;
         self.core.overlay.put(&key, || {
@@ -135,13 +133,16 @@ impl Kv {
         if !options.if_absent {
             return self.put(key, value, options.ttl_ms).await.map(|_| true);
         }
-        self.check_size(key.len() + value.len())?;
+        let key_bytes = key.len();
         let key = self.key(key)?;
         let value = checked_value(value)?;
         let expires_ms = self.expires_ms(options.ttl_ms);
         let written = self
             .update(&key, |present| {
                 let absent = self.entry(present).is_none();
+                if absent {
+                    self.take(key_bytes + value.len())?;
+                }
                 Ok((absent.then(|| self.record(Some(Arc::clone(&value)), expires_ms)), absent))
             })
             .await?;
@@ -160,7 +161,6 @@ impl Kv {
         check_items(entries.len())?;
         let bytes = entries.iter().map(|(key, value)| key.len() + value.len()).sum();
         check_bytes(bytes)?;
-        self.check_size(bytes)?;
         let expires_ms = self.expires_ms(ttl_ms);
         let mut writes = Vec::with_capacity(entries.len());
         for (key, value) in entries {
@@ -217,7 +217,7 @@ impl Kv {
                 let (number, expires_ms) = match self.entry(present) {
                     Some(entry) => (decimal(&entry.value)?, present.expires_ms),
                     None => {
-                        self.check_size(key_bytes + size_of::<u64>())?;
+                        self.take(key_bytes + size_of::<u64>())?;
                         (0, self.expires_ms(ttl_ms))
                     }
                 };
@@ -252,7 +252,8 @@ impl Kv {
                 // What does not grow is written into a full store too: counters go on.
                 match present.map(|present| present.value.len()) {
                     Some(before) if value.len() <= before => {}
-                    before => self.check_size(key_bytes + value.len() - before.unwrap_or(0))?,
+                    Some(before) => self.take(value.len() - before)?,
+                    None => self.take(key_bytes + value.len())?,
                 }
                 let record = self.record(Some(Arc::clone(&value)), expires_ms);
                 let version = record.version;
@@ -265,16 +266,13 @@ impl Kv {
         Ok(swapped)
     }
 
-    /// A write to be made together with others.
+    /// A write to be made together with others, which takes the room for it when it is made.
     pub(crate) fn write(
         &self,
         key: &str,
         value: Option<Vec<u8>>,
         ttl_ms: Option<u64>,
     ) -> Result<KvWrite, KvError> {
-        if let Some(value) = &value {
-            self.check_size(key.len() + value.len())?;
-        }
         let key = self.key(key)?.to_key();
         let value = value.map(checked_value).transpose()?;
         self.present.note(key.hash());
@@ -287,6 +285,16 @@ impl Kv {
             Some(loaded) => Ok(loaded),
             None => self.load(key.to_key()).await,
         }
+    }
+
+    /// Whether the other is the same store of this file, under the same options.
+    pub(super) fn is(&self, other: &Kv) -> bool {
+        (self.store, self.options) == (other.store, other.options)
+    }
+
+    /// Whether a write is one to this store.
+    pub(super) fn has(&self, write: &KvWrite) -> bool {
+        write.key.bytes().starts_with(&self.store.to_be_bytes())
     }
 
     pub(super) fn options(&self) -> KvOptions {
@@ -330,13 +338,48 @@ impl Kv {
             .map_or(0, |ttl_ms| self.core.now_ms().saturating_add(ttl_ms).max(1))
     }
 
-    /// Refuses bytes that the store may not have any more.
-    fn check_size(&self, bytes: usize) -> Result<(), KvError> {
-        let Some(limit) = self.options.limit_bytes else { return Ok(()) };
-        let present = self.bytes();
-        if present.saturating_add(bytes as u64) <= limit {
+    /// Takes the room for writes of this store: whole, and where that is refused, for what they have more than what they
+    /// replace, at last once more when what waits is on disk. Nothing is waited for as long as there is room.
+    pub(super) async fn take_for<I: Iterator<Item = (Key, usize)>>(
+        &self,
+        bytes: usize,
+        writes: impl Fn() -> I,
+    ) -> Result<(), KvError> {
+        if self.take(bytes).is_ok() {
             return Ok(());
         }
+        if self.take(self.growth(writes()).await?).is_ok() {
+            return Ok(());
+        }
+        self.core.submit(Vec::new()).await?;
+        self.take(self.growth(writes()).await?)
+    }
+
+    /// By how much writes make the store larger.
+    async fn growth(&self, writes: impl Iterator<Item = (Key, usize)>) -> Result<usize, KvError> {
+        let (mut written, mut replaced, mut known) = (0_usize, 0_usize, HashSet::new());
+        for (key, bytes) in writes {
+            let record = match self.core.overlay.peek(&key) {
+                Some(loaded) => loaded.record,
+                None => self.load(key.clone()).await?.record,
+            };
+            written = written.saturating_add(bytes);
+            let before = record.value.map_or(0, |value| text_bytes(key.bytes()) + value.len());
+            // A key that is written twice replaces what is there but once.
+            if known.insert(key) {
+                replaced = replaced.saturating_add(before);
+            }
+        }
+        Ok(written.saturating_sub(replaced))
+    }
+
+    /// Counts bytes that are about to be written; refuses those that the store may not have any more.
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), KvError> {
+        let Some(limit) = self.options.limit_bytes else { return Ok(()) };
+        if bytes == 0 || self.size.take(bytes as u64, limit) {
+            return Ok(());
+        }
+        let present = self.bytes();
         Err(KvError::Full(format!("the store has {present} of the {limit} bytes that it may have")))
     }
 
@@ -358,11 +401,18 @@ impl Kv {
         self.room().await?;
         let mut loaded = self.known_absent(key);
         self.present.note(key.hash());
+        let mut waited = false;
         // Comes around again only when a commit ended between loading and now, hence not for ever.
         loop {
-            match self.core.overlay.update(key, loaded.as_ref(), &decide)? {
-                Step::Done(result) => return Ok(result),
-                Step::Load => loaded = Some(self.load(key.to_key()).await?),
+            match self.core.overlay.update(key, loaded.as_ref(), &decide) {
+                // What waits for the disk may count more than it has.
+                Err(KvError::Full(_)) if !waited => {
+                    waited = true;
+                    self.core.submit(Vec::new()).await?;
+                }
+                Err(error) => return Err(error),
+                Ok(Step::Done(result)) => return Ok(result),
+                Ok(Step::Load) => loaded = Some(self.load(key.to_key()).await?),
             }
         }
     }
@@ -384,6 +434,12 @@ impl Kv {
         expires_ms: u64,
     ) -> Result<(), KvError> {
         self.room().await?;
+        let written = |(key, value): &(Key, Option<Arc<[u8]>>)| {
+            let bytes = value.as_ref().map_or(0, |value| text_bytes(key.bytes()) + value.len());
+            (key.clone(), bytes)
+        };
+        let bytes = writes.iter().map(|write| written(write).1).sum();
+        self.take_for(bytes, || writes.iter().map(written)).await?;
         {
             let _together = self.core.overlay.together();
             for (key, value) in writes {

@@ -24,8 +24,19 @@ pub(super) const SIZES: TableDefinition<'_, u32, u64> = TableDefinition::new("kv
 /// The sizes that are known, by the store's number.
 #[derive(Debug, Default)]
 pub(crate) struct Sizes {
-    known: Mutex<HashMap<u32, Arc<AtomicU64>>>,
+    known: Mutex<HashMap<u32, Arc<Size>>>,
 }
+
+/// The bytes of a store.
+#[derive(Debug, Default)]
+pub(crate) struct Size {
+    disk: AtomicU64,
+    /// At most what is written and not on disk yet: what a write replaces is not taken off before its commit.
+    waiting: AtomicU64,
+}
+
+/// What waited when a commit began, which is on disk when it has ended.
+pub(crate) struct Waiting(Vec<(Arc<Size>, u64)>);
 
 /// What the rows of a commit change.
 #[derive(Debug, Default)]
@@ -33,8 +44,8 @@ pub(crate) struct Changes(HashMap<u32, i64>);
 
 /// The sizes while a commit is made, which nobody begins to count meanwhile.
 pub(crate) struct Held<'a> {
-    known: MutexGuard<'a, HashMap<u32, Arc<AtomicU64>>>,
-    next: Vec<(Arc<AtomicU64>, u64)>,
+    known: MutexGuard<'a, HashMap<u32, Arc<Size>>>,
+    next: Vec<(Arc<Size>, u64)>,
 }
 
 impl Sizes {
@@ -47,18 +58,18 @@ impl Sizes {
         let mut known = HashMap::new();
         for row in table.iter()? {
             let (store, bytes) = row?;
-            known.insert(store.value(), Arc::new(AtomicU64::new(bytes.value())));
+            known.insert(store.value(), Arc::new(Size::new(bytes.value())));
         }
         Ok(Self { known: Mutex::new(known) })
     }
 
     /// The size of a store, which is counted where it is not known.
-    pub(crate) fn of(&self, core: &Core, store: u32) -> Result<Arc<AtomicU64>, CommitError> {
+    pub(crate) fn of(&self, core: &Core, store: u32) -> Result<Arc<Size>, CommitError> {
         let mut known = self.known.lock();
         if let Some(size) = known.get(&store) {
             return Ok(Arc::clone(size));
         }
-        let size = Arc::new(AtomicU64::new(counted(core, store)?));
+        let size = Arc::new(Size::new(counted(core, store)?));
         known.insert(store, Arc::clone(&size));
         Ok(size)
     }
@@ -66,6 +77,43 @@ impl Sizes {
     /// For the committer: from before it writes rows until `Held::committed`.
     pub(crate) fn hold(&self) -> Held<'_> {
         Held { known: self.known.lock(), next: Vec::new() }
+    }
+
+    /// For the committer, before it collects: a write counts as waiting before it can be collected.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let known = self.known.lock();
+        let waiting = known.values().map(|size| (Arc::clone(size), size.waiting.load(Ordering::Acquire)));
+        Waiting(waiting.filter(|(_, bytes)| *bytes > 0).collect())
+    }
+}
+
+impl Size {
+    fn new(disk: u64) -> Self {
+        Self { disk: AtomicU64::new(disk), waiting: AtomicU64::default() }
+    }
+
+    /// Bytes on disk.
+    pub(super) fn on_disk(&self) -> u64 {
+        self.disk.load(Ordering::Acquire)
+    }
+
+    /// Counts bytes that are about to be written, if all together stay within a limit.
+    pub(super) fn take(&self, bytes: u64, limit: u64) -> bool {
+        let taken = self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |waiting| {
+            let waiting = waiting.checked_add(bytes)?;
+            // Looked at after what waits: a commit adds its bytes there before it takes them off here.
+            (self.on_disk().saturating_add(waiting) <= limit).then_some(waiting)
+        });
+        taken.is_ok()
+    }
+}
+
+impl Waiting {
+    /// It is on disk, and its bytes are counted there.
+    pub(crate) fn committed(self) {
+        for (size, bytes) in self.0 {
+            size.waiting.fetch_sub(bytes, Ordering::AcqRel);
+        }
     }
 }
 
@@ -96,7 +144,7 @@ impl Held<'_> {
         for (store, change) in changes.0 {
             // One that is not known is counted when it is opened.
             let Some(size) = self.known.get(&store) else { continue };
-            let bytes = size.load(Ordering::Relaxed).saturating_add_signed(change);
+            let bytes = size.on_disk().saturating_add_signed(change);
             table.insert(store, bytes)?;
             self.next.push((Arc::clone(size), bytes));
         }
@@ -106,7 +154,7 @@ impl Held<'_> {
     /// They are on disk.
     pub(crate) fn committed(self) {
         for (size, bytes) in self.next {
-            size.store(bytes, Ordering::Relaxed);
+            size.disk.store(bytes, Ordering::Release);
         }
     }
 }

@@ -76,9 +76,9 @@ impl Transaction {
     }
 
     /// Makes the writes, if everything read still stands; acknowledged as a `Batch` is. `Conflict`: something does not,
-    /// and nothing has changed. When the storage fails after that (`Storage`), it is not known what is on disk.
+    /// and nothing has changed; so with `Full`, for which a store may not have what is written. When the storage fails after that (`Storage`), it is not known what is on disk.
     pub async fn commit(mut self) -> Result<(), KvError> {
-        self.writes.core().room().await?;
+        self.writes.room().await?;
         self.settle(true).await?;
         if self.writes.is_empty() {
             return Ok(());
