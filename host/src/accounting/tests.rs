@@ -339,7 +339,7 @@ async fn no_table_is_read_through_for_a_key_but_by_steps() {
     {
         // A reader explains nothing that writes; both look for their rows in the same way.
         let sought = delete.replace("DELETE FROM", "SELECT 1 FROM");
-        let explain = Statement::new(&format!("EXPLAIN QUERY PLAN {sought}"), vec!["a".into(), 9.into()]);
+        let explain = Statement::new(format!("EXPLAIN QUERY PLAN {sought}"), vec!["a".into(), 9.into()]);
         let plan = format!("{:?}", counted.database.query(explain).await.unwrap().rows);
         assert!(plan.contains(&format!("SEARCH {table}")), "{plan}");
         assert!(
