@@ -1,5 +1,6 @@
 //! Traces: what a collector is sent of a request, and that no collector costs a request anything.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -128,7 +129,10 @@ async fn a_request_is_one_trace_from_the_client_to_the_account_that_answers() {
 async fn who_is_refused_is_in_a_trace_with_the_limit_and_strangers_are_in_none() {
     let upstream = Upstream::start(FINE).await;
     let collector = Collector::new();
-    let server = Setup::with(&upstream).config(&config(&collector.start().await, "")).start();
+    let server = Setup::default()
+        .account("main", &upstream, "rpd = 1")
+        .config(&config(&collector.start().await, ""))
+        .start();
     let key = server.key("bob", &["--rpm", "1"]);
     assert_eq!(chat(&server, "tg-nobody", false, None).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(chat(&server, &key, false, None).await.status, StatusCode::OK);
@@ -143,10 +147,20 @@ async fn who_is_refused_is_in_a_trace_with_the_limit_and_strangers_are_in_none()
     assert_eq!(roots[1].status, None, "what a client does wrong is no error of the server");
     let refused: Vec<_> = spans.iter().filter(|span| inside(span, roots[1])).collect();
     let [admission] = refused[..] else { panic!("{refused:#?}") };
-    for (name, expected) in
-        [("tollgate.client.verdict", "denied"), ("tollgate.plugin", "quota"), ("tollgate.limit", "rpm")]
-    {
+    for (name, expected) in [
+        ("tollgate.account", "main"),
+        ("tollgate.client.verdict", "denied"),
+        ("tollgate.client.plugin", "quota"),
+        ("tollgate.client.limit", "rpm"),
+        ("tollgate.account.verdict", "denied"),
+        ("tollgate.account.plugin", "quota"),
+        ("tollgate.account.limit", "rpd"),
+    ] {
         assert_eq!(attribute(admission, name).as_deref(), Some(expected), "{name}");
+    }
+    for span in &spans {
+        let keys: BTreeSet<_> = span.attributes.iter().map(|attribute| &attribute.key).collect();
+        assert_eq!(keys.len(), span.attributes.len(), "an attribute is said once: {span:#?}");
     }
     assert!(spans.iter().any(|span| span.name == "answer"));
     // Without a trace of its own, what a client says beside it is of none.
@@ -220,8 +234,22 @@ async fn what_a_collector_cannot_take_now_is_sent_again_and_what_it_refuses_is_d
     collector.answer(Answer::TakeWithout(1));
     chat(&server, &key, false, None).await;
     eventually("one span is not taken", async || (refused().await == dropped + 1.0).then_some(())).await;
-    assert!(server.log().contains("the collector does not take traces"));
-    assert!(server.log().contains("the collector takes traces again"));
+    collector.answer(Answer::TakeWithout(1));
+    chat(&server, &key, false, None).await;
+    eventually("another is not taken", async || (refused().await == dropped + 2.0).then_some(())).await;
+
+    // Each kind of trouble has a line, in the order in which they came.
+    let (log, mut from) = (server.log(), 0);
+    for said in [
+        "it answered 503",
+        "takes traces again",
+        "it answered 400",
+        "it rejected 1 of 4 spans: told to\\nforged",
+    ] {
+        from += log[from..].find(said).unwrap_or_else(|| panic!("{said}: {log}"));
+    }
+    assert_eq!(log.matches("it rejected 1 of 4 spans").count(), 1, "{log}");
+    assert!(log.lines().all(|line| line.len() < 1_000 && !line.starts_with("forged")), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +260,10 @@ async fn a_collector_that_never_answers_costs_requests_nothing_and_stopping_no_m
     // Connections wait in its backlog; nobody takes them.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
-    let mut server = Setup::with(&upstream).config(&config(&endpoint, "")).start();
+    let mut server = Setup::with(&upstream)
+        .config(&config(&endpoint, ""))
+        .environment("TOLLGATE_LOG_FORMAT", "json")
+        .start();
     let client = server.client(&server.key("frank", &[]));
     let tasks: Vec<_> = (0..16)
         .map(|_| {
@@ -247,11 +278,24 @@ async fn a_collector_that_never_answers_costs_requests_nothing_and_stopping_no_m
     for task in tasks {
         task.await.unwrap();
     }
-    let dropped = server.metric_with("tollgate_spans_dropped_total", &["cause=\"full\""]).await;
-    assert!(dropped > 0.0 && dropped < (4 * REQUESTS - 8_192) as f64, "{dropped}");
+    eventually("all have ended", async || {
+        (server.metric("tollgate_requests_total").await == REQUESTS as f64).then_some(())
+    })
+    .await;
+    let full = server.metric_with("tollgate_spans_dropped_total", &["cause=\"full\""]).await;
+    assert!(full > 0.0 && full < (4 * REQUESTS - 8_192) as f64, "{full}");
+    let dropped = server.metric("tollgate_spans_dropped_total").await as u64;
     let begin = Instant::now();
     assert_eq!(server.terminate(), Some(0));
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    let log = server.log();
+    let last = log.lines().find(|line| line.contains("did not take the last spans in time")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(last).unwrap();
+    assert_eq!(
+        dropped + last["fields"]["spans"].as_u64().unwrap(),
+        4 * REQUESTS as u64,
+        "none is lost uncounted"
+    );
 }
 
 /// OpenTelemetry's own code reads what is sent.

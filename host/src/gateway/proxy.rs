@@ -286,6 +286,7 @@ async fn run(
             most: settings.queue_requests,
             until: deadline.min(Instant::now() + settings.queue_timeout),
             number: None,
+            since: None,
         },
         asked: first.zip(verdict),
         session,
@@ -392,17 +393,29 @@ impl Search<'_> {
         if let Some(asked) = self.asked.take() {
             return Ok(Some(asked));
         }
-        let began = Instant::now();
-        let place = queue::next_place(&inner.accounts, &mut self.candidates, &mut self.patience).await;
-        if self.patience.number.is_some() {
-            client.flight.traced(|trace| trace.queued(began));
-        }
+        let waiting = Waiting { client, patience: &mut self.patience };
+        let place = queue::next_place(&inner.accounts, &mut self.candidates, waiting.patience).await;
+        drop(waiting);
         let Some(place) = place? else { return Ok(None) };
         let subjects = vec![place.account().subject.for_model(&request.model)];
         let began = Instant::now();
         let mut verdicts = inner.admissions.admit(request.clone(), subjects).await;
         decided(inner, client, began, Some(&**place.account()), &verdicts);
         Ok(Some((place, verdicts.pop().unwrap_or(Verdict::Busy))))
+    }
+}
+
+/// A request that may have to wait for a place. Its drop tells the trace if it did, also when the client has left.
+struct Waiting<'a> {
+    client: &'a Admitted,
+    patience: &'a mut Patience,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(since) = self.patience.since.take() {
+            self.client.flight.traced(|trace| trace.queued(since));
+        }
     }
 }
 

@@ -61,6 +61,8 @@ pub(super) struct Patience {
     pub(super) until: Instant,
     /// Its number in the queue, from the first time on that it waits: who has waited stays in line, and is let in again.
     pub(super) number: Option<u64>,
+    /// Since when it waits for its next place, if it had to; whoever takes note of the wait takes it out.
+    pub(super) since: Option<Instant>,
 }
 
 impl Queue {
@@ -133,7 +135,9 @@ impl Queue {
             Entered::Told(told) => return Ok(told),
             Entered::Waiting(number, told) => (number, told),
         };
-        let mut inside = Inside { queue: self, number, since: Instant::now(), waited: Some(Waited::Left) };
+        let now = Instant::now();
+        patience.since.get_or_insert(now);
+        let mut inside = Inside { queue: self, number, since: now, waited: Some(Waited::Left) };
         self.metrics.waiting.increment(1);
         let told = timeout_at(patience.until.into(), told).await;
         let Ok(Ok(told)) = told else {
@@ -268,7 +272,8 @@ mod tests {
     }
 
     fn patience(key: &str, most: usize) -> Patience {
-        Patience { key: key.into(), most, until: Instant::now() + Duration::from_secs(60), number: None }
+        let until = Instant::now() + Duration::from_secs(60);
+        Patience { key: key.into(), most, until, number: None, since: None }
     }
 
     fn candidates(accounts: &Accounts) -> Candidates<'static> {

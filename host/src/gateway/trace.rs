@@ -21,6 +21,25 @@ use crate::{
 /// In the flags of a span: sampled; whether its parent is elsewhere is told; the parent is elsewhere.
 const FLAGS: (u32, u32, u32) = (1, 0x100, 0x200);
 
+/// What a span says of a verdict; both subjects may be refused at once, each by a plugin and a limit of its own.
+struct VerdictKeys {
+    verdict: &'static str,
+    plugin: &'static str,
+    limit: &'static str,
+}
+
+const OF_CLIENT: VerdictKeys = VerdictKeys {
+    verdict: "tollgate.client.verdict",
+    plugin: "tollgate.client.plugin",
+    limit: "tollgate.client.limit",
+};
+
+const OF_ACCOUNT: VerdictKeys = VerdictKeys {
+    verdict: "tollgate.account.verdict",
+    plugin: "tollgate.account.plugin",
+    limit: "tollgate.account.limit",
+};
+
 /// The trace of a request under way. Its spans are bounded as its attempts and candidates are.
 pub(super) struct Trace {
     tracer: Tracer,
@@ -100,25 +119,21 @@ impl Trace {
         // The account is asked about last, or alone.
         let of_account = account.map(|_| verdicts.len().saturating_sub(1));
         for (index, verdict) in verdicts.iter().enumerate() {
-            let is_account = Some(index) == of_account;
-            let key = if is_account { "tollgate.account.verdict" } else { "tollgate.client.verdict" };
-            attributes.push(KeyValue::text(key, said(verdict)));
-            match verdict {
-                Verdict::Denied { plugin, denial } => {
-                    attributes.push(KeyValue::text("tollgate.plugin", &**plugin));
-                    attributes.push(KeyValue::text("tollgate.limit", denial.limit_name.as_str()));
-                }
-                Verdict::Failed { plugin, .. } => {
-                    attributes.push(KeyValue::text("tollgate.plugin", &**plugin));
-                }
-                Verdict::Allowed(_) | Verdict::Busy => {}
-            }
+            let keys = if Some(index) == of_account { &OF_ACCOUNT } else { &OF_CLIENT };
+            attributes.push(KeyValue::text(keys.verdict, said(verdict)));
+            let (plugin, limit) = match verdict {
+                Verdict::Denied { plugin, denial } => (Some(plugin), Some(denial.limit_name.as_str())),
+                Verdict::Failed { plugin, .. } => (Some(plugin), None),
+                Verdict::Allowed(_) | Verdict::Busy => (None, None),
+            };
+            attributes.extend(plugin.map(|plugin| KeyValue::text(keys.plugin, &**plugin)));
+            attributes.extend(limit.map(|limit| KeyValue::text(keys.limit, limit)));
         }
         let span = self.inside("admission", began, Instant::now());
         self.spans.push(Span { attributes, ..span });
     }
 
-    /// The request has waited for a place on an account.
+    /// The request has waited for a place on an account, whether it got one or not.
     pub(super) fn queued(&mut self, began: Instant) {
         if self.context.sampled {
             let span = self.inside("queue", began, Instant::now());

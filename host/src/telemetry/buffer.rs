@@ -50,6 +50,11 @@ impl Buffer {
         let count = waiting.len().min(BATCH_SPANS);
         waiting.drain(..count).collect()
     }
+
+    /// Drops all that wait; how many they were.
+    pub(super) fn clear(&self) -> u64 {
+        std::mem::take(&mut *self.waiting.lock()).len() as u64
+    }
 }
 
 #[cfg(test)]

@@ -19,10 +19,11 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio_util::sync::CancellationToken;
 
 use super::limits::{
-    ANSWER_BYTES, ATTEMPTS, BATCH_SPANS, CONNECT_TIMEOUT, PAUSE_FIRST, PAUSE_MOST, SEND_EVERY, SEND_TIMEOUT,
+    ANSWER_BYTES, ATTEMPTS, BATCH_SPANS, CONNECT_TIMEOUT, FLUSH_TIMEOUT, PAUSE_FIRST, PAUSE_MOST,
+    REASON_BYTES, SEND_EVERY, SEND_TIMEOUT,
 };
 use super::otlp::{
-    ExportRequest, ExportResponse, KeyValue, Resource, ResourceSpans, Scope, ScopeSpans, Span,
+    ExportRequest, ExportResponse, KeyValue, PartialSuccess, Resource, ResourceSpans, Scope, ScopeSpans, Span,
 };
 use super::{Settings, Shared};
 use crate::tls;
@@ -39,12 +40,26 @@ pub(super) struct Exporter {
     sent: Counter,
     refused: Counter,
     unreachable: Counter,
-    /// Whether the last message was not taken; said once, and once when that is over.
-    trouble: bool,
+    /// Spans that are being sent.
+    sending: u64,
+    /// Why the last message was not taken as it was; said once of each kind, and once when that is over.
+    trouble: Option<Trouble>,
+}
+
+/// A kind of trouble with the collector.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// It gives no answer.
+    Unreachable,
+    /// It answers that it does not take a message.
+    Refused(StatusCode),
+    /// It takes a message without some of its spans.
+    Partial,
 }
 
 /// Why a message was not taken.
 struct Failure {
+    trouble: Trouble,
     reason: String,
     /// Whether it may be taken later.
     again: bool,
@@ -89,29 +104,54 @@ impl Exporter {
             sent: metrics::counter!("tollgate_spans_sent_total"),
             refused: dropped("refused"),
             unreachable: dropped("unreachable"),
-            trouble: false,
+            sending: 0,
+            trouble: None,
         })
     }
 
-    /// Sends until the server stops, and then what is left.
+    /// Sends until the server stops, and then, for a while, what is left.
     pub(super) async fn run(mut self, stopping: CancellationToken) {
+        let late = async {
+            stopping.cancelled().await;
+            tokio::time::sleep(FLUSH_TIMEOUT).await;
+        };
+        tokio::select! {
+            () = self.send_all(&stopping) => {}
+            () = late => self.give_up(),
+        }
+    }
+
+    async fn send_all(&mut self, stopping: &CancellationToken) {
         while !stopping.is_cancelled() {
             tokio::select! {
                 () = stopping.cancelled() => {}
                 () = self.shared.buffer.enough() => {}
                 () = tokio::time::sleep(SEND_EVERY) => {}
             }
-            loop {
-                let spans = self.shared.buffer.take();
-                let was_full = spans.len() == BATCH_SPANS;
-                if !spans.is_empty() {
-                    self.send(spans, &stopping).await;
-                }
-                if !was_full {
-                    break;
-                }
-            }
+            // What does not fill a message waits for more.
+            while self.send_some(stopping).await == BATCH_SPANS {}
         }
+        // What came while the last message was on its way.
+        while self.send_some(stopping).await > 0 {}
+    }
+
+    /// Sends a message of what waits; how many spans it had.
+    async fn send_some(&mut self, stopping: &CancellationToken) -> usize {
+        let spans = self.shared.buffer.take();
+        let count = spans.len();
+        if count > 0 {
+            self.sending = count as u64;
+            self.send(spans, stopping).await;
+            self.sending = 0;
+        }
+        count
+    }
+
+    /// Drops what the collector has not taken.
+    fn give_up(&self) {
+        let spans = self.sending + self.shared.buffer.clear();
+        self.unreachable.increment(spans);
+        tracing::warn!(spans, "the collector did not take the last spans in time; they are dropped");
     }
 
     /// Sends a message until it is taken, refused, or has been tried often enough; once when the server stops.
@@ -120,11 +160,11 @@ impl Exporter {
         let body = Bytes::from(self.message(spans).encode_to_vec());
         let mut pause = PAUSE_FIRST;
         for attempt in 1.. {
-            let Failure { reason, again, pause: asked } = match self.post(body.clone()).await {
+            let Failure { trouble, reason, again, pause: asked } = match self.post(body.clone()).await {
                 Ok(not_taken) => return self.was_taken(count, not_taken),
                 Err(failure) => failure,
             };
-            self.note(&reason);
+            self.note(trouble, &reason);
             if !again {
                 return self.refused.increment(count);
             }
@@ -147,9 +187,10 @@ impl Exporter {
         }
     }
 
-    /// How many spans of the message were not taken.
-    async fn post(&self, body: Bytes) -> Result<u64, Failure> {
-        let later = |reason: String| Failure { reason, again: true, pause: None };
+    /// What of the message was not taken.
+    async fn post(&self, body: Bytes) -> Result<PartialSuccess, Failure> {
+        let later =
+            |reason: String| Failure { trouble: Trouble::Unreachable, reason, again: true, pause: None };
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.uri.clone();
@@ -167,34 +208,43 @@ impl Exporter {
             Err(_) => return Err(later(format!("no answer within {} s", SEND_TIMEOUT.as_secs()))),
         };
         if head.status.is_success() {
-            let rejected =
-                ExportResponse::decode(body).unwrap_or_default().partial_success.unwrap_or_default();
-            return Ok(u64::try_from(rejected.rejected_spans).unwrap_or_default());
+            return Ok(ExportResponse::decode(body).unwrap_or_default().partial_success.unwrap_or_default());
         }
         let seconds =
             head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         Err(Failure {
+            trouble: Trouble::Refused(head.status),
             reason: format!("it answered {}", head.status.as_u16()),
             again: is_passing(head.status),
             pause: seconds.map(Duration::from_secs),
         })
     }
 
-    fn was_taken(&mut self, count: u64, not_taken: u64) {
-        let not_taken = not_taken.min(count);
-        self.sent.increment(count - not_taken);
-        self.refused.increment(not_taken);
-        if std::mem::take(&mut self.trouble) {
+    fn was_taken(&mut self, count: u64, not_taken: PartialSuccess) {
+        let PartialSuccess { rejected_spans, error_message } = not_taken;
+        let rejected = u64::try_from(rejected_spans).unwrap_or_default().min(count);
+        self.sent.increment(count - rejected);
+        self.refused.increment(rejected);
+        if rejected > 0 {
+            let said = error_message.get(..error_message.floor_char_boundary(REASON_BYTES));
+            let said = said.unwrap_or_default();
+            self.note(Trouble::Partial, &format!("it rejected {rejected} of {count} spans: {said}"));
+        } else if self.trouble.take().is_some() {
             tracing::info!("the collector takes traces again");
         }
     }
 
-    fn note(&mut self, reason: &str) {
-        if !std::mem::replace(&mut self.trouble, true) {
-            tracing::warn!(
+    fn note(&mut self, trouble: Trouble, reason: &str) {
+        if self.trouble.replace(trouble) == Some(trouble) {
+            return;
+        }
+        // A field that is a text is logged with its control characters escaped: the collector may have written it.
+        match trouble {
+            Trouble::Partial => tracing::warn!(reason, "the collector does not take all spans"),
+            Trouble::Unreachable | Trouble::Refused(_) => tracing::warn!(
                 reason,
                 "the collector does not take traces; they are dropped when there are too many"
-            );
+            ),
         }
     }
 }

@@ -33,5 +33,8 @@ pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer that is read: it says how many spans were not taken, and why.
 pub(super) const ANSWER_BYTES: usize = 64 * 1024;
 
+/// What is logged of a collector's own words: a sentence or two.
+pub(super) const REASON_BYTES: usize = 256;
+
 /// Headers for the collector that can be set.
 pub const HEADERS_MOST: usize = 32;

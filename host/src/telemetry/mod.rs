@@ -17,14 +17,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::secret::Secret;
 use buffer::Buffer;
 use context::{Context, Parent};
 use export::Exporter;
-use limits::FLUSH_TIMEOUT;
 use otlp::Span;
 
 /// What the server is called in traces when nobody says otherwise.
@@ -83,6 +81,19 @@ impl Tracer {
     }
 }
 
+#[cfg(test)]
+impl Tracer {
+    /// One that keeps all that it takes.
+    pub(crate) fn keeping() -> Tracer {
+        Tracer(Some(Arc::new(Shared { ratio: 1.0, buffer: Buffer::new() })))
+    }
+
+    /// Takes out what it keeps, a message's worth at most.
+    pub(crate) fn kept(&self) -> Vec<Span> {
+        self.0.as_ref().map(|shared| shared.buffer.take()).unwrap_or_default()
+    }
+}
+
 /// Traces, while the server runs.
 pub struct Telemetry {
     tracer: Tracer,
@@ -111,18 +122,78 @@ impl Telemetry {
 
     /// Sends what waits, for a while.
     pub async fn stop(self) {
-        let Some((mut task, stopping)) = self.exporter else { return };
+        let Some((task, stopping)) = self.exporter else { return };
         stopping.cancel();
-        if timeout(FLUSH_TIMEOUT, &mut task).await.is_err() {
-            task.abort();
-            tracing::warn!("the collector of traces did not take the last of them in time");
+        if let Err(error) = task.await {
+            tracing::error!(%error, "sending traces ended badly");
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use axum::{Router, routing::post};
+    use bytes::Bytes;
+    use futures_util::FutureExt as _;
+    use prost::Message as _;
+    use tokio::net::TcpListener;
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::limits::BATCH_SPANS;
+    use super::otlp::ExportRequest;
     use super::*;
+
+    /// A message's spans, and what holds its answer back.
+    type Message = (usize, oneshot::Sender<()>);
+
+    /// A collector that answers a message as soon as nobody holds that back any more.
+    async fn collector() -> (Settings, mpsc::UnboundedReceiver<Message>) {
+        let (came, messages) = mpsc::unbounded_channel();
+        let take = move |body: Bytes| {
+            let (came, (held, let_go)) = (came.clone(), oneshot::channel());
+            async move {
+                let sent = ExportRequest::decode(body).unwrap().resource_spans;
+                came.send((sent[0].scope_spans[0].spans.len(), held)).unwrap();
+                let _ = let_go.await;
+            }
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = Settings {
+            endpoint: format!("http://{}", listener.local_addr().unwrap()),
+            headers: BTreeMap::new(),
+            ca: None,
+            sample_ratio: 1.0,
+            service_name: SERVICE.to_owned(),
+        };
+        let router = Router::new().route("/v1/traces", post(take));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (settings, messages)
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_a_message_is_on_its_way_is_sent_before_the_end() {
+        let (settings, mut messages) = collector().await;
+        let telemetry = Telemetry::start(Some(&settings)).await.unwrap();
+        let tracer = telemetry.tracer();
+        // The second message is not full, so that nothing would be sent right after it.
+        tracer.take(vec![Span::default(); BATCH_SPANS + 1]);
+        assert_eq!(messages.recv().await.unwrap().0, BATCH_SPANS);
+        let (spans, held) = messages.recv().await.unwrap();
+        assert_eq!(spans, 1);
+        tracer.take(vec![Span::default(); 2]);
+        let mut stopped = pin!(telemetry.stop());
+        assert!(stopped.as_mut().now_or_never().is_none());
+        drop(held);
+        let (spans, held) = tokio::select! {
+            message = messages.recv() => message.unwrap(),
+            () = &mut stopped => panic!("it stops without the last spans"),
+        };
+        assert_eq!(spans, 2);
+        drop(held);
+        stopped.await;
+    }
 
     #[test]
     fn headers_for_the_collector_are_ones_and_none_of_the_servers_own() {

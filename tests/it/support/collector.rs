@@ -105,7 +105,9 @@ async fn take(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
     shared.messages.lock().unwrap().push((headers, body));
     let partial_success = match answer {
         Some(Answer::TakeWithout(rejected_spans)) => {
-            Some(PartialSuccess { rejected_spans, error_message: "told to".to_owned() })
+            // As long as it likes, and with a line that might be one of the log.
+            let error_message = format!("told to\nforged{}", " very much so".repeat(1_000));
+            Some(PartialSuccess { rejected_spans, error_message })
         }
         _ => None,
     };

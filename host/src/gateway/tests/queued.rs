@@ -13,9 +13,10 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::support::{Answer, BREAK, Upstream, World, fed_stream, json_response, two, whole};
 use crate::{
-    gateway::{AccountSpec, Settings},
+    gateway::{AccountSpec, Settings, place::Place},
     keys::NewKey,
     limit_set::LimitSet,
+    telemetry::Tracer,
 };
 
 /// An upstream whose answers are streams that go on until the test lets them end.
@@ -183,6 +184,38 @@ async fn a_client_that_leaves_while_it_waits_for_another_account_is_not_the_fail
     assert_eq!((attempt.account_name.as_str(), attempt.error_type.as_str()), ("first", "upstream"));
     drop(feed);
     whole(running).await;
+}
+
+#[tokio::test]
+async fn a_trace_has_the_wait_of_who_waited_and_of_who_left_and_no_other() {
+    let upstream = Upstream::start(|received| {
+        Some(json_response(if received.key() == "first" { 500 } else { 200 }, "{}"))
+    })
+    .await;
+    let mut accounts = two(&upstream);
+    accounts.iter_mut().for_each(|account| account.limits = LimitSet::at_once(1));
+    let tracer = Tracer::keeping();
+    let world = Arc::new(World::traced(accounts, Settings::default(), tracer.clone()).await);
+    let fill = || {
+        let accounts = world.gateway.0.accounts.list();
+        accounts.iter().map(|account| Place::take(account).unwrap()).collect::<Vec<_>>()
+    };
+    let waits = || tracer.kept().iter().filter(|span| span.name == "queue").count();
+
+    // It waits for the first, which fails, and goes to the second, which is free by then.
+    let places = fill();
+    let waited = waiting(&world, &world.key, "waits").await;
+    drop(places);
+    assert_eq!(waited.await.unwrap().status, 200);
+    let event = world.event().await;
+    assert_eq!((event.account_name.as_str(), event.attempts.len()), ("second", 1));
+    assert_eq!(waits(), 1);
+
+    let _places = fill();
+    waiting(&world, &world.key, "leaves").await.abort();
+    queued(&world, 0).await;
+    world.events(2).await;
+    assert_eq!(waits(), 1);
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ use crate::{
     keys::{Keys, NewKey},
     plugin::{Admissions, EventQueue, EventRecord, ingest::decode_record},
     secret::Secret,
+    telemetry::Tracer,
 };
 
 /// A request as the upstream saw it.
@@ -163,6 +164,10 @@ impl World {
     }
 
     pub(super) async fn with(accounts: Vec<AccountSpec>, settings: Settings) -> World {
+        World::traced(accounts, settings, Tracer::default()).await
+    }
+
+    pub(super) async fn traced(accounts: Vec<AccountSpec>, settings: Settings, tracer: Tracer) -> World {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(&home.path().join("store"), Options::default()).unwrap();
         let keys = Keys::open(store.database("gateway").unwrap(), b"a secret").await.unwrap();
@@ -181,7 +186,7 @@ impl World {
             events: EventQueue::new(queue.clone()),
             settings,
             clock,
-            tracer: crate::telemetry::Tracer::default(),
+            tracer,
         })
         .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
