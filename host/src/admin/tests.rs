@@ -258,6 +258,14 @@ async fn every_change_is_in_the_audit_log_when_it_is_answered_and_what_only_read
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_does_not_go_out_whole_unless_that_is_written_down() {
+    let api = Api::start().await;
+    api.post("/sql/gateway", json!({ "sql": "drop table audit_log" })).await;
+    let refused = api.get("/sql/gateway/file").await;
+    assert_eq!(error(&refused), (503, "unavailable"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn statements_read_and_write_with_parameters() {
     let api = Api::start().await;
     let sql = async |sql: &str, params: Value| {

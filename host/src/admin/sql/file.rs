@@ -34,9 +34,11 @@ pub(crate) async fn export(
     Segments(name): Segments<String>,
 ) -> Result<Response, ApiError> {
     let export = named(&admin, &name)?.with_deadline(SQL_FILE_DEADLINE).export().await?;
-    // No change, but all that is in the database leaves it; written down before the first byte does.
-    audit(via, "sql export", &name, Ok(()))?;
-    admin.trail.record(via.name(), "sql export", &name, None).await;
+    // No change, but all that is in the database leaves it: nothing does that is not written down.
+    let written = admin.trail.write(via.name(), "sql export", &name, None).await;
+    let unwritten =
+        |error| ApiError::unavailable(format!("the export cannot be written into the audit log: {error}"));
+    audit(via, "sql export", &name, written.map_err(unwritten))?;
     let headers = [(CONTENT_TYPE, TYPE.to_owned()), (CONTENT_LENGTH, export.size().to_string())];
     let pieces = stream::unfold(Some(export), async |export: Option<Export>| {
         let mut export = export?;
