@@ -82,6 +82,7 @@ impl Window {
 
 /// What was used.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+#[schema(as = UsageTotals)]
 pub struct Totals {
     /// Requests.
     pub requests: u64,

@@ -105,6 +105,7 @@ pub struct Held {
 
 /// What went over an account, as the ingestion plugin has counted it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = AccountTotals)]
 pub struct Totals {
     /// Requests.
     pub requests: u64,

@@ -45,6 +45,7 @@ impl ToSchema for Create {
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = KeyRotate)]
 pub(super) struct Rotate {
     /// How long the secret before stays valid; left out: a day.
     #[serde(default = "overlap_ms")]

@@ -15,6 +15,7 @@ use crate::secrets::Key;
 /// What is to be replaced.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = SecretsRotate)]
 pub(super) struct Rotate {
     /// Whether the master key stays.
     #[serde(default)]
@@ -26,6 +27,7 @@ pub(super) struct Rotate {
 
 /// What was done.
 #[derive(Serialize, ToSchema)]
+#[schema(as = SecretsRotated)]
 pub(super) struct Rotated {
     /// Secrets that were sealed anew.
     secrets: usize,

@@ -1,7 +1,7 @@
 //! The OpenAPI document against the running server.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use http::{Method, StatusCode};
@@ -103,6 +103,58 @@ fn every_route_of_both_apis_is_in_the_document() {
             }
         }
     }
+}
+
+/// Of several types with one name the document would have one, for all of them.
+#[test]
+fn every_schema_of_the_document_is_of_one_type() {
+    let mut types: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                for name in schema_names(&std::fs::read_to_string(&path).unwrap()) {
+                    types.entry(name).or_default().push(path.clone());
+                }
+            }
+        }
+    }
+    let printed = Command::new(env!("CARGO_BIN_EXE_tollgate")).arg("openapi").output().unwrap().stdout;
+    let document: Value = serde_json::from_slice(&printed).unwrap();
+    // `Value`, which is not of this crate, is any JSON.
+    let names = document["components"]["schemas"].as_object().unwrap().keys();
+    for name in names.filter(|name| *name != "Value") {
+        let found = types.get(name).unwrap_or_else(|| panic!("which type is {name}?"));
+        assert_eq!(
+            found.len(),
+            1,
+            "give one of them another name, by `#[schema(as = …)]`: {name} in {found:?}"
+        );
+    }
+}
+
+/// The names of the schemas that a source makes.
+fn schema_names(source: &str) -> Vec<String> {
+    let after = |line: &str, words: &str| -> Option<String> {
+        let rest = line.split_once(words)?.1;
+        Some(rest.chars().take_while(|letter| letter.is_alphanumeric()).collect())
+    };
+    let (mut names, mut derived, mut given) = (Vec::new(), false, None);
+    for line in source.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
+        derived |= line.starts_with("#[derive(") && line.contains("ToSchema");
+        given = after(line, "schema(as = ").or(given);
+        names.extend(after(line, "impl ToSchema for "));
+        if let Some(declared) = after(line, "struct ").or_else(|| after(line, "enum ")) {
+            let name = given.take().unwrap_or(declared);
+            if std::mem::take(&mut derived) {
+                names.push(name);
+            }
+        }
+    }
+    names
 }
 
 /// schemathesis makes requests up from the document, right ones and wrong ones, and holds the answers against it.
