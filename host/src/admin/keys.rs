@@ -1,10 +1,12 @@
 //! `/keys`.
 
+mod answers;
+
 use axum::extract::State;
 use axum::{Extension, Json as Answer};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::Value;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
@@ -13,8 +15,9 @@ use super::audit::{Via, audit};
 use super::error::ApiError;
 use super::extract::{Json, Parameters, Segments};
 use super::usage::recent_usage;
-use crate::accounting::{self, Deletion, Limited, RecentUsage, Whose};
+use crate::accounting::{self, Limited, RecentUsage, Whose};
 use crate::keys::{KeyInfo, NewKey, OVERLAP_MS, Settings, now_ms};
+use answers::{DeletionList, KeyDisabled, KeyEnabled, KeyGone, KeyList, KeyMade, KeyView};
 
 /// A name and any of the settings.
 #[derive(Deserialize)]
@@ -67,63 +70,55 @@ pub(super) struct Which {
 }
 
 /// The client keys, revoked ones too, without their secrets.
-#[utoipa::path(get, path = "/keys", params(Which), responses((status = 200, body = Value)))]
+#[utoipa::path(get, path = "/keys", params(Which), responses((status = 200, body = KeyList)))]
 pub(super) async fn list(
     State(admin): State<Shared>,
     Parameters(Which { totals }): Parameters<Which>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<KeyList>, ApiError> {
     let keys = admin.keys.list().await?;
     if !totals {
-        return Ok(Answer(json!({ "keys": keys })));
+        let keys = keys.into_iter().map(|key| KeyView::new(key, None)).collect();
+        return Ok(Answer(KeyList { keys }));
     }
     let used = match admin.sql.get("gateway") {
         Some(database) => accounting::totals_by_key(database).await?,
         None => None,
     };
-    let none = accounting::Totals::default();
-    let keys: Result<Vec<Value>, ApiError> = keys
-        .iter()
-        .map(|key| with_totals(key, used.as_ref().map(|used| used.get(&key.id).unwrap_or(&none))))
-        .collect();
-    Ok(Answer(json!({ "keys": keys? })))
-}
-
-fn with_totals(key: &KeyInfo, totals: Option<&accounting::Totals>) -> Result<Value, ApiError> {
-    let mut shown = serde_json::to_value(key).map_err(|error| ApiError::unavailable(error.to_string()))?;
-    if let Value::Object(fields) = &mut shown {
-        fields.insert("totals".to_owned(), json!(totals));
-    }
-    Ok(shown)
+    let with_totals = |key: KeyInfo| {
+        let totals = used.as_ref().map(|used| used.get(&key.id).cloned().unwrap_or_default());
+        KeyView::new(key, Some(totals))
+    };
+    Ok(Answer(KeyList { keys: keys.into_iter().map(with_totals).collect() }))
 }
 
 /// Makes a client key, whose secret is shown this once.
-#[utoipa::path(post, path = "/keys", request_body = Create, responses((status = 201, body = Value)))]
+#[utoipa::path(post, path = "/keys", request_body = Create, responses((status = 201, body = KeyMade)))]
 pub(super) async fn create(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Json(create): Json<Create>,
-) -> Result<(StatusCode, Answer<Value>), ApiError> {
+) -> Result<(StatusCode, Answer<KeyMade>), ApiError> {
     let Create { name, settings } = create;
     let made = async {
         let settings = Settings::default().patched(&settings)?;
         admin.keys.create(NewKey { name: name.clone(), settings }).await
     };
     let key = audit(via, "key create", &name, made.await.map_err(ApiError::from))?;
-    Ok((StatusCode::CREATED, Answer(json!({ "name": name, "key": key }))))
+    Ok((StatusCode::CREATED, Answer(KeyMade { key, name })))
 }
 
-/// A client key, with what it has used, as far back as statistics are kept. That is null where nothing is counted, as the ingestion plugin is switched off.
-#[utoipa::path(get, path = "/keys/{name}", responses((status = 200, body = Value)))]
+/// A client key, with what it has used.
+#[utoipa::path(get, path = "/keys/{name}", responses((status = 200, body = KeyView)))]
 pub(super) async fn get(
     State(admin): State<Shared>,
     Segments(name): Segments<String>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<KeyView>, ApiError> {
     let key = admin.keys.get(&name).await?;
     let totals = match admin.sql.get("gateway") {
         Some(database) => accounting::totals(database, &key.id).await?,
         None => None,
     };
-    Ok(Answer(with_totals(&key, totals.as_ref())?))
+    Ok(Answer(KeyView::new(key, Some(totals))))
 }
 
 /// What a client key has used in the last 60 s and 24 h, by model too, and of each of its limits, as the log and the statistics have it: some 200 ms late.
@@ -139,55 +134,55 @@ pub(super) async fn usage(
 }
 
 /// Edits a client key: a JSON merge patch (RFC 7396) of its settings, in which null removes. What it has used stays.
-#[utoipa::path(patch, path = "/keys/{name}", request_body = Settings, responses((status = 200, body = Value)))]
+#[utoipa::path(patch, path = "/keys/{name}", request_body = Settings, responses((status = 200, body = KeyView)))]
 pub(super) async fn update(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Segments(name): Segments<String>,
     Json(patch): Json<Value>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<KeyView>, ApiError> {
     if !patch.is_object() {
         return Err(ApiError::invalid("the body must be an object of settings"));
     }
     let result = admin.keys.update(&name, &patch).await.map_err(ApiError::from);
-    Ok(Answer(json!(audit(via, "key update", &name, result)?)))
+    Ok(Answer(KeyView::new(audit(via, "key update", &name, result)?, None)))
 }
 
 /// Gives a client key another secret, shown this once; the one before stays valid for a while.
-#[utoipa::path(post, path = "/keys/{name}/rotate", request_body = Rotate, responses((status = 200, body = Value)))]
+#[utoipa::path(post, path = "/keys/{name}/rotate", request_body = Rotate, responses((status = 200, body = KeyMade)))]
 pub(super) async fn rotate(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Segments(name): Segments<String>,
     Json(Rotate { overlap_ms }): Json<Rotate>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<KeyMade>, ApiError> {
     let result = admin.keys.rotate(&name, overlap_ms).await.map_err(ApiError::from);
     let key = audit(via, "key rotate", &name, result)?;
-    Ok(Answer(json!({ "name": name, "key": key })))
+    Ok(Answer(KeyMade { key, name }))
 }
 
 /// Lets a client key in again that was switched off.
-#[utoipa::path(post, path = "/keys/{name}/enable", responses((status = 200, body = Value)))]
+#[utoipa::path(post, path = "/keys/{name}/enable", responses((status = 200, body = KeyEnabled)))]
 pub(super) async fn enable(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Segments(name): Segments<String>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<KeyEnabled>, ApiError> {
     let result = admin.keys.enable(&name, true).await.map_err(ApiError::from);
     audit(via, "key enable", &name, result)?;
-    Ok(Answer(json!({ "enabled": name })))
+    Ok(Answer(KeyEnabled { enabled: name }))
 }
 
 /// Switches a client key off, until it is enabled.
-#[utoipa::path(post, path = "/keys/{name}/disable", responses((status = 200, body = Value)))]
+#[utoipa::path(post, path = "/keys/{name}/disable", responses((status = 200, body = KeyDisabled)))]
 pub(super) async fn disable(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Segments(name): Segments<String>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<KeyDisabled>, ApiError> {
     let result = admin.keys.enable(&name, false).await.map_err(ApiError::from);
     audit(via, "key disable", &name, result)?;
-    Ok(Answer(json!({ "disabled": name })))
+    Ok(Answer(KeyDisabled { disabled: name }))
 }
 
 /// How far a key goes.
@@ -202,24 +197,24 @@ pub(super) struct Going {
 }
 
 /// Revokes the key of a name. With `records=true`, where an id will do as well, everything that was recorded of it is
-/// removed in the background: `{deleted, id}`, and `/deletions` tells how far that is.
-#[utoipa::path(delete, path = "/keys/{name}", params(Going), responses((status = 200, body = Value)))]
+/// removed in the background, and `/deletions` tells how far that is.
+#[utoipa::path(delete, path = "/keys/{name}", params(Going), responses((status = 200, body = KeyGone)))]
 pub(super) async fn revoke(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Segments(name): Segments<String>,
     Parameters(Going { records }): Parameters<Going>,
-) -> Result<Answer<Value>, ApiError> {
+) -> Result<Answer<KeyGone>, ApiError> {
     if records {
         let mark = |key: &KeyInfo| accounting::mark(&key.id, &key.name, now_ms());
         let result = admin.keys.delete(&name, mark).await.map_err(ApiError::from);
         let id = audit(via, "key delete", &name, result)?;
         admin.erasure.begin();
-        return Ok(Answer(json!({ "deleted": name, "id": id })));
+        return Ok(Answer(KeyGone::Deleted { deleted: name, id }));
     }
     let result = admin.keys.revoke(&name).await.map_err(ApiError::from);
     audit(via, "key revoke", &name, result)?;
-    Ok(Answer(json!({ "revoked": name })))
+    Ok(Answer(KeyGone::Revoked { revoked: name }))
 }
 
 /// Which deletions.
@@ -229,12 +224,6 @@ pub(super) async fn revoke(
 pub(super) struct Sought {
     /// That of the key of this id alone; left out: the latest thousand.
     id: Option<String>,
-}
-
-/// Deletions of keys with their records.
-#[derive(Serialize, ToSchema)]
-pub(super) struct DeletionList {
-    deletions: Vec<Deletion>,
 }
 
 /// The keys whose records are being removed, or have been within the last day; the latest first.

@@ -183,6 +183,47 @@ async fn keys_are_made_listed_without_the_key_and_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_shown_whole_and_with_what_it_has_used_where_that_is_asked_for() {
+    let api = Api::start().await;
+    let (_, made) = api.post("/keys", json!({ "name": "alice", "limits": { "rpm": 5 } })).await;
+    assert_eq!((made.as_object().unwrap().len(), &made["name"]), (2, &json!("alice")));
+    let (_, shown) = api.get("/keys/alice").await;
+    let (id, created_ms) = (shown["id"].as_str().unwrap(), shown["created_ms"].as_u64().unwrap());
+    let expected = |updated_ms: u64, changed: &[(&str, Value)]| {
+        let mut key = json!({
+            "id": id, "name": "alice", "description": "", "expires_ms": null, "permissions": [], "models": [],
+            "forbidden_models": [], "clients": [], "limits": { "rpm": 5 }, "model_limits": {}, "enabled": true,
+            "active": true, "created_ms": created_ms, "updated_ms": updated_ms, "previous_until_ms": null,
+        });
+        for (name, value) in changed {
+            key[*name] = value.clone();
+        }
+        key
+    };
+    // Nothing is counted here.
+    let counted = expected(created_ms, &[("totals", Value::Null)]);
+    assert_eq!(shown, counted);
+    assert_eq!(api.get("/keys?totals=true").await.1, json!({ "keys": [counted] }));
+    assert_eq!(api.get("/keys").await.1, json!({ "keys": [expected(created_ms, &[])] }));
+
+    let patch = json!({ "limits": { "rpm": null }, "model_limits": { "gpt-*": { "cost_per_day": 0.5 } } });
+    let (_, changed) = api.call(Method::PATCH, "/keys/alice", patch.to_string()).await;
+    let updated_ms = changed["updated_ms"].as_u64().unwrap();
+    let limits = [("limits", json!({})), ("model_limits", json!({ "gpt-*": { "cost_per_day": 0.5 } }))];
+    assert_eq!(changed, expected(updated_ms, &limits));
+
+    let (_, rotated) = api.post("/keys/alice/rotate", json!({})).await;
+    assert_eq!((rotated.as_object().unwrap().len(), &rotated["name"]), (2, &json!("alice")));
+    assert!(rotated["key"].is_string() && rotated["key"] != made["key"]);
+    assert_eq!(api.post("/keys/alice/disable", json!({})).await.1, json!({ "disabled": "alice" }));
+    assert_eq!(api.post("/keys/alice/enable", json!({})).await.1, json!({ "enabled": "alice" }));
+    let gone = async |path: &str| api.call(Method::DELETE, path, Body::empty()).await.1;
+    assert_eq!(gone("/keys/alice").await, json!({ "revoked": "alice" }));
+    let path = format!("/keys/{id}?records=true");
+    assert_eq!(gone(&path).await, json!({ "deleted": id, "id": id }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn accounts_are_made_shown_changed_and_removed_and_their_keys_never_come_out() {
     let api = Api::start().await;
     let body =

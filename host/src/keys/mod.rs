@@ -18,7 +18,6 @@ use std::{
 };
 
 use moka::sync::Cache;
-use serde::Serialize;
 use tollgate_store::sql::{Database, SqlError, Statement, Value};
 
 use crate::mint::Mint;
@@ -71,15 +70,14 @@ impl NewKey {
     }
 }
 
-/// A key as people see it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// A key, without its secret.
+#[derive(Clone, Debug, PartialEq)]
 pub struct KeyInfo {
     /// The hash of its first secret, in hexadecimal; its id in log and policies.
     pub id: String,
     /// Its name.
     pub name: String,
     /// What was set.
-    #[serde(flatten)]
     pub settings: Settings,
     /// False while it is switched off.
     pub enabled: bool,
