@@ -71,7 +71,7 @@ pub struct ModelUsage {
 }
 
 /// A number, or money in the price table's unit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Quantity {
     /// Requests or tokens.
@@ -88,8 +88,10 @@ pub struct LimitUsage {
     /// The models that it is over; null: all.
     pub models: Option<String>,
     /// What was used of it; null where that is not known, such as of months and totals of some models.
+    #[schema(value_type = Option<f64>)]
     pub used: Option<Quantity>,
     /// The most that may be.
+    #[schema(value_type = f64)]
     pub most: Quantity,
     /// Milliseconds until some of it is free again; null: never, or nothing is used.
     pub frees_ms: Option<u64>,

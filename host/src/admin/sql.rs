@@ -35,7 +35,8 @@ pub(super) struct Query {
 ///
 /// With `accept: application/x-ndjson` the answer is lines of JSON, for a result of any size: `{"columns": […]}`, then an
 /// array for each row, then `{"rows", "rows_written", "last_insert_rowid"}`, or `{"error": …}` if it broke off.
-#[utoipa::path(post, path = "/sql/{database}", request_body = Query, responses((status = 200, body = SqlResult)))]
+#[utoipa::path(post, path = "/sql/{database}", request_body = Query,
+    responses((status = 200, content((SqlResult = "application/json"), (String = "application/x-ndjson")))))]
 pub(super) async fn run(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,

@@ -77,13 +77,26 @@ fn complete(operation: &mut Value, path: &str, method: &str, tag: &str, token: &
             }
         }
     }
+    bytes(operation.get_mut("requestBody"));
     let errors = json!({
         "description": "Why not",
         "content": { "application/json": { "schema": { "$ref": format!("#/components/schemas/{}", ErrorBody::name()) } } },
     });
     let responses = operation.entry("responses").or_insert_with(|| json!({}));
     if let Some(responses) = responses.as_object_mut() {
+        responses.values_mut().for_each(|response| bytes(Some(response)));
         responses.insert("default".to_owned(), errors);
+    }
+}
+
+/// A body of bytes, which utoipa takes for the list of numbers that they would be in JSON.
+fn bytes(body: Option<&mut Value>) {
+    let content = body.and_then(|body| body.get_mut("content")?.as_object_mut());
+    for (kind, media) in content.into_iter().flatten() {
+        let Some(media) = media.as_object_mut().filter(|_| kind != "application/json") else { continue };
+        if media.get("schema").is_some_and(|schema| schema.get("items").is_some()) {
+            media.insert("schema".to_owned(), json!({ "type": "string", "format": "binary" }));
+        }
     }
 }
 

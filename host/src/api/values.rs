@@ -6,10 +6,11 @@ use std::sync::Arc;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::Value as Data;
 use tollgate_store::sql::limits::PARAMETERS;
 use tollgate_store::{Entry, Outcome, Page, Value};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{Array, ArrayBuilder, Object, OneOfBuilder, SchemaType, Type};
+use utoipa::{PartialSchema as _, ToSchema};
 
 use super::error::ApiError;
 use super::list::bounded;
@@ -121,9 +122,8 @@ pub(crate) struct SqlResult {
     /// Names of the columns; empty for a statement that returns no rows.
     #[schema(value_type = Vec<String>)]
     columns: Arc<[String]>,
-    /// The rows, each as long as `columns`.
     #[serde(serialize_with = "rows")]
-    #[schema(value_type = Vec<Vec<Data>>)]
+    #[schema(schema_with = schema_of_rows)]
     rows: Vec<Vec<Value>>,
     /// Rows inserted, updated or deleted.
     rows_written: u64,
@@ -140,6 +140,16 @@ impl From<Outcome> for SqlResult {
             last_insert_rowid: outcome.last_insert_rowid,
         }
     }
+}
+
+/// Rows of what [`Cell`] writes.
+fn schema_of_rows() -> Array {
+    let plain = Object::with_type(SchemaType::from_iter([Type::Null, Type::Number, Type::String]));
+    let row = Array::new(OneOfBuilder::new().item(plain).item(Hex::schema()));
+    ArrayBuilder::new()
+        .items(RefOr::from(row))
+        .description(Some("The rows, each as long as `columns`."))
+        .build()
 }
 
 fn rows<S: Serializer>(rows: &[Vec<Value>], to: S) -> Result<S::Ok, S::Error> {
@@ -244,7 +254,7 @@ pub(crate) fn values(parameters: Vec<Parameter>) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value as Data, json};
 
     use super::*;
 

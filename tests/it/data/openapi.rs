@@ -105,6 +105,64 @@ fn every_route_of_both_apis_is_in_the_document() {
     }
 }
 
+/// An answer in JSON that could be anything tells a caller nothing, and bytes are no list of numbers.
+#[test]
+fn every_body_is_documented_as_what_it_is() {
+    let (document, mut answers, mut wrong) = (printed(), 0, Vec::new());
+    for (path, method, operation) in operations(&document) {
+        let responses = operation["responses"].as_object().unwrap().iter();
+        let request = operation.get("requestBody").map(|body| ("request", body));
+        for (which, body) in responses.map(|(status, body)| (status.as_str(), body)).chain(request) {
+            for (kind, content) in body["content"].as_object().into_iter().flatten() {
+                let schema = &content["schema"];
+                let is_right = match kind.as_str() {
+                    "application/json" if which == "request" => continue,
+                    "application/json" if schema["$ref"] == "#/components/schemas/Value" => false,
+                    "application/json" => ["$ref", "type"].iter().any(|word| schema.get(word).is_some()),
+                    _ => schema["type"] == "string",
+                };
+                answers += 1;
+                if !is_right {
+                    wrong.push(format!("{method} {path} {which} {kind}: {schema}"));
+                }
+            }
+        }
+    }
+    assert!(answers > 50 && wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What two alternatives of one schema allow is by `oneOf` not allowed: a number for either a number or an integer.
+#[test]
+fn alternatives_exclude_each_other() {
+    fn look(value: &Value, wrong: &mut Vec<Value>) {
+        let alternatives = value["oneOf"].as_array().into_iter().flatten();
+        let types = alternatives.flat_map(|one| match &one["type"] {
+            Value::Array(several) => several.clone(),
+            one => vec![one.clone()],
+        });
+        let types = types.map(|one| if one == "integer" { "number".into() } else { one });
+        // Objects are told apart by their properties.
+        let types: Vec<_> = types.filter(|one| one.is_string() && one != "object").collect();
+        let distinct: BTreeSet<_> = types.iter().map(Value::to_string).collect();
+        if distinct.len() < types.len() {
+            wrong.push(value.clone());
+        }
+        match value {
+            Value::Array(parts) => parts.iter().for_each(|part| look(part, wrong)),
+            Value::Object(parts) => parts.values().for_each(|part| look(part, wrong)),
+            _ => {}
+        }
+    }
+    let mut wrong = Vec::new();
+    look(&printed(), &mut wrong);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn printed() -> Value {
+    let printed = Command::new(env!("CARGO_BIN_EXE_tollgate")).arg("openapi").output().unwrap().stdout;
+    serde_json::from_slice(&printed).unwrap()
+}
+
 /// Of several types with one name the document would have one, for all of them.
 #[test]
 fn every_schema_of_the_document_is_of_one_type() {
@@ -122,11 +180,9 @@ fn every_schema_of_the_document_is_of_one_type() {
             }
         }
     }
-    let printed = Command::new(env!("CARGO_BIN_EXE_tollgate")).arg("openapi").output().unwrap().stdout;
-    let document: Value = serde_json::from_slice(&printed).unwrap();
     // `Value`, which is not of this crate, is any JSON.
-    let names = document["components"]["schemas"].as_object().unwrap().keys();
-    for name in names.filter(|name| *name != "Value") {
+    for name in printed()["components"]["schemas"].as_object().unwrap().keys().filter(|name| *name != "Value")
+    {
         let found = types.get(name).unwrap_or_else(|| panic!("which type is {name}?"));
         assert_eq!(
             found.len(),

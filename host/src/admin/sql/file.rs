@@ -27,7 +27,7 @@ use crate::config::GATEWAY_DATABASE;
 const TYPE: &str = "application/vnd.sqlite3";
 
 /// The database as it is now, as a file that any SQLite opens.
-#[utoipa::path(get, path = "/sql/{database}/file", responses((status = 200, content_type = TYPE)))]
+#[utoipa::path(get, path = "/sql/{database}/file", responses((status = 200, body = Vec<u8>, content_type = TYPE)))]
 pub(crate) async fn export(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
