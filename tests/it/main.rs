@@ -17,6 +17,7 @@ mod architecture;
 mod author;
 mod bad_input;
 mod blob;
+mod blobstore;
 mod cache;
 mod canary;
 mod causes;

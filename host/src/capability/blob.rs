@@ -1,5 +1,6 @@
-//! `tollgate:storage/blob`: containers of blobs.
+//! `tollgate:storage/blob`: containers of blobs. [`blobstore`] has them as `wasi:blobstore`.
 
+pub mod blobstore;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use crate::plugin::{Access, Limit};
 /// A container that a guest has opened.
 #[derive(Clone)]
 pub struct OpenContainer {
+    name: Arc<str>,
     container: Container,
     write: bool,
     /// Of the plugin, in all its instances.
@@ -45,12 +47,15 @@ pub struct OpenWriter(Option<(Upload, OwnedSemaphorePermit)>);
 /// The host's side of one call.
 type BlobView<'a> = View<'a, OpenContainer>;
 
-/// Links the interface.
+/// Links the interfaces.
 pub(crate) fn add_to_linker<T: Host>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
-    wit::add_to_linker::<T, HasView<OpenContainer>>(linker, |state| {
-        let (granted, table, budget) = state.parts();
-        View { openable: &granted.blob, table, budget }
-    })
+    wit::add_to_linker::<T, HasView<OpenContainer>>(linker, view)?;
+    blobstore::add_to_linker(linker)
+}
+
+fn view<T: Host>(state: &mut T) -> BlobView<'_> {
+    let (granted, table, budget) = state.parts();
+    View { openable: &granted.blob, table, budget }
 }
 
 fn convert_error(budget: &Budget, error: BlobError) -> Error {
@@ -72,10 +77,10 @@ pub(super) fn granted(
     containers: &BTreeMap<String, Container>,
     grants: &BTreeMap<String, Access>,
 ) -> Result<Openable<OpenContainer>, String> {
-    Openable::new(containers, grants, |container, access| {
+    Openable::new(containers, grants, |name, container, access| {
         let [readers, writers] = [BLOB_READERS, BLOB_WRITERS].map(|most| Arc::new(Semaphore::new(most)));
         let write = *access == Access::ReadWrite;
-        OpenContainer { container: container.clone(), write, readers, writers }
+        OpenContainer { name: name.into(), container: container.clone(), write, readers, writers }
     })
 }
 
@@ -115,6 +120,21 @@ impl BlobView<'_> {
         Ok((open, got.map_err(|error| convert_error(self.budget, error))?))
     }
 
+    /// All that is to be read, if it is small enough.
+    async fn whole(&mut self, reader: Reader) -> Result<Vec<u8>, Error> {
+        let range = reader.range();
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        if length > BLOB_GET_BYTES {
+            self.budget.hit(Limit::Size);
+            let text =
+                format!("at most {BLOB_GET_BYTES} bytes are answered at once, and this is {length}; read it");
+            return Err(Error::TooLarge(text));
+        }
+        // Before it is read: what is over the budget costs nothing more.
+        self.answer(length)?;
+        reader.read_all().await.map_err(|error| convert_error(self.budget, error))
+    }
+
     fn unmet(&mut self, info: Option<BlobInfo>) -> Result<Option<wit::Info>, Error> {
         info.map(|info| self.info(info)).transpose()
     }
@@ -151,18 +171,10 @@ impl wit::HostContainer for BlobView<'_> {
             Got::Absent => return Ok(wit::Got::Absent),
             Got::Unmet(_, info) => return Ok(wit::Got::Unmet(self.unmet(info)?)),
         };
-        let range = reader.range();
-        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        if length > BLOB_GET_BYTES {
-            self.budget.hit(Limit::Size);
-            let text = format!("get answers at most {BLOB_GET_BYTES} bytes, and this is {length}; read it");
-            return Err(Error::TooLarge(text));
-        }
-        // Before it is read: what is over the budget costs nothing more.
-        self.answer(length)?;
+        let offset = reader.range().start;
         let info = self.info(reader.info().clone())?;
-        let content = reader.read_all().await.map_err(|error| convert_error(self.budget, error))?;
-        Ok(wit::Got::Found(wit::Object { info, offset: range.start, content }))
+        let content = self.whole(reader).await?;
+        Ok(wit::Got::Found(wit::Object { info, offset, content }))
     }
 
     async fn head(

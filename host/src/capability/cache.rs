@@ -45,7 +45,7 @@ pub(super) fn granted(
     caches: &BTreeMap<String, Cache>,
     grants: &BTreeMap<String, Access>,
 ) -> Result<Openable<OpenCache>, String> {
-    Openable::new(caches, grants, |cache, access| OpenCache {
+    Openable::new(caches, grants, |_, cache, access| OpenCache {
         cache: cache.clone(),
         write: *access == Access::ReadWrite,
     })

@@ -57,7 +57,7 @@ pub(super) fn granted(
     stores: &BTreeMap<String, Kv>,
     grants: &BTreeMap<String, Access>,
 ) -> Result<Openable<OpenStore>, String> {
-    Openable::new(stores, grants, |kv, access| OpenStore {
+    Openable::new(stores, grants, |_, kv, access| OpenStore {
         kv: kv.clone(),
         write: *access == Access::ReadWrite,
     })

@@ -16,11 +16,13 @@ mod view;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tollgate_store::{Cache, Container, Database, Index, Kv};
 use wasmtime::component::{Linker, ResourceTable};
 
 pub(crate) use budget::{Allowance, Budget};
 
+use crate::plugin::limits::BLOBS_HELD;
 use crate::plugin::{ComponentError, Manifest, PluginLog};
 use view::Openable;
 
@@ -68,7 +70,8 @@ impl Stores {
             .map_err(|name| ComponentError::NoSuchStore { kind: "blob container", name })?;
         let vector = vector::granted(&self.vector, &grants.vector)
             .map_err(|name| ComponentError::NoSuchStore { kind: "vector index", name })?;
-        Ok(Granted { cache, kv, sql, blob, vector, config: manifest.config.clone() })
+        let held_blobs = Arc::new(Semaphore::new(BLOBS_HELD));
+        Ok(Granted { cache, kv, sql, blob, held_blobs, vector, config: manifest.config.clone() })
     }
 }
 
@@ -78,6 +81,8 @@ pub(crate) struct Granted {
     pub(crate) kv: Openable<kv::OpenStore>,
     pub(crate) sql: Openable<sql::OpenDatabase>,
     pub(crate) blob: Openable<blob::OpenContainer>,
+    /// Places for contents that have no container yet.
+    pub(crate) held_blobs: Arc<Semaphore>,
     pub(crate) vector: Openable<vector::OpenIndex>,
     config: BTreeMap<String, String>,
 }

@@ -66,7 +66,7 @@ pub(super) fn granted(
     databases: &BTreeMap<String, Database>,
     grants: &BTreeMap<String, SqlGrant>,
 ) -> Result<Openable<OpenDatabase>, String> {
-    Openable::new(databases, grants, |database, grant| OpenDatabase {
+    Openable::new(databases, grants, |_, database, grant| OpenDatabase {
         database: database.with_access(access(grant)),
         calls: Arc::new(Semaphore::new(SQL_CALLS_AT_ONCE)),
     })

@@ -56,7 +56,7 @@ pub(super) fn granted(
     indexes: &BTreeMap<String, Index>,
     grants: &BTreeMap<String, Access>,
 ) -> Result<Openable<OpenIndex>, String> {
-    Openable::new(indexes, grants, |index, access| OpenIndex {
+    Openable::new(indexes, grants, |_, index, access| OpenIndex {
         index: index.clone(),
         write: *access == Access::ReadWrite,
         queries: Arc::new(Semaphore::new(VECTOR_QUERIES_AT_ONCE)),

@@ -21,11 +21,11 @@ impl<O> Openable<O> {
     pub(crate) fn new<S, A>(
         stores: &BTreeMap<String, S>,
         grants: &BTreeMap<String, A>,
-        narrow: impl Fn(&S, &A) -> O,
+        narrow: impl Fn(&str, &S, &A) -> O,
     ) -> Result<Openable<O>, String> {
         let open = |(name, access): (&String, &A)| {
             let store = stores.get(name).ok_or_else(|| name.clone())?;
-            Ok((name.clone(), narrow(store, access)))
+            Ok((name.clone(), narrow(name, store, access)))
         };
         Ok(Openable {
             granted: grants.iter().map(open).collect::<Result<_, String>>()?,
@@ -48,16 +48,21 @@ impl<O: 'static> HasData for HasView<O> {
     type Data<'a> = View<'a, O>;
 }
 
-impl<O: Clone + Send + 'static> View<'_, O> {
+impl<'a, O: Clone + Send + 'static> View<'a, O> {
     /// Opens a store by name.
     pub(super) fn open_named(&mut self, name: &str) -> Result<Resource<O>, Error> {
         self.call(name.len())?;
-        let openable = self.openable;
-        let Some(store) = openable.granted.get(name) else {
-            self.budget.hit(Limit::Grant);
-            return Err(if openable.known.contains(name) { Error::AccessDenied } else { Error::NoSuchStore });
-        };
+        let store = self.named(name)?;
         self.push(store.clone())
+    }
+
+    /// The store of this name, within a call that has been counted.
+    pub(super) fn named(&self, name: &str) -> Result<&'a O, Error> {
+        let openable = self.openable;
+        openable.granted.get(name).ok_or_else(|| {
+            self.budget.hit(Limit::Grant);
+            if openable.known.contains(name) { Error::AccessDenied } else { Error::NoSuchStore }
+        })
     }
 
     /// The store behind a handle, for a call that brings so many bytes.

@@ -38,10 +38,15 @@ pub mod imports {
 /// What WASI calls the same things, for components written for other hosts.
 pub mod standards {
     wasmtime::component::bindgen!({
-        path: ["../wit/wasi-keyvalue", "../wit/wasi-config", "../wit/wasi-logging"],
+        path: [
+            "../wit/wasi-io", "../wit/wasi-blobstore", "../wit/wasi-keyvalue", "../wit/wasi-config", "../wit/wasi-logging",
+        ],
         inline: "
             package tollgate:standards;
             world standards {
+                import wasi:blobstore/types@0.2.0-draft;
+                import wasi:blobstore/container@0.2.0-draft;
+                import wasi:blobstore/blobstore@0.2.0-draft;
                 import wasi:keyvalue/store@0.2.0-draft2;
                 import wasi:keyvalue/atomics@0.2.0-draft2;
                 import wasi:keyvalue/batch@0.2.0-draft2;
@@ -49,8 +54,16 @@ pub mod standards {
                 import wasi:logging/logging@0.1.0-draft;
             }
         ",
-        imports: { default: async },
+        imports: {
+            "wasi:blobstore/types.[static]outgoing-value.new-outgoing-value": async | trappable,
+            default: async,
+        },
         with: {
+            "wasi:io": wasmtime_wasi::p2::bindings::io,
+            "wasi:blobstore/types.outgoing-value": crate::capability::blob::blobstore::OutgoingValue,
+            "wasi:blobstore/types.incoming-value": crate::capability::blob::blobstore::IncomingValue,
+            "wasi:blobstore/container.container": crate::capability::blob::OpenContainer,
+            "wasi:blobstore/container.stream-object-names": crate::capability::blob::blobstore::ObjectNames,
             "wasi:keyvalue/store.bucket": crate::capability::kv::OpenStore,
             "wasi:keyvalue/atomics.cas": crate::capability::kv::keyvalue::Cas,
         },

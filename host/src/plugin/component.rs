@@ -161,13 +161,25 @@ pub(super) const STORAGE_VECTOR: &str = "tollgate:storage/vector@0.1.0";
 pub(super) const KEYVALUE_STORE: &str = "wasi:keyvalue/store@0.2.0-draft2";
 pub(super) const KEYVALUE_ATOMICS: &str = "wasi:keyvalue/atomics@0.2.0-draft2";
 pub(super) const KEYVALUE_BATCH: &str = "wasi:keyvalue/batch@0.2.0-draft2";
+pub(super) const BLOBSTORE: &str = "wasi:blobstore/blobstore@0.2.0-draft";
+pub(super) const BLOBSTORE_CONTAINER: &str = "wasi:blobstore/container@0.2.0-draft";
+const BLOBSTORE_TYPES: &str = "wasi:blobstore/types@0.2.0-draft";
 const HTTP_TYPES: &str = "wasi:http/types@0.2";
 const HTTP_OUTGOING: &str = "wasi:http/outgoing-handler@0.2";
 const CONFIG: &str = "wasi:config/store@0.2.0-rc.1";
 const LOGGING: &str = "wasi:logging/logging@0.1.0-draft";
 
 /// Interfaces whose versions are drafts, each of which differs from the others.
-const DRAFTS: [&str; 5] = [KEYVALUE_STORE, KEYVALUE_ATOMICS, KEYVALUE_BATCH, CONFIG, LOGGING];
+const DRAFTS: [&str; 8] = [
+    KEYVALUE_STORE,
+    KEYVALUE_ATOMICS,
+    KEYVALUE_BATCH,
+    BLOBSTORE,
+    BLOBSTORE_CONTAINER,
+    BLOBSTORE_TYPES,
+    CONFIG,
+    LOGGING,
+];
 
 /// What Rust's and other languages' runtimes import; always there, and inert.
 const INERT: [&str; 5] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/"];
@@ -329,7 +341,7 @@ fn check_import(import: &str, grants: &Grants) -> Result<(), ComponentError> {
         STORAGE_KV | KEYVALUE_STORE | KEYVALUE_ATOMICS | KEYVALUE_BATCH => !grants.kv.is_empty(),
         CONFIG | LOGGING => true,
         STORAGE_SQL => !grants.sql.is_empty(),
-        STORAGE_BLOB => !grants.blob.is_empty(),
+        STORAGE_BLOB | BLOBSTORE | BLOBSTORE_CONTAINER | BLOBSTORE_TYPES => !grants.blob.is_empty(),
         STORAGE_VECTOR => !grants.vector.is_empty(),
         _ if is_of(import, HTTP_TYPES) || is_of(import, HTTP_OUTGOING) => grants.http.is_some(),
         _ if INERT.iter().any(|prefix| import.starts_with(prefix)) => true,

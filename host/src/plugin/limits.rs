@@ -159,6 +159,16 @@ pub const BLOB_READERS: usize = 32;
 /// to the disk.
 pub const BLOB_WRITERS: usize = 4;
 
+/// Bytes of a content that `wasi:blobstore` has been given before it is told which object it becomes: as much as one `put` of an
+/// object in memory has in a policy's budget. Other hosts take 1 MB.
+pub const BLOB_HELD_BYTES: usize = 8 << 20;
+
+/// Contents of one plugin that hold bytes so: together no more than its writers may hold on one container.
+pub const BLOBS_HELD: usize = BLOB_WRITERS;
+
+/// Bytes that a guest may write to a stream of `wasi:blobstore` at once; the store gathers them.
+pub const BLOB_STREAM_BYTES: usize = 64 << 10;
+
 /// Queries of one plugin on one vector index at the same time: each takes a core while it scans. More wait within the time of
 /// their call.
 pub const VECTOR_QUERIES_AT_ONCE: usize = 2;

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use wasmparser::{KnownCustom, Payload};
 
 use super::component::{
-    Inspection, KEYVALUE_ATOMICS, KEYVALUE_BATCH, KEYVALUE_STORE, STORAGE_BLOB, STORAGE_CACHE, STORAGE_KV,
-    STORAGE_SQL, STORAGE_VECTOR,
+    BLOBSTORE, BLOBSTORE_CONTAINER, Inspection, KEYVALUE_ATOMICS, KEYVALUE_BATCH, KEYVALUE_STORE,
+    STORAGE_BLOB, STORAGE_CACHE, STORAGE_KV, STORAGE_SQL, STORAGE_VECTOR,
 };
 use super::manifest::Access;
 
 /// Tables of the manifest's grants, interfaces that they open, and the functions of those which only read.
-const KINDS: [(&str, &str, &[&str]); 8] = [
+const KINDS: [(&str, &str, &[&str]); 10] = [
     ("grants.cache", STORAGE_CACHE, &["open", "get", "get-many", "stats"]),
     ("grants.kv", STORAGE_KV, &["open", "get", "get-many", "exists", "list-keys", "read"]),
     ("grants.kv", KEYVALUE_STORE, &["open", "get", "exists", "list-keys"]),
@@ -19,6 +19,21 @@ const KINDS: [(&str, &str, &[&str]); 8] = [
     ("grants.kv", KEYVALUE_BATCH, &["get-many"]),
     ("grants.sql", STORAGE_SQL, &["open", "query"]),
     ("grants.blob", STORAGE_BLOB, &["open", "get", "head", "list-objects", "read", "info", "range"]),
+    ("grants.blob", BLOBSTORE, &["get-container", "container-exists"]),
+    (
+        "grants.blob",
+        BLOBSTORE_CONTAINER,
+        &[
+            "name",
+            "info",
+            "get-data",
+            "list-objects",
+            "has-object",
+            "object-info",
+            "read-stream-object-names",
+            "skip-stream-object-names",
+        ],
+    ),
     ("grants.vector", STORAGE_VECTOR, &["open", "query", "get-by-ids", "describe"]),
 ];
 
@@ -135,6 +150,12 @@ mod tests {
         assert_eq!(inspection.needs(), [Need { table: "grants.vector", access: Access::Read }]);
         inspection.imports[0].functions.push("[method]index.upsert".to_owned());
         assert_eq!(inspection.needs(), [Need { table: "grants.vector", access: Access::ReadWrite }]);
+        let functions = vec!["[method]container.get-data".to_owned()];
+        inspection.imports = vec![Import { interface: BLOBSTORE_CONTAINER.to_owned(), functions }];
+        assert_eq!(inspection.needs(), [Need { table: "grants.blob", access: Access::Read }]);
+        let functions = vec!["copy-object".to_owned()];
+        inspection.imports.push(Import { interface: BLOBSTORE.to_owned(), functions });
+        assert_eq!(inspection.needs(), [Need { table: "grants.blob", access: Access::ReadWrite }]);
         let functions = vec!["[method]cache.stats".to_owned()];
         inspection.imports = vec![Import { interface: STORAGE_CACHE.to_owned(), functions }];
         assert_eq!(inspection.needs(), [Need { table: "grants.cache", access: Access::Read }]);

@@ -172,6 +172,10 @@ async fn what_a_component_imports_beyond_its_grants_is_refused_by_name() {
         refused.to_string(),
         "imports wasi:http/outgoing-handler@0.2.0, which the manifest does not grant"
     );
+    let draft =
+        component.replace("http/outgoing-handler@0.2.0", "blobstore/blobstore@0.2.0-draft-2024-09-01");
+    let refused = refusal(&wat::parse_str(draft).unwrap(), BARE, &stores).to_string();
+    assert!(refused.ends_with("another version: wasi:blobstore/blobstore@0.2.0-draft"), "{refused}");
 }
 
 #[tokio::test]
