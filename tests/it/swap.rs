@@ -1,14 +1,17 @@
 //! A new version of a plugin takes over between two requests; a bad one never does, or not for long.
 
-use std::path::Path;
+mod load;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use http::Method;
 
 use crate::support::component::{shipped, trapping};
 use crate::support::server::ADMIN_TOKEN;
-use crate::support::{Behaviour, Client, Guest, Server, Setup, Upstream, eventually};
+use crate::support::{Behaviour, Guest, Server, Setup, Upstream, eventually};
+
+use load::Load;
 
 /// Swaps under load.
 const SWAPS: u64 = 50;
@@ -16,8 +19,14 @@ const SWAPS: u64 = 50;
 /// Pushes in the default run; `TOLLGATE_PUSHES` sets another number for the long one.
 const PUSHES: usize = 60;
 
-/// Pushes before what the server holds is looked at.
+/// What they push in turn: all hooks are among them.
+const PUSHED: [&str; 5] = ["quota", "blacklist", "ingestion", "sync", "guestbook"];
+
+/// Pushes before what the server holds is looked at: both versions of each.
 const PUSHES_BEFORE: usize = 15;
+
+/// Requests whose times are taken while nothing is pushed, in the default run.
+const QUIET: usize = 1_000;
 
 /// Requests a minute of the key whose count must carry on over all swaps.
 const COUNTED: u64 = 100;
@@ -40,8 +49,8 @@ async fn fifty_swaps_of_quota_at_full_load_fail_no_request_and_forget_no_count()
     // Small caches are full at once: what grows then is not what the requests themselves leave in them.
     let caches = "[storage]\npage_cache_bytes = 1048576\nkv_cache_bytes = 1048576";
     let server = Arc::new(Setup::with(&upstream).config(caches).start());
-    let free = Hammer::start(&server.client(&server.key("free", &["--rpm", "100000000"])));
-    let counted = Hammer::start(&server.client(&server.key("counted", &["--rpm", &COUNTED.to_string()])));
+    let free = Load::chats(&server.client(&server.key("free", &["--rpm", "100000000"])));
+    let counted = Load::chats(&server.client(&server.key("counted", &["--rpm", &COUNTED.to_string()])));
     let file = shipped("quota");
     let mut resident = 0;
     for swap in 0..SWAPS {
@@ -79,30 +88,81 @@ impl Held {
     }
 }
 
+/// A plugin's component, and another version of it: the same code with one more (empty) custom section.
+fn versions(name: &str) -> [Vec<u8>; 2] {
+    let file =
+        if name == "guestbook" { test_components().join("prebuilt/guestbook.wasm") } else { shipped(name) };
+    let component = std::fs::read(file).unwrap();
+    [[component.as_slice(), b"\0\x05\x04test"].concat(), component]
+}
+
+fn test_components() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/components")
+}
+
+/// What is asked of all hooks meanwhile: chats go through quota, blacklist and ingestion, a page is the guestbook's.
+struct Loads {
+    chats: Load,
+    pages: Load,
+    jobs: Load,
+}
+
+impl Loads {
+    fn start(server: &Server) -> Loads {
+        let user = server.client(&server.key("user", &["--rpm", "100000000"]));
+        let chats = Load::chats(&user);
+        let pages = Load::start(1, move || {
+            let user = user.clone();
+            async move { user.get("/guestbook/entries").await.status.as_u16() }
+        });
+        let admin = server.client(ADMIN_TOKEN);
+        let jobs = Load::start(1, move || {
+            let admin = admin.clone();
+            async move {
+                let path = "/admin/v1/plugins/sync/jobs/blacklist-to-database";
+                admin.post(path, &serde_json::Value::Null).await.status.as_u16()
+            }
+        });
+        Loads { chats, pages, jobs }
+    }
+}
+
+/// `TOLLGATE_PUSHES=10000 cargo test --test it swaps_of_all_hooks -- --nocapture` is the long run; it prints the times of requests
+/// with and without swaps.
 #[tokio::test(flavor = "multi_thread")]
-async fn pushes_leave_memory_threads_maps_and_handles_where_they_were() {
+async fn swaps_of_all_hooks_under_load_fail_nothing_and_leave_memory_threads_maps_and_handles_where_they_were()
+ {
     let pushes = std::env::var("TOLLGATE_PUSHES").ok().and_then(|n| n.parse().ok()).unwrap_or(PUSHES);
     let upstream = Upstream::start(Behaviour::Answer { input: 5, output: 2 }).await;
-    let caches = "[storage]\npage_cache_bytes = 1048576\nkv_cache_bytes = 1048576";
+    let caches = "[storage]\npage_cache_bytes = 1048576\nkv_cache_bytes = 1048576\n[kv.guestbook]";
     let server = Setup::with(&upstream).config(caches).start();
-    let client = server.client(&server.key("user", &["--rpm", "1000000"]));
-    let admin = server.client(ADMIN_TOKEN);
-    let shipped = std::fs::read(shipped("quota")).unwrap();
-    let other = [shipped.as_slice(), b"\0\x05\x04test"].concat();
+    let manifest = test_components().join("guestbook/plugin.toml");
+    let file = test_components().join("prebuilt/guestbook.wasm");
+    let [file, manifest] = [&file, &manifest].map(|path| path.to_str().unwrap());
+    server.cli_ok(&["plugin", "push", file, "--manifest", manifest, "--grant"]);
+    let (admin, versions) = (server.client(ADMIN_TOKEN), PUSHED.map(versions));
     let push = async |number: usize| {
-        let wasm = if number.is_multiple_of(2) { &other } else { &shipped };
-        let pushed = admin.send(Method::PUT, "/admin/v1/plugins/quota", wasm.clone().into()).await;
-        assert_eq!(pushed.status(), 200);
-        assert_eq!(client.chat("gpt-test").await.status, 200);
+        let (plugin, version) = (number % PUSHED.len(), number / PUSHED.len() % 2);
+        let path = format!("/admin/v1/plugins/{}", PUSHED[plugin]);
+        let pushed = admin.call(Method::PUT, &path, &[], versions[plugin][version].clone()).await;
+        assert_eq!(pushed.status, 200, "{path}: {}", pushed.text());
     };
+    let Loads { chats, pages, jobs } = Loads::start(&server);
     // What is kept for the next time is there after these: compiled code, caches, threads for blocking work.
     for number in 0..PUSHES_BEFORE {
         push(number).await;
     }
-    let before = Held::by(&server);
-    for number in 0..pushes {
+    chats.times();
+    chats.wait_for(QUIET.max(pushes / 10)).await;
+    let (quiet, before) = (chats.times(), Held::by(&server));
+    for number in PUSHES_BEFORE..PUSHES_BEFORE + pushes {
         push(number).await;
     }
+    let swapping = chats.times();
+    eprintln!(
+        "chats without swaps: {quiet}\nchats during {pushes} swaps: {swapping}\npages: {}",
+        pages.times()
+    );
     // Threads and generations go a moment after their last use; what is there for each push never does.
     eventually("the server holds what it held before", || async {
         let now = Held::by(&server);
@@ -118,6 +178,18 @@ async fn pushes_leave_memory_threads_maps_and_handles_where_they_were() {
         back.then_some(())
     })
     .await;
+    let (chats, pages, jobs) = (chats.stop().await, pages.stop().await, jobs.stop().await);
+    assert_eq!((chats.refused, chats.failed), (0, 0), "{chats:?}");
+    assert_eq!((pages.refused, pages.failed), (0, 0), "{pages:?}");
+    // Only that one of its schedule was under way.
+    assert_eq!((jobs.failed, jobs.admitted > 0), (0, true), "{jobs:?}");
+    eventually("every request is in the log", || async {
+        let stored = server.count("SELECT count(*) FROM request_logs WHERE status_code = 200");
+        (stored == chats.admitted).then_some(())
+    })
+    .await;
+    let own = "SELECT count(*) FROM plugin_generations WHERE state = 'rolled-back'";
+    assert_eq!(server.count(own), 0, "a good version was rolled back");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -254,49 +326,4 @@ fn serving(server: &Server) -> String {
     let rows = server.sql(query);
     assert_eq!(rows.len(), 1, "one version serves: {rows:?}");
     rows[0][0].clone()
-}
-
-/// Chat requests, one after the other, until it is stopped.
-struct Hammer {
-    stop: Arc<AtomicBool>,
-    counts: Arc<[AtomicU64; 3]>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
-}
-
-struct Counts {
-    admitted: u64,
-    refused: u64,
-    failed: u64,
-}
-
-impl Hammer {
-    fn start(client: &Client) -> Hammer {
-        let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(<[AtomicU64; 3]>::default()));
-        let tasks = (0..4)
-            .map(|_| {
-                let (client, stop, counts) = (client.clone(), stop.clone(), counts.clone());
-                tokio::spawn(async move {
-                    while !stop.load(Ordering::Relaxed) {
-                        let place = match client.chat("gpt-test").await.status.as_u16() {
-                            200 => 0,
-                            429 => 1,
-                            _ => 2,
-                        };
-                        counts[place].fetch_add(1, Ordering::Relaxed);
-                    }
-                })
-            })
-            .collect();
-        Hammer { stop, counts, tasks }
-    }
-
-    async fn stop(self) -> Counts {
-        self.stop.store(true, Ordering::Relaxed);
-        for task in self.tasks {
-            task.await.unwrap();
-        }
-        let [admitted, refused, failed] =
-            [0, 1, 2].map(|place: usize| self.counts[place].load(Ordering::Relaxed));
-        Counts { admitted, refused, failed }
-    }
 }
