@@ -36,6 +36,12 @@ async fn a_loop_in_host_calls_ends_at_its_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_sleeps_is_ended_by_the_clock_on_the_wall() {
+    let hour = "(call $sleep (i64.const 3600000000000))";
+    ends(&Guest::new().clock().admit(&format!("{hour} {ALLOW}")), "waiting", "ran over its deadline").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn host_calls_are_counted_and_end() {
     // Far longer than the calls take, so that only their number ends them.
     let open = "(call $open (i32.const 640) (i32.const 1) (i32.const 800))";

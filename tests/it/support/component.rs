@@ -5,16 +5,23 @@ use std::path::{Path, PathBuf};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{ManglingAndAbi, Resolve, WorldId};
 
-/// As much of WASI as a guest needs to write to its log.
+/// As much of WASI as guests of tests need.
 const WASI: &str = r#"
     package wasi:io@0.2.0 {
         interface error { resource error; }
+        interface poll { resource pollable { block: func(); } }
         interface streams {
             use error.{error};
             variant stream-error { last-operation-failed(error), closed }
             resource output-stream {
                 blocking-write-and-flush: func(contents: list<u8>) -> result<_, stream-error>;
             }
+        }
+    }
+    package wasi:clocks@0.2.0 {
+        interface monotonic-clock {
+            use wasi:io/poll@0.2.0.{pollable};
+            subscribe-duration: func(when: u64) -> pollable;
         }
     }
     package wasi:cli@0.2.0 {

@@ -288,6 +288,22 @@ impl Guest {
         )
     }
 
+    /// Imports a clock: `$sleep` waits for so many nanoseconds.
+    pub fn clock(mut self) -> Guest {
+        self.world.push_str("import wasi:io/poll@0.2.0;\nimport wasi:clocks/monotonic-clock@0.2.0;\n");
+        self.imports.push_str(
+            r#"(import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $in (param i64) (result i32)))
+            (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $block (param i32)))
+            (import "wasi:io/poll@0.2.0" "[resource-drop]pollable" (func $drop_pollable (param i32)))"#,
+        );
+        self.define(
+            r#"(func $sleep (param $nanoseconds i64) (local $pollable i32)
+                (local.set $pollable (call $in (local.get $nanoseconds)))
+                (call $block (local.get $pollable))
+                (call $drop_pollable (local.get $pollable)))"#,
+        )
+    }
+
     /// Further functions, globals and data. Tests may use the memory from 1,536 to 3,072, which starts as zeros.
     pub fn define(mut self, definitions: &str) -> Guest {
         self.definitions.push_str(definitions);
