@@ -120,6 +120,9 @@ pub(super) fn vector(section: &Section<'_>) -> VectorIndex {
         metric: section.choice("metric", &Metric::NAMED).unwrap_or(defaults.metric),
         indexed: section.texts("indexed").unwrap_or_default(),
         vectors: section.number("vector_limit", 1..=vector_limits::VECTORS_MOST).unwrap_or(defaults.vectors),
+        exact_up_to: section
+            .number("exact_up_to", vector_limits::EXACT_UP_TO_LEAST..=vector_limits::VECTORS_MOST)
+            .unwrap_or(defaults.exact_up_to),
         ..defaults
     };
     // The numbers are within their bounds by now.

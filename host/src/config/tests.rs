@@ -144,6 +144,7 @@ fn every_key_arrives() {
         metric = "dot-product"
         indexed = ["kind", "size.width"]
         vector_limit = 5
+        exact_up_to = 1000
         [vector.other]
         dimensions = 4096
         [cache.models]
@@ -296,6 +297,7 @@ fn every_key_arrives() {
                         metric: Metric::DotProduct,
                         indexed: vec!["kind".to_owned(), "size.width".to_owned()],
                         vectors: 5,
+                        exact_up_to: 1000,
                     },
                 },
             ),
@@ -350,7 +352,13 @@ fn unknown_keys_name_their_line_and_the_nearest_right_key() {
             "4: `vector_limit` in [vector.x] must be from 1 to 10000000",
         ],
     );
-    check("[vector.x]\ndimensions = 5000", &["2: `dimensions` in [vector.x] must be from 1 to 4096"]);
+    check(
+        "[vector.x]\ndimensions = 5000\nexact_up_to = 999",
+        &[
+            "2: `dimensions` in [vector.x] must be from 1 to 4096",
+            "3: `exact_up_to` in [vector.x] must be from 1000 to 10000000",
+        ],
+    );
     check(
         "[kv.x]\nq = 1",
         &["2: unknown key `q` in [kv.x]; right: `acknowledge`, `default_ttl_ms`, `engine`, `limit_bytes`"],

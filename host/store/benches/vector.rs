@@ -1,6 +1,8 @@
 //! Vectors: `cargo bench -p tollgate-store --bench vector -- --vectors 100000 --dimensions 1024`. Prints what it takes to write
-//! vectors and to read them again after a start, and for one searcher and two what a query takes, with and without a filter
-//! and while somebody writes, beside the recall of the ten nearest against an exact search by the values themselves.
+//! vectors and to read them again after a start. Then for the same file without a graph and with one: how long the graph takes
+//! to build, the recall of the ten nearest against an exact search by the values themselves, and for one searcher and two
+//! what a query takes, with and without a filter and while somebody writes; queries by the second and by the second of CPU
+//! that the process used meanwhile.
 //!
 //! Vectors lie around a thousand centres, as embeddings do; queries lie around the same centres.
 
@@ -15,13 +17,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tollgate_store::{Index, Options, Store, Target, Vector, VectorOptions, VectorQuery};
+use tollgate_store::{
+    Index, Options, Store, Target, Vector, VectorOptions, VectorQuery, vector::limits::EXACT_UP_TO,
+};
 
 const CENTRES: u64 = 1_000;
 const BATCH: u64 = 500;
 /// Queries whose recall is worked out: each compares all vectors by their values.
 const COMPARED: u64 = 20;
 const SECONDS: Duration = Duration::from_secs(2);
+/// More than there are: no graph.
+const EXACT: u64 = 100_000_000;
+/// What filters take, in hundredths.
+const PARTS: [u64; 3] = [50, 20, 1];
 
 #[derive(Clone, Copy)]
 struct Sizes {
@@ -51,31 +59,72 @@ async fn measure(sizes: Sizes) {
     let path = directory.path().join("store.redb");
     let Sizes { vectors, dimensions } = sizes;
     println!("{vectors} vectors of {dimensions} dimensions");
-    let (store, index) = open(&path, sizes);
+    let (store, index) = open(&path, sizes, EXACT);
     write(&index, sizes).await;
     store.close().await.unwrap();
     let bytes = std::fs::metadata(&path).unwrap();
     let bytes = std::os::unix::fs::MetadataExt::blocks(&bytes) * 512;
-
-    let (store, index) = open(&path, sizes);
-    let started = Instant::now();
-    index.load().await.unwrap();
-    println!("  load {:.2} s", started.elapsed().as_secs_f64());
-    let memory = index.describe().await.unwrap().memory_bytes;
-    println!("  {} bytes of file and {} bytes of memory a vector", bytes / vectors, memory / vectors);
-    println!("  recall of ten {:.4}", recall(&index, sizes).await);
-    for searchers in [1, 2] {
-        search(&index, sizes, searchers, None).await;
+    println!("  {} bytes of file a vector", bytes / vectors);
+    for exact_up_to in [EXACT, EXACT_UP_TO.min(vectors / 2)] {
+        let (store, index) = open(&path, sizes, exact_up_to);
+        let started = Instant::now();
+        index.load().await.unwrap();
+        let loaded = started.elapsed().as_secs_f64();
+        if exact_up_to == EXACT {
+            println!(" exact: load {loaded:.2} s");
+        } else {
+            println!(" graph: load {loaded:.2} s");
+            built(&index, sizes).await;
+        }
+        searched(&index, sizes).await;
+        store.close().await.unwrap();
     }
-    search(&index, sizes, 1, Some(r#"{"n": {"$lt": 10}}"#)).await;
-    search_while_written(&index, sizes).await;
-    store.close().await.unwrap();
 }
 
-fn open(path: &Path, sizes: Sizes) -> (Store, Index) {
+async fn searched(index: &Index, sizes: Sizes) {
+    let memory = index.describe().await.unwrap().memory_bytes;
+    println!("  {} bytes of memory a vector", memory / sizes.vectors);
+    println!("  recall of ten {:.4}", recall(index, sizes).await);
+    for searchers in [1, 2] {
+        search(index, sizes, searchers, None).await;
+    }
+    for part in PARTS {
+        search(index, sizes, 1, Some(part)).await;
+    }
+    search_while_written(index, sizes).await;
+}
+
+/// Waits until the graph has all but what waits for others to be put together with.
+async fn built(index: &Index, sizes: Sizes) {
+    let (started, cpu) = (Instant::now(), cpu_seconds());
+    let vectors = loop {
+        let info = index.describe().await.unwrap();
+        if info.graph_vectors + 2_048 >= sizes.vectors {
+            break info.graph_vectors;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let (seconds, cpu) = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    println!(
+        "  graph of {vectors} built in {seconds:.2} s, {:.0} vectors by the second of CPU",
+        vectors as f64 / cpu
+    );
+}
+
+/// Seconds of CPU that this process used, to the hundredth.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks: u64 =
+        fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+    ticks as f64 / 100.0
+}
+
+fn open(path: &Path, sizes: Sizes, exact_up_to: u64) -> (Store, Index) {
     let store = Store::open(path, Options { cache_bytes: 256 << 20, ..Options::default() }).unwrap();
     let options = VectorOptions {
         vectors: 10_000_000,
+        exact_up_to,
         indexed: vec!["n".to_owned()],
         ..VectorOptions::new(sizes.dimensions)
     };
@@ -115,9 +164,10 @@ async fn write(index: &Index, sizes: Sizes) {
     println!("  upsert of {BATCH}: {:.0} vectors/s", sizes.vectors as f64 / busy.as_secs_f64());
 }
 
-fn query(number: u64, sizes: Sizes, filter: Option<&str>) -> VectorQuery {
+fn query(number: u64, sizes: Sizes, part: Option<u64>) -> VectorQuery {
     let target = Target::Values(values(sizes.vectors + number, sizes.dimensions));
-    VectorQuery { filter: filter.map(str::to_owned), ..VectorQuery::new(target) }
+    let filter = part.map(|part| format!("{{\"n\": {{\"$lt\": {part}}}}}"));
+    VectorQuery { filter, ..VectorQuery::new(target) }
 }
 
 /// The share of the ten nearest by the values that queries find.
@@ -147,15 +197,15 @@ async fn recall(index: &Index, sizes: Sizes) -> f64 {
     found as f64 / (10 * COMPARED) as f64
 }
 
-async fn search(index: &Index, sizes: Sizes, searchers: u64, filter: Option<&'static str>) {
+async fn search(index: &Index, sizes: Sizes, searchers: u64, part: Option<u64>) {
     let queries = Arc::new(AtomicU64::new(0));
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), cpu_seconds());
     let tasks = (0..searchers).map(|_| {
         let (index, queries) = (index.clone(), Arc::clone(&queries));
         tokio::spawn(async move {
             while started.elapsed() < SECONDS {
                 let number = queries.fetch_add(1, Ordering::Relaxed);
-                index.query(query(number, sizes, filter)).await.unwrap();
+                index.query(query(number, sizes, part)).await.unwrap();
             }
         })
     });
@@ -163,12 +213,13 @@ async fn search(index: &Index, sizes: Sizes, searchers: u64, filter: Option<&'st
         task.await.unwrap();
     }
     let queries = queries.load(Ordering::Relaxed) as f64;
-    let seconds = started.elapsed().as_secs_f64();
-    let filter = if filter.is_some() { ", a tenth of the vectors" } else { "" };
+    let (seconds, cpu) = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let filter = part.map_or(String::new(), |part| format!(", a filter takes {part} %"));
     println!(
-        "  searchers {searchers}{filter}: {:.0} queries/s, {:.2} ms each",
+        "  searchers {searchers}{filter}: {:.0} queries/s, {:.3} ms each, {:.0} by the second of CPU",
         queries / seconds,
-        seconds * 1_000.0 * searchers as f64 / queries
+        seconds * 1_000.0 * searchers as f64 / queries,
+        queries / cpu
     );
 }
 

@@ -231,6 +231,7 @@ impl Drop for End<'_> {
         }
         self.core.inbox.end(&self.result, &self.core.health.reason());
         self.core.queues.end();
+        self.core.indexes.end();
     }
 }
 

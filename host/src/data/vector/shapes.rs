@@ -220,6 +220,8 @@ pub(in crate::data) struct Info {
     value_bytes: u64,
     /// Bytes in memory.
     memory_bytes: u64,
+    /// Vectors that queries find by the graph, which an index has above `exact_up_to`; they compare the others all.
+    graph_vectors: u64,
     /// The share of the nearest vectors that queries found, in samples since the start; null: no query yet.
     recall: Option<f64>,
 }
@@ -234,6 +236,7 @@ impl Info {
             vectors: info.vectors,
             value_bytes: info.value_bytes,
             memory_bytes: info.memory_bytes,
+            graph_vectors: info.graph_vectors,
             recall: info.recall,
         }
     }

@@ -5,8 +5,10 @@ use std::sync::{Arc, OnceLock};
 use redb::{ReadableTable, WriteTransaction};
 
 use super::{
+    block::Row,
     code::Code,
-    memory::{Memory, Row},
+    graph::Builder,
+    memory::Memory,
     metadata::Cell,
     open::Shared,
     rows::{self, IDS, INDEXES, RECORDS, Record, State},
@@ -170,6 +172,9 @@ impl<'a> Touched<'a> {
 
     /// After the commit.
     pub(crate) fn tidy(&self) {
-        self.0.iter().for_each(|memory| memory.tidy());
+        for memory in &self.0 {
+            memory.tidy();
+            Builder::visit(memory);
+        }
     }
 }

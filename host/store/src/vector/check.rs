@@ -10,9 +10,10 @@ use redb::ReadTransaction;
 
 use super::{
     VectorError, VectorOptions,
+    block::{Block, Seen},
     code::Code,
     limits::VECTORS_MOST,
-    memory::{Block, Moment, Seen, View},
+    memory::{Moment, View},
     open::{Shared, look},
     rows::{IDS, INDEXES, PARTS, RECORDS, Record, State, TAILS, Values},
 };
@@ -68,7 +69,7 @@ fn closed(core: &Core, number: u32) -> Result<Option<Arc<Shared>>, CommitError> 
     let transaction = core.begin_read()?;
     let state = State::read(&transaction.open_table(INDEXES).map_err(unavailable)?, number);
     let Some(State { dimensions, metric, .. }) = state.map_err(unavailable)? else { return Ok(None) };
-    let options = VectorOptions { dimensions, metric, indexed: Vec::new(), vectors: VECTORS_MOST };
+    let options = VectorOptions { metric, vectors: VECTORS_MOST, ..VectorOptions::new(dimensions) };
     Ok(Some(Arc::new(Shared::new(number, options))))
 }
 

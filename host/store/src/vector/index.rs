@@ -21,7 +21,7 @@ use super::{
     open::{Shared, look},
     recall::Sample,
     rows::{IDS, RECORDS, Record, State, Values, record},
-    search::{Answer, Candidates, Wanted, nearest},
+    search::{Answer, Wanted, candidates, nearest},
 };
 use crate::{
     commit::{Change, gone},
@@ -158,7 +158,7 @@ impl Index {
         };
         let wanted = Wanted { values: target, top_k: query.top_k, namespace: query.namespace, filter };
         let State { metric, moment, .. } = state;
-        let slots = view.candidates(&wanted, metric, moment, stop);
+        let slots = candidates(&view, &memory.plan, &wanted, moment, stop);
         let near = nearest(&values, &wanted, metric, slots).map_err(unavailable)?;
         let answer = Answer {
             index: self.shared.number,
@@ -187,7 +187,8 @@ impl Index {
                 metric,
                 vectors,
                 value_bytes: vectors * (dimensions * size_of::<f32>()) as u64,
-                memory_bytes: memory.view().bytes() as u64,
+                memory_bytes: memory.bytes() as u64,
+                graph_vectors: memory.view().graph_vectors() as u64,
                 recall: this.shared.recall.share(),
             })
         })

@@ -7,8 +7,8 @@ pub const DIMENSIONS: usize = 4_096;
 /// Vectors of an index by default: at 1,024 dimensions a good hundred megabytes of memory, which a small machine has.
 pub const VECTORS: u64 = 100_000;
 
-/// Vectors that an index can be configured for. A scan of as many takes a third of a second, and their codes some ten
-/// gigabytes at 1,024 dimensions; beyond it the scan is the wrong way to search.
+/// Vectors that an index can be configured for. Their codes are some ten gigabytes at 1,024 dimensions, and a scan of as
+/// many, when there is no graph yet, takes a third of a second.
 pub const VECTORS_MOST: u64 = 10_000_000;
 
 /// Bytes of an id: as of a kv key, so that one name can stand for both.
@@ -48,8 +48,61 @@ pub const GET_IDS: usize = 100;
 /// Vectors of a block in memory: a megabyte at 1,024 dimensions. Larger blocks are copied for longer when they are cleaned.
 pub const BLOCK_VECTORS: usize = 1_024;
 
-/// A block is cleaned when more than this part of it is dead, in hundredths. It bounds the memory and the time of a scan
-/// that dead vectors cost, and how often a living one is copied.
+/// Vectors up to which an index has no graph, by default: a scan of as many takes half a millisecond at 1,024 dimensions.
+pub const EXACT_UP_TO: u64 = 20_000;
+
+/// The least of it that an index can be configured for: a graph of as many as fit into a block saves nothing.
+pub const EXACT_UP_TO_LEAST: u64 = 1_000;
+
+/// Links of a node of the graph on each level, and half of those on the lowest: the usual number, 130 bytes a vector. With
+/// twice as many the graph takes twice the memory and time to build, for the recall that a third more effort gives.
+pub const LINKS: usize = 16;
+
+/// Levels of the graph above the lowest at most. Each has a sixteenth of the nodes of the one under it.
+pub const LEVELS: u32 = 6;
+
+/// How many of the nearest a new node is linked from: more cost time in proportion and hardly better the graph.
+pub const BUILD_EFFORT: usize = 128;
+
+/// Links of a node to others of the very same code at most. They lead nowhere else, and must not take the places of those
+/// that do.
+pub const TWINS: usize = 4;
+
+/// How much the builder of graphs gives way to other threads, as `nice` counts: a tenth of the time of a processor that
+/// others want too.
+pub const BUILDER_NICE: i32 = 10;
+
+/// How many of the nearest a walk through a graph of up to `EFFORT_VECTORS` keeps: with 91,160 sentences it finds 99 of 100.
+/// By dot products it keeps twice as many: long vectors are near everything, and walks end among them (of 30,000 sentences
+/// whose lengths differ by a third, 94 of 100 were found with this effort and 96 with more than twice as much).
+pub const EFFORT: f64 = 96.0;
+
+/// The effort grows from here on.
+pub const EFFORT_VECTORS: f64 = 100_000.0;
+
+/// By this power of the vectors: 258 at a million.
+pub const EFFORT_GROWTH: f64 = 0.43;
+
+/// A walk whose nearest are too close together for rounded vectors to tell apart is made again with so many times the
+/// effort, up to `CANDIDATES_MOST`.
+pub const WIDER: usize = 3;
+
+/// Nodes of the graph that tell how many vectors a filter takes.
+pub const SAMPLED_NODES: u64 = 1_024;
+
+/// Half of `exact_up_to` vectors are scanned rather than walked to, and more with the root of what the graph has over so
+/// many times `exact_up_to`: 30,000 of a million, where both were measured to take as long.
+pub const SCANNED_GROWTH: f64 = 5.5;
+
+/// A walk that came by more than this part of the graph gives way to a scan, which takes as long: its filter takes fewer
+/// vectors than the sample said, or what it looks for is far from everything.
+pub const WALK_PART: usize = 4;
+
+/// It may always come by so many for each of the nearest that it keeps: all links of each.
+pub const WALK_EACH: usize = 32;
+
+/// A block is cleaned when more than this part of it is dead, in hundredths, and so is a graph. It bounds the memory and the
+/// time of a search that dead vectors cost, and how often a living one is copied.
 pub const DEAD_PERCENT: usize = 30;
 
 /// Candidates that are compared exactly at least, for each match wanted, and for a query of one match.
@@ -68,8 +121,12 @@ pub const ROUNDING_DEVIATIONS: f64 = 5.0;
 /// Every so many queries one is compared with an exact search in a sample, once it is answered.
 pub const SAMPLE_EVERY: u64 = 256;
 
-/// Vectors of such a sample: some milliseconds of a blocking thread.
-pub const SAMPLE_VECTORS: usize = 4_096;
+/// Vectors of such a sample: their codes are scanned in two milliseconds at 1,024 dimensions, for each query some
+/// microseconds of a blocking thread.
+pub const SAMPLE_VECTORS: usize = 65_536;
+
+/// Those of a sample that are compared by their values, each read from the file, at most: most are far by their codes.
+pub const SAMPLE_COMPARED: usize = 4_096;
 
 /// Bytes of a page of redb.
 pub const PAGE_BYTES: usize = 4_096;

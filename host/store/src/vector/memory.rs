@@ -1,21 +1,22 @@
 //! The codes of an index in memory.
 //!
-//! Blocks never change but for one thing: a vector's time of death. The committer alone makes new blocks, and shows them
-//! in a new view before the commit that makes them count. A reader has a read transaction and a view; the *moment* of the
-//! transaction says which slots of the view it sees. So a reader sees exactly the vectors of its transaction, and neither
-//! waits for the other.
+//! A reader has a read transaction and a view; the *moment* of the transaction says which slots of the view it sees. So a
+//! reader sees exactly the vectors of its transaction, and waits for nobody. New views are made by the committer, which
+//! shows new blocks in the commit that makes them count and afterwards puts blocks together, and by the builder of the
+//! graph, to which the first blocks of a view belong: those stay as they are until another graph takes over with blocks of
+//! its own.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    code::{Code, Fact},
+    block::{Block, Row},
+    graph::{Build, Graph, Plan},
     limits::{BLOCK_VECTORS, DEAD_PERCENT},
-    metadata::Cell,
 };
 
 /// Which vectors a read transaction sees: those of the slots before `next_slot` that had not died at `sequence`.
@@ -25,21 +26,30 @@ pub(super) struct Moment {
     pub(super) next_slot: u64,
 }
 
-/// A vector as it is in memory.
-#[derive(Clone, Debug)]
-pub(super) struct Row {
-    pub(super) slot: u64,
-    pub(super) code: Code,
-    pub(super) namespace: Option<Arc<str>>,
-    pub(super) cells: Vec<Cell>,
-}
-
 /// The memory of an index.
 #[derive(Debug)]
 pub(crate) struct Memory {
     view: RwLock<Arc<View>>,
     /// The committer's: vectors of the commit under way.
     arrived: Mutex<Vec<Row>>,
+    /// Held while a view is made from the one before it, or a vector dies; a short time always.
+    pub(super) turn: Mutex<Turn>,
+    pub(super) plan: Plan,
+    /// The builder's.
+    pub(super) build: Mutex<Build>,
+    /// The store is closed: nobody needs a graph any more.
+    pub(super) closing: AtomicBool,
+}
+
+/// What only one thread at a time may change.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// The change in which somebody died last.
+    died: u64,
+    /// The same of those that are committed: every transaction that begins from now on knows these deaths.
+    settled: u64,
+    /// Blocks of a graph that will take the place of the one in the view. Who dies, dies in both.
+    pub(super) next: Vec<Arc<Block>>,
 }
 
 /// All vectors at a time, in the order of their slots.
@@ -49,41 +59,31 @@ pub(super) struct View {
     /// the transaction sees.
     pub(super) generation: u64,
     pub(super) blocks: Vec<Arc<Block>>,
-}
-
-/// A number of vectors.
-#[derive(Debug, Default)]
-pub(super) struct Block {
-    slots: Vec<u64>,
-    codes: Vec<i8>,
-    facts: Vec<Fact>,
-    namespaces: Vec<Option<Arc<str>>>,
-    /// For each vector, of each indexed property.
-    cells: Vec<Cell>,
-    /// The sequence of the change that removed it; 0: none.
-    died: Vec<AtomicU64>,
-    dead: AtomicUsize,
-}
-
-/// A vector that a scan comes by.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Seen<'a> {
-    pub(super) slot: u64,
-    pub(super) code: &'a [i8],
-    pub(super) fact: Fact,
-    pub(super) namespace: Option<&'a str>,
-    pub(super) cells: &'a [Cell],
+    /// Of the first blocks.
+    pub(super) graph: Option<Graph>,
 }
 
 impl Memory {
     /// Of the vectors that were loaded, in the order of their slots.
-    pub(super) fn new(blocks: Vec<Block>) -> Self {
+    pub(super) fn new(blocks: Vec<Block>, plan: Plan) -> Self {
         let blocks = blocks.into_iter().map(Arc::new).collect();
-        Self { view: RwLock::new(Arc::new(View { generation: 0, blocks })), arrived: Mutex::default() }
+        Self {
+            view: RwLock::new(Arc::new(View { blocks, ..View::default() })),
+            arrived: Mutex::default(),
+            turn: Mutex::default(),
+            plan,
+            build: Mutex::default(),
+            closing: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.read())
+    }
+
+    /// Shows another view. Only for who has the turn since before it read the present one.
+    pub(super) fn show(&self, _turn: &mut Turn, view: View) {
+        *self.view.write() = Arc::new(view);
     }
 
     /// For the committer: a vector with a slot after all others.
@@ -99,12 +99,10 @@ impl Memory {
             arrived.remove(position);
             return;
         }
-        let view = self.view();
-        let after =
-            view.blocks.partition_point(|block| block.slots.first().is_some_and(|first| *first <= slot));
-        if let Some(block) = after.checked_sub(1).and_then(|position| view.blocks.get(position)) {
-            block.remove(slot, sequence);
-        }
+        let mut turn = self.turn.lock();
+        turn.died = sequence;
+        Block::remove(&self.view().blocks, slot, sequence);
+        Block::remove(&turn.next, slot, sequence);
     }
 
     /// For the committer, before the commit: shows what arrived.
@@ -113,26 +111,34 @@ impl Memory {
         if arrived.is_empty() {
             return;
         }
-        let before = self.view();
-        let mut blocks = before.blocks.clone();
-        blocks.extend(arrived.chunks(BLOCK_VECTORS).map(|rows| Arc::new(Block::of(rows))));
-        *self.view.write() = Arc::new(View { generation: before.generation, blocks });
+        let blocks: Vec<_> = arrived.chunks(BLOCK_VECTORS).map(|rows| Arc::new(Block::of(rows))).collect();
+        let mut turn = self.turn.lock();
+        let mut view = self.view().again();
+        view.blocks.extend(blocks);
+        self.show(&mut turn, view);
     }
 
-    /// For the committer, after the commit: puts small blocks together and leaves the dead out. Each living vector is
-    /// copied a bounded number of times for what is added or removed beside it.
+    /// For the committer, after the commit: puts small blocks together and leaves the dead out, behind the blocks of the
+    /// graph. Each living vector is copied a bounded number of times for what is added or removed beside it.
     pub(super) fn tidy(&self) {
+        let mut turn = self.turn.lock();
+        turn.settled = turn.died;
+        let settled = turn.settled;
         let before = self.view();
+        let kept = before.graph.as_ref().map_or(0, |graph| graph.frozen);
         let mut changed = false;
         let mut blocks: Vec<Arc<Block>> = Vec::with_capacity(before.blocks.len());
-        for block in &before.blocks {
+        blocks.extend(before.blocks.iter().take(kept).cloned());
+        for block in before.blocks.iter().skip(kept) {
             let mut block = Arc::clone(block);
             if block.dead() * 100 > block.len() * DEAD_PERCENT {
-                block = Arc::new(Block::living(&[&block]));
+                block = Arc::new(Block::living(&[block], settled));
                 changed = true;
             }
-            while let Some(last) = blocks.pop_if(|last| last.goes_with(&block)) {
-                block = Arc::new(Block::living(&[&last, &block]));
+            while blocks.len() > kept
+                && let Some(last) = blocks.pop_if(|last| last.goes_with(&block))
+            {
+                block = Arc::new(Block::living(&[last, block], settled));
                 changed = true;
             }
             if block.len() > 0 {
@@ -140,15 +146,45 @@ impl Memory {
             }
         }
         if changed {
-            *self.view.write() = Arc::new(View { generation: before.generation + 1, blocks });
+            let generation = before.generation + 1;
+            self.show(&mut turn, View { generation, blocks, graph: before.graph.clone() });
         }
+    }
+
+    /// Bytes, nearly, with those of a graph that is being built.
+    pub(super) fn bytes(&self) -> usize {
+        let next: usize = self.turn.lock().next.iter().map(|block| block.bytes()).sum();
+        self.view().bytes() + next
+    }
+
+    /// Nobody will ask any more.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Turn {
+    /// The change up to which deaths are committed.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled
     }
 }
 
 impl View {
+    /// The same, to be changed.
+    pub(super) fn again(&self) -> Self {
+        Self { generation: self.generation, blocks: self.blocks.clone(), graph: self.graph.clone() }
+    }
+
     /// Bytes in memory, nearly.
     pub(super) fn bytes(&self) -> usize {
-        self.blocks.iter().map(|block| block.bytes()).sum()
+        let walks = self.graph.as_ref().map_or(0, Graph::bytes);
+        walks + self.blocks.iter().map(|block| block.bytes()).sum::<usize>()
+    }
+
+    /// Vectors that are found by the graph.
+    pub(super) fn graph_vectors(&self) -> usize {
+        self.graph.as_ref().map_or(0, |graph| graph.alive(&self.blocks))
     }
 
     /// Vectors in memory, the dead too.
@@ -157,119 +193,22 @@ impl View {
     }
 }
 
-impl Block {
-    pub(super) fn of(rows: &[Row]) -> Self {
-        let mut block = Self::default();
-        for row in rows {
-            block.push(Seen {
-                slot: row.slot,
-                code: &row.code.numbers,
-                fact: row.code.fact,
-                namespace: None,
-                cells: &row.cells,
-            });
-            block.namespaces.push(row.namespace.clone());
-        }
-        block
-    }
-
-    /// The living of some blocks. The committer kills nobody meanwhile.
-    fn living(blocks: &[&Arc<Self>]) -> Self {
-        let mut living = Self::default();
-        for block in blocks {
-            let each = block.each();
-            for (position, namespace) in block.namespaces.iter().enumerate() {
-                if let Some(seen) = block.seen(position, each).filter(|_| block.died_at(position) == 0) {
-                    living.push(seen);
-                    living.namespaces.push(namespace.clone());
-                }
-            }
-        }
-        living
-    }
-
-    /// Everything but the namespace, which its owner shares.
-    fn push(&mut self, seen: Seen<'_>) {
-        self.slots.push(seen.slot);
-        self.codes.extend_from_slice(seen.code);
-        self.facts.push(seen.fact);
-        self.cells.extend_from_slice(seen.cells);
-        self.died.push(AtomicU64::new(0));
-    }
-
-    fn remove(&self, slot: u64, sequence: u64) {
-        let Ok(position) = self.slots.binary_search(&slot) else { return };
-        if let Some(died) = self.died.get(position) {
-            died.store(sequence, Ordering::Release);
-            self.dead.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Comes by every vector that the moment sees.
-    pub(super) fn scan<'a>(&'a self, moment: Moment, mut visit: impl FnMut(Seen<'a>)) {
-        let each = self.each();
-        for position in 0..self.len() {
-            if self.is_seen(position, moment)
-                && let Some(seen) = self.seen(position, each)
-            {
-                visit(seen);
-            }
-        }
-    }
-
-    /// Numbers of a code, and indexed properties, of each vector.
-    fn each(&self) -> [usize; 2] {
-        [self.codes.len(), self.cells.len()].map(|length| length.checked_div(self.len()).unwrap_or(0))
-    }
-
-    fn is_seen(&self, position: usize, moment: Moment) -> bool {
-        let died = self.died_at(position);
-        let slot = self.slots.get(position).copied().unwrap_or(u64::MAX);
-        slot < moment.next_slot && (died == 0 || died > moment.sequence)
-    }
-
-    fn died_at(&self, position: usize) -> u64 {
-        self.died.get(position).map_or(1, |died| died.load(Ordering::Acquire))
-    }
-
-    fn seen(&self, position: usize, [numbers, cells]: [usize; 2]) -> Option<Seen<'_>> {
-        Some(Seen {
-            slot: *self.slots.get(position)?,
-            code: self.codes.get(position * numbers..(position + 1) * numbers)?,
-            fact: *self.facts.get(position)?,
-            namespace: self.namespaces.get(position)?.as_deref(),
-            cells: self.cells.get(position * cells..(position + 1) * cells)?,
-        })
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
-    fn dead(&self) -> usize {
-        self.dead.load(Ordering::Relaxed)
-    }
-
-    /// Whether it is put together with the next: they fit into one block, and the next is not much smaller. Else each
-    /// vector that arrives alone would have a large block copied.
-    fn goes_with(&self, next: &Self) -> bool {
-        let [this, next] = [self, next].map(|block| block.len() - block.dead());
-        this + next <= BLOCK_VECTORS && 2 * next >= this
-    }
-
-    fn bytes(&self) -> usize {
-        let namespaces = self.namespaces.iter().flatten().map(|namespace| namespace.len()).sum::<usize>();
-        let each =
-            size_of::<u64>() + size_of::<Fact>() + size_of::<Option<Arc<str>>>() + size_of::<AtomicU64>();
-        self.codes.len() + self.len() * each + namespaces + self.cells.iter().map(Cell::size).sum::<usize>()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::vector::{
+        Metric,
+        code::{Code, Fact},
+        metadata::Cell,
+        space::Space,
+    };
+
+    fn memory(exact_up_to: usize) -> Memory {
+        let space = Space::new(Metric::Euclidean, 3);
+        Memory::new(Vec::new(), Plan { space, exact_up_to, builder: Arc::default() })
+    }
 
     fn row(slot: u64) -> Row {
         let code = Code { numbers: vec![slot as i8; 3], fact: Fact { scale: 1.0, norm: slot as f64 } };
@@ -290,11 +229,10 @@ mod tests {
         found
     }
 
-    /// Commits of random vectors added and removed. Every moment that a reader may still hold sees its own vectors, and
-    /// memory stays near to what lives.
-    #[test]
-    fn every_moment_sees_its_vectors_and_churn_leaves_nothing() {
-        let memory = Memory::new(Vec::new());
+    /// Commits of random vectors added and removed, while a graph of them is built, if there is to be one. Every moment that
+    /// a reader may still hold sees its own vectors, and memory stays near to what lives.
+    fn churn(exact_up_to: usize, rounds: u64) {
+        let memory = memory(exact_up_to);
         let mut state = 1u64;
         let mut random = |most: u64| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -303,7 +241,8 @@ mod tests {
         let mut living: BTreeMap<u64, ()> = BTreeMap::new();
         let mut moment = Moment::default();
         let mut held: Option<(Arc<View>, Moment, Vec<u64>)> = None;
-        for round in 0..600 {
+        let (mut graphs, mut renewed) = (0, 0);
+        for round in 0..rounds {
             let before = (moment, living.keys().copied().collect::<Vec<_>>());
             moment.sequence += 1;
             let added = [1, 1, 3, 700][random(4) as usize];
@@ -322,26 +261,57 @@ mod tests {
                 }
             }
             memory.publish();
+            for _ in 0..random(3) {
+                memory.step();
+            }
             // Before the commit, a reader sees what was there.
             assert_eq!(seen(&memory.view(), before.0), before.1);
+            let generation = memory.view().generation;
             memory.tidy();
+            for _ in 0..random(3) {
+                memory.step();
+            }
             let view = memory.view();
             let now: Vec<u64> = living.keys().copied().collect();
             assert_eq!(seen(&view, moment), now);
-            assert!(view.len() * (100 - DEAD_PERCENT) <= living.len().max(1) * 100, "{}", view.len());
-            assert!(view.blocks.len() <= 4 * (view.len() / BLOCK_VECTORS) + 24, "{}", view.blocks.len());
             if let Some((view, moment, slots)) = &held {
                 assert_eq!(seen(view, *moment), *slots);
             }
             if round % 50 == 0 {
-                held = Some((view, moment, now));
+                held = Some((Arc::clone(&view), moment, now));
+            }
+            match &view.graph {
+                Some(_) => {
+                    graphs += 1;
+                    renewed += u64::from(view.generation != generation);
+                }
+                None => {
+                    assert!(view.len() * (100 - DEAD_PERCENT) <= living.len().max(1) * 100, "{}", view.len());
+                    assert!(view.blocks.len() <= 4 * (view.len() / BLOCK_VECTORS) + 24);
+                }
             }
         }
+        while memory.step() {}
+        // What is behind the blocks of the graph waits for the next commit.
+        memory.tidy();
+        let view = memory.view();
+        assert!(view.len() * (100 - DEAD_PERCENT) <= living.len().max(1) * 100, "{}", view.len());
+        assert!(exact_up_to > 10_000 || (graphs > rounds / 4 && renewed > 3), "{graphs} {renewed}");
+    }
+
+    #[test]
+    fn every_moment_sees_its_vectors_and_churn_leaves_nothing() {
+        churn(usize::MAX, 600);
+    }
+
+    #[test]
+    fn the_same_holds_while_a_graph_is_built_and_renewed() {
+        churn(1_000, 120);
     }
 
     #[test]
     fn what_comes_and_goes_in_one_commit_is_never_seen() {
-        let memory = Memory::new(Vec::new());
+        let memory = memory(usize::MAX);
         for slot in 0..3 {
             memory.add(row(slot));
         }

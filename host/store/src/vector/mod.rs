@@ -2,13 +2,16 @@
 //!
 //! The file has the truth: ids, records (namespace, metadata) and values, each vector in a numbered *slot* that is never
 //! used twice. Memory has a *code* of each vector, its values rounded to bytes, beside what filters ask for. A query scans
-//! the codes, and compares the vectors that may be nearest, as far as rounding can tell, by their values. Changes are the
-//! committer's: it brings them into memory before the commit that makes them count, and out again after it.
+//! the codes, or has a *graph* lead it to the nearest when there are many, and compares the vectors that may be nearest, as
+//! far as rounding can tell, by their values. Changes are the committer's: it brings them into memory before the commit that
+//! makes them count, and out again after it. The graph follows behind, and what is not in it yet is scanned.
 
+mod block;
 mod change;
 mod check;
 mod code;
 mod filter;
+mod graph;
 mod index;
 #[expect(unsafe_code, reason = "vector instructions")]
 mod kernel;
@@ -21,10 +24,11 @@ mod recall;
 mod rows;
 mod search;
 mod shortlist;
+mod space;
 
 use thiserror::Error;
 
-use self::limits::{DIMENSIONS, INDEXED, PROPERTY_BYTES, VECTORS, VECTORS_MOST};
+use self::limits::{DIMENSIONS, EXACT_UP_TO, INDEXED, PROPERTY_BYTES, VECTORS, VECTORS_MOST};
 pub(crate) use self::{
     change::{Touched, VectorChange},
     check::report,
@@ -47,12 +51,15 @@ pub struct VectorOptions {
     pub indexed: Vec<String>,
     /// Vectors at most.
     pub vectors: u64,
+    /// With more vectors than this queries find nearly all of the nearest instead of all, in much less time, by a graph.
+    pub exact_up_to: u64,
 }
 
 impl VectorOptions {
     /// For vectors of so many dimensions: cosine, nothing indexed.
     pub fn new(dimensions: usize) -> Self {
-        Self { dimensions, metric: Metric::default(), indexed: Vec::new(), vectors: VECTORS }
+        let (vectors, exact_up_to) = (VECTORS, EXACT_UP_TO);
+        Self { dimensions, metric: Metric::default(), indexed: Vec::new(), vectors, exact_up_to }
     }
 
     /// Whether an index can have them.
@@ -195,8 +202,10 @@ pub struct VectorInfo {
     pub vectors: u64,
     /// Bytes of their values in the file.
     pub value_bytes: u64,
-    /// Bytes in memory.
+    /// Bytes in memory, those of the graph too.
     pub memory_bytes: u64,
+    /// Vectors that queries find by the graph; the others they compare all. 0: there is no graph.
+    pub graph_vectors: u64,
     /// The share of the nearest vectors that queries found, in samples since the store was opened; none: no query yet.
     pub recall: Option<f64>,
 }

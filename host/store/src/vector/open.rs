@@ -12,12 +12,15 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use super::{
     VectorError, VectorOptions,
+    block::{Block, Row},
     code::Code,
+    graph::{Builder, Plan},
     limits::BLOCK_VECTORS,
-    memory::{Block, Memory, Moment, Row, View},
+    memory::{Memory, Moment, View},
     metadata::{self, Property},
     recall::Recall,
     rows::{INDEXES, RECORDS, Record, State, Values},
+    space::Space,
 };
 use crate::{
     commit::{ended, gone},
@@ -31,6 +34,7 @@ pub(crate) struct Indexes {
     /// One permit for each search that runs: more of them than cores would only take turns, and hold up what else needs a
     /// blocking thread.
     pub(super) searches: Arc<Semaphore>,
+    builder: Arc<Builder>,
 }
 
 /// What the handles of an index share.
@@ -46,11 +50,16 @@ pub(crate) struct Shared {
 impl Default for Indexes {
     fn default() -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self { open: Mutex::default(), searches: Arc::new(Semaphore::new(cores)) }
+        Self { open: Mutex::default(), searches: Arc::new(Semaphore::new(cores)), builder: Arc::default() }
     }
 }
 
 impl Indexes {
+    /// The store is closed: no graph is built any more.
+    pub(crate) fn end(&self) {
+        self.open.lock().values().filter_map(|shared| shared.loaded()).for_each(|memory| memory.close());
+    }
+
     /// The index of this number, if it is open.
     pub(super) fn find(&self, number: u32) -> Option<Arc<Shared>> {
         self.open.lock().get(&number).cloned()
@@ -135,12 +144,24 @@ impl Shared {
         let shared = Arc::clone(self);
         super::blocking(move || {
             let transaction = core.begin_read()?;
-            Ok(Arc::new(shared.load(&transaction).map_err(unavailable)?))
+            let blocks = shared.load(&transaction).map_err(unavailable)?;
+            let memory = Arc::new(Memory::new(blocks, shared.plan(&core.indexes)));
+            Builder::visit(&memory);
+            Ok(memory)
         })
         .await
     }
 
-    fn load(&self, transaction: &ReadTransaction) -> Result<Memory, redb::Error> {
+    fn plan(&self, indexes: &Indexes) -> Plan {
+        let VectorOptions { dimensions, metric, exact_up_to, .. } = self.options;
+        Plan {
+            space: Space::new(metric, dimensions),
+            exact_up_to: usize::try_from(exact_up_to).unwrap_or(usize::MAX),
+            builder: Arc::clone(&indexes.builder),
+        }
+    }
+
+    fn load(&self, transaction: &ReadTransaction) -> Result<Vec<Block>, redb::Error> {
         let values = Values::open(transaction, self.number, self.options.dimensions)?;
         let (mut blocks, mut rows) = (Vec::new(), Vec::with_capacity(BLOCK_VECTORS));
         for row in transaction.open_table(RECORDS)?.range((self.number, 0)..=(self.number, u64::MAX))? {
@@ -155,7 +176,7 @@ impl Shared {
         if !rows.is_empty() {
             blocks.push(Block::of(&rows));
         }
-        Ok(Memory::new(blocks))
+        Ok(blocks)
     }
 
     fn row(&self, slot: u64, record: Record, values: &[f32]) -> Row {

@@ -7,10 +7,13 @@ use std::sync::{
 
 use super::{
     Metric,
-    limits::{SAMPLE_EVERY, SAMPLE_VECTORS},
+    block::Seen,
+    code::Code,
+    limits::{SAMPLE_COMPARED, SAMPLE_EVERY, SAMPLE_VECTORS},
     memory::{Moment, View},
     rows::Values,
     search::{Near, Wanted},
+    space::{Aim, Space},
 };
 
 /// What samples have come to since the index was opened.
@@ -44,20 +47,20 @@ impl Recall {
         (nearest > 0).then(|| self.found.load(Ordering::Relaxed) as f64 / nearest as f64)
     }
 
-    /// Compares some vectors of the index exactly, and counts those that are as near as the farthest match, and how many
-    /// of them are matches. With a few matches only, all that the query takes is near enough.
+    /// Looks at some vectors of the index, and counts those that are as near as the farthest match, and how many of them are
+    /// matches. With a few matches only, all that the query takes is near enough.
     pub(super) fn take(&self, number: u64, sample: &Sample) -> Result<(), redb::Error> {
-        let farthest = match sample.answered.last() {
-            Some(last) if sample.answered.len() == sample.wanted.top_k => *last,
-            _ => Near { slot: u64::MAX, nearness: f64::NEG_INFINITY },
-        };
+        let farthest = sample.answered.last().filter(|_| sample.answered.len() == sample.wanted.top_k);
         let (mut nearest, mut found) = (0, 0);
-        for slot in sample.slots(number) {
-            let nearness = sample.metric.exact(&sample.wanted.values, &sample.values.read(slot)?);
-            if nearness > farthest.nearness || (nearness == farthest.nearness && slot <= farthest.slot) {
-                nearest += 1;
-                found += u64::from(sample.answered.iter().any(|near| near.slot == slot));
+        for slot in sample.slots(number, farthest) {
+            if let Some(farthest) = farthest {
+                let nearness = sample.metric.exact(&sample.wanted.values, &sample.values.read(slot)?);
+                if nearness < farthest.nearness || (nearness == farthest.nearness && slot > farthest.slot) {
+                    continue;
+                }
             }
+            nearest += 1;
+            found += u64::from(sample.answered.iter().any(|near| near.slot == slot));
         }
         self.nearest.fetch_add(nearest, Ordering::Relaxed);
         self.found.fetch_add(found, Ordering::Relaxed);
@@ -66,20 +69,29 @@ impl Recall {
 }
 
 impl Sample {
-    /// Slots that the query might have found, from another place of the index each time.
-    fn slots(&self, number: u64) -> Vec<u64> {
+    /// Slots that the query might have found, as far as rounded vectors can tell, from another place of the index each time.
+    fn slots(&self, number: u64, farthest: Option<&Near>) -> Vec<u64> {
         let blocks = &self.view.blocks;
+        let code = Code::of(&self.wanted.values);
+        let aim = Aim { code: &code.numbers, fact: code.fact };
+        let space = Space::new(self.metric, self.wanted.values.len());
+        let may_be_near = |seen: &Seen<'_>| {
+            let nearness = space.nearness(aim, Aim { code: seen.code, fact: seen.fact });
+            let uncertainty = space.uncertainty(aim.fact, seen.fact);
+            farthest.is_none_or(|farthest| nearness + uncertainty >= farthest.nearness)
+        };
         // A fraction that is far from simple ones leads to every place.
         let start = (number as f64 * 0.618_033_988_749_895).fract() * blocks.len() as f64;
-        let mut slots = Vec::new();
+        let (mut slots, mut vectors) = (Vec::new(), 0);
         for block in blocks.iter().cycle().skip(start as usize).take(blocks.len()) {
             block.scan(self.moment, |seen| {
-                if self.wanted.takes(&seen) {
+                if self.wanted.takes(&seen) && may_be_near(&seen) {
                     slots.push(seen.slot);
                 }
             });
-            if slots.len() >= SAMPLE_VECTORS {
-                slots.truncate(SAMPLE_VECTORS);
+            vectors += block.len();
+            if vectors >= SAMPLE_VECTORS || slots.len() >= SAMPLE_COMPARED {
+                slots.truncate(SAMPLE_COMPARED);
                 break;
             }
         }

@@ -6,13 +6,15 @@ use redb::ReadTransaction;
 
 use super::{
     Metric, VectorMatch,
+    block::Seen,
     code::Code,
     filter::Filter,
-    kernel::Kernel,
-    memory::{Moment, Seen, View},
+    graph::{self, Candidate, Plan},
+    memory::{Moment, View},
     metadata::{self, Property},
     rows::{RECORDS, Values, damaged, record},
     shortlist::Shortlist,
+    space::Aim,
 };
 
 /// What a query wants of an index.
@@ -25,6 +27,11 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// Whether it takes every vector.
+    pub(super) fn takes_all(&self) -> bool {
+        self.namespace.is_none() && self.filter.is_none()
+    }
+
     /// Whether a vector is in the namespace and passes the filter.
     pub(super) fn takes(&self, seen: &Seen<'_>) -> bool {
         self.namespace.as_deref().is_none_or(|namespace| seen.namespace == Some(namespace))
@@ -32,36 +39,38 @@ impl Wanted {
     }
 }
 
-/// What finds the vectors that may be nearest. The exact order is made afterwards, so this may be wrong about the order,
-/// but not leave any of the nearest out; an approximate index may leave out a few.
-pub(super) trait Candidates {
-    /// Slots that the moment sees, in their order. Ends early, with whatever it has, once `stop` is set.
-    fn candidates(&self, wanted: &Wanted, metric: Metric, moment: Moment, stop: &AtomicBool) -> Vec<u64>;
-}
-
-/// By a scan of everything.
-impl Candidates for View {
-    fn candidates(&self, wanted: &Wanted, metric: Metric, moment: Moment, stop: &AtomicBool) -> Vec<u64> {
-        let kernel = Kernel::detect();
-        let code = Code::of(&wanted.values);
-        let mut list = Shortlist::new(wanted.top_k);
-        for block in &self.blocks {
-            if stop.load(Ordering::Relaxed) {
-                break;
-            }
-            block.scan(moment, |seen| {
-                if !wanted.takes(&seen) {
-                    return;
-                }
-                let steps = f64::from(kernel.dot(&code.numbers, seen.code));
-                let dot = steps * code.fact.scale * seen.fact.scale;
-                let nearness = metric.nearness(dot, code.fact, seen.fact);
-                let rounding = code.fact.rounding(seen.fact);
-                list.add(seen.slot, nearness, metric.uncertainty(rounding, code.fact, seen.fact));
-            });
+/// The slots that may be nearest, in their order. The exact order is made afterwards: a scan may be wrong about the order,
+/// but leaves none of the nearest out; the graph may leave out a few. Ends early, with whatever it has, once `stop` is set.
+pub(super) fn candidates(
+    view: &View,
+    plan: &Plan,
+    wanted: &Wanted,
+    moment: Moment,
+    stop: &AtomicBool,
+) -> Vec<u64> {
+    let code = Code::of(&wanted.values);
+    let aim = Aim { code: &code.numbers, fact: code.fact };
+    let space = plan.space;
+    let mut list = Shortlist::new(wanted.top_k);
+    let mut scanned = view.blocks.as_slice();
+    if let Some(answered) = graph::find(view, plan, wanted, moment, aim, stop) {
+        for Candidate { slot, nearness, uncertainty } in answered.candidates {
+            list.add(slot, nearness, uncertainty);
         }
-        list.slots()
+        scanned = scanned.get(answered.blocks..).unwrap_or_default();
     }
+    for block in scanned {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        block.scan(moment, |seen| {
+            if wanted.takes(&seen) {
+                let nearness = space.nearness(aim, Aim { code: seen.code, fact: seen.fact });
+                list.add(seen.slot, nearness, space.uncertainty(aim.fact, seen.fact));
+            }
+        });
+    }
+    list.slots()
 }
 
 /// A vector that was compared exactly.

@@ -2,6 +2,7 @@
 
 mod crash;
 mod faults;
+mod graph;
 mod hostile;
 mod joint;
 mod model;

@@ -103,22 +103,20 @@ struct Checked {
     place: Place,
     store: Store,
     index: Index,
-    metric: Metric,
+    options: VectorOptions,
     /// With the number of the writing, by which the equally near are ordered.
     model: BTreeMap<u8, (u64, Given)>,
     written: u64,
 }
 
 impl Checked {
-    fn new(metric: Metric) -> Self {
+    fn new(metric: Metric, exact_up_to: u64) -> Self {
         let place = Place::new();
         let store = place.open();
-        let index = store.index("model", Self::options(metric)).unwrap();
-        Self { place, store, index, metric, model: BTreeMap::new(), written: 0 }
-    }
-
-    fn options(metric: Metric) -> VectorOptions {
-        VectorOptions { metric, indexed: vec!["is.kind".to_owned()], vectors: 35, ..VectorOptions::new(4) }
+        let indexed = vec!["is.kind".to_owned()];
+        let options = VectorOptions { metric, indexed, vectors: 35, exact_up_to, ..VectorOptions::new(4) };
+        let index = store.index("model", options.clone()).unwrap();
+        Self { place, store, index, options, model: BTreeMap::new(), written: 0 }
     }
 
     async fn step(&mut self, step: Step) -> TestCaseResult {
@@ -145,7 +143,7 @@ impl Checked {
             Step::Reopen => {
                 self.store.close().await.unwrap();
                 self.store = self.place.open();
-                self.index = self.store.index("model", Self::options(self.metric)).unwrap();
+                self.index = self.store.index("model", self.options.clone()).unwrap();
             }
         }
         Ok(())
@@ -212,9 +210,9 @@ impl Checked {
             .values()
             .filter(|(_, given)| namespace.is_none_or(|namespace| given.namespace == Some(namespace)))
             .filter(|(_, given)| filter.is_none_or(|filter| filter.takes(given.kind)))
-            .map(|row| (score(self.metric, &target, &row.1.values.map(f32::from)), row))
+            .map(|row| (score(self.options.metric, &target, &row.1.values.map(f32::from)), row))
             .collect();
-        let sign = if self.metric == Metric::Euclidean { 1.0 } else { -1.0 };
+        let sign = if self.options.metric == Metric::Euclidean { 1.0 } else { -1.0 };
         expected.sort_by(|left, right| {
             (sign * left.0).total_cmp(&(sign * right.0)).then(left.1.0.cmp(&right.1.0))
         });
@@ -235,11 +233,16 @@ impl Checked {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
+    /// With a graph too, whose walks come by all of so few vectors.
     #[test]
-    fn an_index_behaves_like_a_map_that_is_searched_exactly(metric in 0usize..3, steps in steps()) {
+    fn an_index_behaves_like_a_map_that_is_searched_exactly(
+        metric in 0usize..3,
+        exact_up_to in prop_oneof![Just(20_000u64), Just(4)],
+        steps in steps(),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut checked = Checked::new(METRICS[metric]);
+            let mut checked = Checked::new(METRICS[metric], exact_up_to);
             for step in steps {
                 checked.step(step).await?;
             }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use redb::StorageBackend;
-use tollgate_store::{Options, Store, Vector, VectorMatch, VectorQuery};
+use tollgate_store::{Options, Store, Vector, VectorMatch, VectorOptions, VectorQuery};
 
 use super::support::{index, near, report, vector};
 use crate::support::{Memory, Place};
@@ -23,8 +23,18 @@ use crate::support::{Memory, Place};
 /// and both of a pair of one time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_query_sees_every_vector_once_and_no_half_of_a_change() {
+    replace_pairs(VectorOptions::new(3)).await;
+}
+
+/// Beside them a graph is built, which every other change makes out of date.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_query_sees_the_same_while_a_graph_is_built_and_renewed() {
+    replace_pairs(VectorOptions { exact_up_to: 8, ..VectorOptions::new(3) }).await;
+}
+
+async fn replace_pairs(options: VectorOptions) {
     let store = Place::new().open();
-    let index = index(&store, "a", 3);
+    let index = store.index("a", options).unwrap();
     let pair = |pair: u64, turn: u64| -> Vec<Vector> {
         let values = vec![1.0, turn as f32, pair as f32];
         vec![vector(format!("{pair}/0"), values.clone()), vector(format!("{pair}/1"), values)]
