@@ -306,7 +306,29 @@ mod tests {
 
     #[test]
     fn the_same_holds_while_a_graph_is_built_and_renewed() {
-        churn(1_000, 120);
+        churn(1_000, 60);
+    }
+
+    /// A new graph takes over between the death of many and the commit that makes it count.
+    #[test]
+    fn who_dies_in_a_commit_under_way_is_seen_until_then() {
+        let memory = memory(100);
+        let before = Moment { sequence: 1, next_slot: 400 };
+        (0..400).for_each(|slot| memory.add(row(slot)));
+        memory.publish();
+        memory.tidy();
+        while memory.step() {}
+        (0..200).for_each(|slot| memory.remove(slot, 2));
+        let generation = memory.view().generation;
+        while memory.view().generation == generation {
+            assert!(memory.step());
+        }
+        assert_eq!(seen(&memory.view(), before), (0..400).collect::<Vec<_>>());
+        memory.tidy();
+        while memory.step() {}
+        let (view, after) = (memory.view(), Moment { sequence: 2, next_slot: 400 });
+        assert_eq!(seen(&view, after), (200..400).collect::<Vec<_>>());
+        assert_eq!((view.len(), view.graph_vectors()), (200, 200));
     }
 
     #[test]

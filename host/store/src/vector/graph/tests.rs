@@ -47,6 +47,9 @@ impl Random {
 /// The namespace of a vector: what filters ask about.
 type Naming = fn(u64, &[f32]) -> &'static str;
 
+/// Makes a vector.
+type Making = fn(&mut Random) -> Vec<f32>;
+
 /// An index in memory, whose commits are made by hand.
 struct World {
     memory: Memory,
@@ -144,7 +147,7 @@ fn the_graph_finds_nearly_all_of_the_nearest_by_every_metric() {
     for metric in METRICS {
         let mut random = Random(metric as u64 + 1);
         let mut world = World::new(metric, DIMENSIONS, parts);
-        world.commit((0..3_000).map(|_| random.clustered()), &[]);
+        world.commit((0..2_500).map(|_| random.clustered()), &[]);
         assert!(world.memory.view().graph_vectors() > 2_000);
         let (recall, graphs) = world.recall(&queries(&mut random), None);
         println!("{metric:?} {recall}");
@@ -156,7 +159,7 @@ fn the_graph_finds_nearly_all_of_the_nearest_by_every_metric() {
 fn filters_find_what_they_take_by_a_walk_or_a_scan() {
     let mut random = Random(5);
     let mut world = World::new(Metric::Cosine, DIMENSIONS, parts);
-    world.commit((0..3_000).map(|_| random.clustered()), &[]);
+    world.commit((0..2_500).map(|_| random.clustered()), &[]);
     let queries = queries(&mut random);
     for (namespace, walks) in [("50", true), ("20", true), ("15", true), ("3", false), ("none", false)] {
         let (recall, graphs) = world.recall(&queries, Some(namespace));
@@ -167,7 +170,7 @@ fn filters_find_what_they_take_by_a_walk_or_a_scan() {
     // What is asked for lies far from what the filter takes.
     let side = |_: u64, values: &[f32]| if values[0] > 0.0 { "right" } else { "left" };
     let mut world = World::new(Metric::Cosine, DIMENSIONS, side);
-    world.commit((0..3_000).map(|_| random.clustered()), &[]);
+    world.commit((0..2_500).map(|_| random.clustered()), &[]);
     for namespace in ["left", "right"] {
         let (recall, graphs) = world.recall(&queries, Some(namespace));
         println!("{namespace} {recall} {graphs}");
@@ -180,7 +183,7 @@ fn filters_find_what_they_take_by_a_walk_or_a_scan() {
 fn churn_costs_neither_recall_nor_memory() {
     let mut random = Random(6);
     let mut world = World::new(Metric::Cosine, DIMENSIONS, parts);
-    world.commit((0..2_000).map(|_| random.clustered()), &[]);
+    world.commit((0..1_600).map(|_| random.clustered()), &[]);
     let queries = queries(&mut random);
     let bytes = world.memory.bytes();
     for round in 0..6 {
@@ -208,7 +211,7 @@ fn churn_costs_neither_recall_nor_memory() {
 
 #[test]
 fn vectors_that_are_alike_or_empty_or_of_one_dimension_do_not_break_it() {
-    let kinds: [(&str, usize, fn(&mut Random) -> Vec<f32>); 5] = [
+    let kinds: [(&str, usize, Making); 5] = [
         ("all equal", 32, |_| vec![0.5; 32]),
         ("forty kinds", 32, |random| Random(random.next(40) as u64).clustered()),
         ("half of them zero", 32, |random| match random.next(2) {
@@ -222,7 +225,7 @@ fn vectors_that_are_alike_or_empty_or_of_one_dimension_do_not_break_it() {
         for metric in METRICS {
             let mut random = Random(8);
             let mut world = World::new(metric, dimensions, parts);
-            world.commit((0..1_000).map(|_| make(&mut random)), &[]);
+            world.commit((0..800).map(|_| make(&mut random)), &[]);
             let queries: Vec<Vec<f32>> = (0..10).map(|_| make(&mut random)).collect();
             let (recall, graphs) = world.recall(&queries, None);
             println!("{kind}, {metric:?}: {recall} {graphs}");
@@ -236,7 +239,7 @@ fn vectors_that_are_alike_or_empty_or_of_one_dimension_do_not_break_it() {
 fn links_lead_to_nodes_and_nodes_are_led_to() {
     let mut random = Random(9);
     let mut world = World::new(Metric::Euclidean, DIMENSIONS, parts);
-    world.commit((0..2_000).map(|_| random.clustered()), &[]);
+    world.commit((0..1_600).map(|_| random.clustered()), &[]);
     let view = world.memory.view();
     let graph = view.graph.as_ref().unwrap();
     let nodes = Nodes { blocks: &view.blocks[..graph.frozen], space: world.memory.plan.space };

@@ -29,7 +29,7 @@ fn clustered(random: &mut Random) -> Vec<f32> {
 }
 
 fn of_id(id: u64, random: &mut Random) -> Vector {
-    let metadata = Some(format!("{{\"even\": {}}}", id % 2 == 0));
+    let metadata = Some(format!("{{\"even\": {}}}", id.is_multiple_of(2)));
     Vector { metadata, ..vector(id, clustered(random)) }
 }
 
