@@ -3,9 +3,10 @@
 use axum::extract::State;
 use axum::{Extension, Json as Answer};
 use http::StatusCode;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::audit::{Via, audit};
 use super::blacklist::holding;
@@ -15,11 +16,29 @@ use super::usage::recent_usage;
 use super::{Admin, Shared};
 use crate::accounting::{Limited, RecentUsage, Whose};
 use crate::accounts::{AccountView, Draft, Status};
+use crate::merge_patch::patch_of;
 
 /// All accounts.
 #[derive(Serialize, ToSchema)]
 pub(super) struct AccountList {
     accounts: Vec<AccountView>,
+}
+
+/// Changes of what makes an account.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct AccountPatch(Map<String, Value>);
+
+impl PartialSchema for AccountPatch {
+    fn schema() -> RefOr<Schema> {
+        patch_of(Draft::schema())
+    }
+}
+
+impl ToSchema for AccountPatch {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Draft::schemas(schemas);
+    }
 }
 
 /// An account that is gone.
@@ -89,12 +108,12 @@ pub(super) async fn create(
 }
 
 /// Changes one of the store by a merge patch (RFC 7396) of what makes one: what is not named stays, null takes back.
-#[utoipa::path(patch, path = "/accounts/{name}", request_body = Value, responses((status = 200, body = AccountView)))]
+#[utoipa::path(patch, path = "/accounts/{name}", request_body = AccountPatch, responses((status = 200, body = AccountView)))]
 pub(super) async fn change(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Segments(name): Segments<String>,
-    Json(patch): Json<Map<String, Value>>,
+    Json(AccountPatch(patch)): Json<AccountPatch>,
 ) -> Result<Answer<AccountView>, ApiError> {
     let changed = admin.accounts.change(&name, &patch).await.map_err(ApiError::from);
     audit(via, "account change", &name, changed)?;

@@ -17,6 +17,7 @@ use super::extract::{Json, Parameters, Segments};
 use super::usage::recent_usage;
 use crate::accounting::{self, Limited, RecentUsage, Whose};
 use crate::keys::{KeyInfo, NewKey, OVERLAP_MS, Settings, now_ms};
+use crate::merge_patch::patch_of;
 use answers::{DeletionList, KeyDisabled, KeyEnabled, KeyGone, KeyList, KeyMade, KeyView};
 
 /// A name and any of the settings.
@@ -41,6 +42,23 @@ impl PartialSchema for Create {
 }
 
 impl ToSchema for Create {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Settings::schemas(schemas);
+    }
+}
+
+/// Changes of the settings.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct KeyPatch(Value);
+
+impl PartialSchema for KeyPatch {
+    fn schema() -> RefOr<Schema> {
+        patch_of(Settings::schema())
+    }
+}
+
+impl ToSchema for KeyPatch {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         Settings::schemas(schemas);
     }
@@ -134,12 +152,12 @@ pub(super) async fn usage(
 }
 
 /// Edits a client key: a JSON merge patch (RFC 7396) of its settings, in which null removes. What it has used stays.
-#[utoipa::path(patch, path = "/keys/{name}", request_body = Settings, responses((status = 200, body = KeyView)))]
+#[utoipa::path(patch, path = "/keys/{name}", request_body = KeyPatch, responses((status = 200, body = KeyView)))]
 pub(super) async fn update(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
     Segments(name): Segments<String>,
-    Json(patch): Json<Value>,
+    Json(KeyPatch(patch)): Json<KeyPatch>,
 ) -> Result<Answer<KeyView>, ApiError> {
     if !patch.is_object() {
         return Err(ApiError::invalid("the body must be an object of settings"));

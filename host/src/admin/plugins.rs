@@ -119,7 +119,7 @@ pub(super) async fn push(
 #[serde(deny_unknown_fields)]
 pub(super) struct NewSettings {
     /// Settings by name; null: it goes.
-    #[schema(value_type = Value)]
+    #[schema(value_type = BTreeMap<String, Option<String>>)]
     config: Settings,
 }
 

@@ -72,7 +72,8 @@ pub(crate) struct Came {
 
 /// Replaces all that is in the database by the SQLite file in the body. Without `?replace=true` the
 /// database must be empty. The old content serves until the file has come whole and was checked.
-#[utoipa::path(put, path = "/sql/{database}/file", params(("replace" = Option<bool>, Query)), responses((status = 200, body = Came)))]
+#[utoipa::path(put, path = "/sql/{database}/file", params(("replace" = Option<bool>, Query)),
+    request_body(content = Vec<u8>, content_type = TYPE), responses((status = 200, body = Came)))]
 pub(crate) async fn import(
     State(admin): State<Shared>,
     Extension(via): Extension<Via>,
