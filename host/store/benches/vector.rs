@@ -94,12 +94,12 @@ async fn searched(index: &Index, sizes: Sizes) {
     search_while_written(index, sizes).await;
 }
 
-/// Waits until the graph has all but what waits for others to be put together with.
+/// Waits until the graph has all but a last block that waits for others to be put together with.
 async fn built(index: &Index, sizes: Sizes) {
     let (started, cpu) = (Instant::now(), cpu_seconds());
     let vectors = loop {
         let info = index.describe().await.unwrap();
-        if info.graph_vectors + 2_048 >= sizes.vectors {
+        if info.graph_vectors + 512 >= sizes.vectors {
             break info.graph_vectors;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

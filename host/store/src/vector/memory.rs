@@ -153,8 +153,9 @@ impl Memory {
 
     /// Bytes, nearly, with those of a graph that is being built.
     pub(super) fn bytes(&self) -> usize {
-        let next: usize = self.turn.lock().next.iter().map(|block| block.bytes()).sum();
-        self.view().bytes() + next
+        // Counted without the turn, for which commits wait.
+        let next = self.turn.lock().next.clone();
+        self.view().bytes() + next.iter().map(|block| block.bytes()).sum::<usize>()
     }
 
     /// Nobody will ask any more.

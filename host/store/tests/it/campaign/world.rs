@@ -64,7 +64,12 @@ impl World {
             files: files.then(in_files).transpose()?,
             index: store.index(
                 "vectors",
-                VectorOptions { indexed: vec!["parity".to_owned()], ..VectorOptions::new(DIMENSIONS) },
+                // With a graph, which is built beside all that fails.
+                VectorOptions {
+                    indexed: vec!["parity".to_owned()],
+                    exact_up_to: 4,
+                    ..VectorOptions::new(DIMENSIONS)
+                },
             )?,
             cache: store.cache("cache", CacheOptions::default())?,
             store,
