@@ -13,7 +13,7 @@ use http::{
 use http_body::Body as _;
 
 use super::{
-    dialect::Dialect,
+    dialect::{Dialect, key_in_headers},
     error::{Class, Problem},
     proxy::Inner,
 };
@@ -42,7 +42,7 @@ pub(super) async fn answer(
     };
     match answered {
         Ok(response) => response.map(Body::new),
-        Err(problem) => Dialect::OpenAi.api().refuse(&problem, id),
+        Err(problem) => Dialect::COMMON.api().refuse(&problem, id),
     }
 }
 
@@ -86,13 +86,11 @@ async fn prepared(
 }
 
 async fn client(inner: &Inner, head: &request::Parts, id: &str) -> Result<Arc<ClientKey>, Problem> {
-    // Anthropic's has both places where keys are put that are not part of an address.
-    let api = Dialect::Anthropic.api();
     let refused = |message: &'static str| {
         inner.flights.metrics.unauthenticated.increment(1);
         Problem::new(Class::Key, message)
     };
-    let Some(key) = api.credentials(head) else {
+    let Some(key) = key_in_headers(head) else {
         return Err(refused("no api key was sent: put it into an authorization: Bearer header"));
     };
     match inner.keys.lookup(key).await {

@@ -37,8 +37,11 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// Every dialect; where nothing tells which is meant, the first.
+    /// Every dialect.
     pub const ALL: [Dialect; 3] = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini];
+
+    /// The dialect where nothing tells which is meant.
+    pub(super) const COMMON: Dialect = Dialect::OpenAi;
 
     /// The name in configuration and metrics.
     pub fn name(self) -> &'static str {
@@ -73,7 +76,7 @@ impl Dialect {
             Some((dialect, target)) => (dialect, Some(target)),
             None => {
                 let meant = Dialect::ALL.into_iter().find(|dialect| dialect.api().is_meant(head));
-                (meant.unwrap_or(Dialect::OpenAi), None)
+                (meant.unwrap_or(Dialect::COMMON), None)
             }
         }
     }
@@ -255,6 +258,11 @@ fn fixed_target<'a>(
         "" => Some(Target::Models),
         id => id.strip_prefix('/').filter(|id| !id.is_empty()).map(Target::Model),
     }
+}
+
+/// The key of a client that speaks no dialect, from its headers. Anthropic's has both places that are no part of an address.
+pub(super) fn key_in_headers(head: &request::Parts) -> Option<&str> {
+    Dialect::Anthropic.api().credentials(head)
 }
 
 /// The token of an `authorization: Bearer` header.
