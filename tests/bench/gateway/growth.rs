@@ -21,6 +21,9 @@ const CONNECTIONS: usize = 32;
 /// Length of one stretch of filling: between them it is looked how far the log has come.
 const STRETCH: Duration = Duration::from_secs(1);
 
+/// Events that may wait while it is filled, some half of the queue.
+const BEHIND: u64 = 50_000;
+
 /// What an operator asks.
 const QUESTIONS: [(&str, &str); 7] = [
     ("keys ms", "keys"),
@@ -76,20 +79,27 @@ fn keys(tollgate: &Tollgate, number: usize) -> Result<Vec<String>> {
     })
 }
 
-/// Sends requests until so many are in the log.
+/// Sends requests until so many are in the log. Ingestion is waited for in between: with a full queue there are no answers.
 async fn fill(tollgate: &Tollgate, load: &Load, rows: u64) -> Result<()> {
     let bar = bar("rows", rows);
     let mut sent = tollgate.ingested()?;
     while sent < rows {
         sent += load.run(STRETCH).await?.requests() as u64;
+        ingested(tollgate, sent.saturating_sub(BEHIND)).await?;
         bar.set_position(sent.min(rows));
     }
+    ingested(tollgate, sent).await?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Waits until so many events are in the log.
+async fn ingested(tollgate: &Tollgate, events: u64) -> Result<()> {
     let begun = Instant::now();
-    while tollgate.ingested()? < sent {
+    while tollgate.ingested()? < events {
         ensure!(begun.elapsed() < Duration::from_secs(600), "the events are not ingested");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    bar.finish_and_clear();
     Ok(())
 }
 
