@@ -25,10 +25,13 @@ const STRETCH: Duration = Duration::from_secs(1);
 const BEHIND: u64 = 50_000;
 
 /// What an operator asks.
-const QUESTIONS: [(&str, &str); 7] = [
+const QUESTIONS: [(&str, &str); 10] = [
     ("keys ms", "keys"),
+    ("with totals ms", "keys?totals=true"),
     ("accounts ms", "accounts"),
     ("one key ms", "keys/key-7"),
+    ("its last day ms", "keys/key-7/usage"),
+    ("an account's ms", "accounts/bench-0/usage"),
     ("usage by day ms", "usage"),
     ("by key ms", "usage?by=key"),
     ("by model ms", "usage?by=model"),
