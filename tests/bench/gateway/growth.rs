@@ -1,7 +1,8 @@
 //! What thousands of keys, hundreds of accounts and millions of rows of the log change: `-- --growth 10000,1000000`.
 //!
-//! One server gets that many requests over all keys and accounts, so that its rows come the way they always come. At each
-//! number, once they are all on the disk: requests by all keys, what an operator asks, memory, the file, and a start.
+//! One server gets that many requests over all keys and accounts, so that its rows come the way they always come; those over a
+//! million are copies of them on the days before. At each number, once they are all on the disk: requests by all keys, what an
+//! operator asks, memory, the file, and a start.
 
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,12 @@ const STRETCH: Duration = Duration::from_secs(1);
 /// Events that may wait while it is filled, some half of the queue.
 const BEHIND: u64 = 50_000;
 
+/// Rows that requests are sent for; a day has so many.
+const REQUESTED: u64 = 1_000_000;
+
+/// Rows that are copied at once, and durable before the next: a third of what a transaction may change.
+const COPIED: u64 = 20_000;
+
 /// What an operator asks.
 const QUESTIONS: [(&str, &str); 10] = [
     ("keys ms", "keys"),
@@ -44,9 +51,14 @@ pub async fn measure(options: &Options, rows: &[u64]) -> Result<()> {
     let mut tollgate = Tollgate::with_accounts(upstream.url(), options.accounts)?;
     let keys = keys(&tollgate, options.keys)?;
     titles(options);
+    let mut copied = 0;
     for &rows in rows {
         let load = Load::new(tollgate.process().url(), &keys, "", Workload::Json, CONNECTIONS);
-        fill(&tollgate, &load, rows).await?;
+        fill(&tollgate, &load, rows.min(REQUESTED)).await?;
+        for day in copied + 1..rows.div_ceil(REQUESTED) {
+            copy_day(&tollgate, day)?;
+            copied = day;
+        }
         let before = tollgate.process().cpu()?;
         let mut sample = load.run(options.seconds).await?;
         sample.cpu = tollgate.process().cpu()?.saturating_sub(before);
@@ -92,6 +104,41 @@ async fn fill(tollgate: &Tollgate, load: &Load, rows: u64) -> Result<()> {
         bar.set_position(sent.min(rows));
     }
     ingested(tollgate, sent).await?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Copies the day of the requests, log and totals, to so many days before.
+fn copy_day(tollgate: &Tollgate, day: u64) -> Result<()> {
+    let columns = |table: &str| -> Result<Vec<String>> {
+        let row = tollgate.sql(&format!("SELECT * FROM {table} LIMIT 1"))?;
+        let names = row["columns"].as_array().context("no columns")?.iter();
+        Ok(names.filter_map(|name| Some(name.as_str()?.to_owned())).collect())
+    };
+    let moved = |columns: Vec<String>| {
+        let other = columns.iter().map(|column| match column.as_str() {
+            "sequence" => format!("sequence - {}", day * REQUESTED),
+            "id" => format!("'copy-{day}-' || id"),
+            "timestamp" => format!("timestamp - {}", day * 86_400_000),
+            "date" => format!("date(date, '-{day} days')"),
+            same => same.to_owned(),
+        });
+        other.collect::<Vec<_>>().join(", ")
+    };
+    let bar = bar("copies", REQUESTED);
+    let log = moved(columns("request_logs")?);
+    for first in (1..=REQUESTED).step_by(COPIED as usize) {
+        let last = first + COPIED - 1;
+        tollgate.sql(&format!(
+            "INSERT INTO request_logs SELECT {log} FROM request_logs WHERE sequence BETWEEN {first} AND {last}"
+        ))?;
+        bar.inc(COPIED);
+    }
+    let days = moved(columns("usage_daily")?);
+    // That of the requests is the last.
+    tollgate.sql(&format!(
+        "INSERT INTO usage_daily SELECT {days} FROM usage_daily WHERE date = (SELECT max(date) FROM usage_daily)"
+    ))?;
     bar.finish_and_clear();
     Ok(())
 }

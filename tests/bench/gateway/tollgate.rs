@@ -41,7 +41,7 @@ impl Tollgate {
 
     /// Stops it and starts it again; returns how long the start took.
     pub fn restart(&mut self) -> Result<Duration> {
-        self.before += self.ingested()?;
+        self.before = self.ingested()?;
         self.process.terminate();
         let begun = Instant::now();
         self.process = serve(&self.home)?;
@@ -81,6 +81,11 @@ impl Tollgate {
         let (head, body) = answer.split_once("\r\n\r\n").context("no head")?;
         ensure!(head.starts_with("HTTP/1.1 20"), "{path}: {answer}");
         Ok(serde_json::from_str(body)?)
+    }
+
+    /// Runs a statement on the gateway's tables; what it answers.
+    pub fn sql(&self, statement: &str) -> Result<Value> {
+        self.admin("POST", "sql/gateway", &json!({ "sql": statement }).to_string())
     }
 
     /// A metric without labels; zero until it was counted.
