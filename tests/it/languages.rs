@@ -92,6 +92,27 @@ async fn policies_in_javascript_and_python_build_pass_their_cases_and_answer_req
     serves(&server, &python).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "installs and runs componentize-js; .ci/run runs it"]
+async fn a_page_in_javascript_builds_and_answers_under_its_route() {
+    let home = tempfile::tempdir().unwrap();
+    let project = make(home.path(), "http", "js");
+    install_javascript(&project);
+    run(&project, &["plugin", "build"]);
+    run(&project, &["plugin", "check"]);
+    let server = Setup::demo().config("[kv.js-http]").start();
+    server.cli_ok(&["plugin", "push", project.to_str().unwrap()]);
+    let client = server.client(&server.key("alice", &[]));
+    for visits in 1..3 {
+        let page = client.get("/js-http/").await;
+        assert_eq!(page.text(), format!("Hello alice, you are visitor {visits}.\n"));
+        assert!(page.status == 200 && page.header("content-type").starts_with("text/plain"), "{page:?}");
+    }
+    assert_eq!(client.get("/js-http/more").await.status, 404);
+    assert_eq!(client.post("/js-http/", &serde_json::Value::Null).await.status, 405);
+    assert_eq!(server.cli_ok(&["kv", "get", "js-http", "visits"]), "2");
+}
+
 #[test]
 #[ignore = "installs and runs componentize-js and componentize-py; .ci/run runs it"]
 fn jobs_and_ingestion_in_javascript_and_python_build_and_pass_their_cases() {

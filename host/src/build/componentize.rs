@@ -12,7 +12,7 @@ use crate::project::Language;
 /// The world of a project's `wit/`.
 const WORLD: &str = "plugin";
 
-/// What the host would serve inertly anyway: without them nothing of it is imported.
+/// What the host would serve inertly anyway: without them nothing of it is imported. What answers requests needs them all.
 const DISABLED: [&str; 5] = ["stdio", "random", "clocks", "http", "fetch-event"];
 
 /// A program that makes components, and how it is called in a project.
@@ -58,6 +58,12 @@ pub(super) fn language(folder: &Path) -> Language {
     }
 }
 
+/// Whether a project's world has the hook of `wasi:http`.
+fn answers_requests(folder: &Path) -> bool {
+    let world = std::fs::read_to_string(folder.join("wit/world.wit"));
+    world.is_ok_and(|world| world.contains("export wasi:http/incoming-handler@"))
+}
+
 /// The component of a project that is not written in Rust.
 pub(super) fn build(language: Language, folder: &Path) -> anyhow::Result<Vec<u8>> {
     let out = tempfile::Builder::new().suffix(".wasm").tempfile().context("cannot make a file")?;
@@ -67,8 +73,11 @@ pub(super) fn build(language: Language, folder: &Path) -> anyhow::Result<Vec<u8>
         command.args(["-d", "wit", "-w", WORLD, "componentize", "plugin", "-p", "src", "--stub-wasi", "-o"]);
         command.arg(out.path());
     } else {
-        command.args(["src/plugin.js", "--wit", "wit", "--world-name", WORLD, "--disable"]);
-        command.args(DISABLED).arg("--out").arg(out.path());
+        command.args(["src/plugin.js", "--wit", "wit", "--world-name", WORLD]);
+        if !answers_requests(folder) {
+            command.arg("--disable").args(DISABLED);
+        }
+        command.arg("--out").arg(out.path());
     }
     // Backtraces are of the tool, which its users cannot mend.
     command.env_remove("RUST_BACKTRACE").current_dir(folder).stdin(Stdio::null());

@@ -26,7 +26,7 @@ pub enum Hook {
     Ingestion,
     /// Works on a schedule: counts the requests of the last hour into a kv store.
     Jobs,
-    /// Answers requests under a route of its own: a page that counts its visits. In Rust only.
+    /// Answers requests under a route of its own: a page that counts its visits. In Rust and JavaScript.
     Http,
 }
 
@@ -70,8 +70,8 @@ impl Language {
 
 /// The files of a template with the plugin's name in its places, in the order in which one would read them.
 pub(super) fn files(name: &str, hook: Hook, language: Language) -> anyhow::Result<Vec<File>> {
-    if hook == Hook::Http && language != Language::Rust {
-        bail!("a project with --hook http is made in Rust only; take --lang rust");
+    if hook == Hook::Http && language == Language::Python {
+        bail!("a project with --hook http is made in Rust and JavaScript; take --lang rust or --lang js");
     }
     let (language_folder, hook_folder) = (language.folder(), hook.folder());
     let mut folders = vec![
