@@ -22,7 +22,8 @@ const PUSHES: usize = 60;
 /// What they push in turn: all hooks are among them.
 const PUSHED: [&str; 5] = ["quota", "blacklist", "ingestion", "sync", "guestbook"];
 
-/// Pushes before what the server holds is looked at: both versions of each.
+/// Pushes before what the server holds is looked at: both versions of each. Before a long run there are a tenth of its own, since
+/// what requests leave in caches and heaps takes minutes to level off.
 const PUSHES_BEFORE: usize = 15;
 
 /// Requests whose times are taken while nothing is pushed, in the default run.
@@ -149,13 +150,14 @@ async fn swaps_of_all_hooks_under_load_fail_nothing_and_leave_memory_threads_map
     };
     let Loads { chats, pages, jobs } = Loads::start(&server);
     // What is kept for the next time is there after these: compiled code, caches, threads for blocking work.
-    for number in 0..PUSHES_BEFORE {
+    let first = PUSHES_BEFORE.max(pushes / 10);
+    for number in 0..first {
         push(number).await;
     }
     chats.times();
     chats.wait_for(QUIET.max(pushes / 10)).await;
     let (quiet, before) = (chats.times(), Held::by(&server));
-    for number in PUSHES_BEFORE..PUSHES_BEFORE + pushes {
+    for number in first..first + pushes {
         push(number).await;
     }
     let swapping = chats.times();
@@ -166,8 +168,8 @@ async fn swaps_of_all_hooks_under_load_fail_nothing_and_leave_memory_threads_map
     // Threads and generations go a moment after their last use; what is there for each push never does.
     eventually("the server holds what it held before", || async {
         let now = Held::by(&server);
-        // Maps come and go by some 15, however many the pushes; of few pushes not half may leave one behind.
-        let (grown, most) = (now.resident_kib.saturating_sub(before.resident_kib), (pushes / 2).min(32));
+        // Maps come and go by some 25, however many the pushes; of few pushes not half may leave one behind.
+        let (grown, most) = (now.resident_kib.saturating_sub(before.resident_kib), (pushes / 2).min(64));
         let back = grown < SLACK_KIB
             && now.threads <= before.threads + most as u64
             && now.maps <= before.maps + most
