@@ -147,3 +147,45 @@ async fn rows_past_their_time_go_as_soon_as_the_configuration_says_so() {
     logged(&server, 1).await;
     assert_eq!(server.count("SELECT sum(requests) FROM usage_daily WHERE kind = 'key'"), 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_key_has_used_in_all_stays_though_kill_9_cuts_the_pruning_of_days() {
+    let upstream = Upstream::start(Behaviour::Answer { input: 7, output: 3 }).await;
+    let mut server = Setup::with(&upstream).start();
+    let client = server.client(&server.key("one", &[]));
+    assert_eq!(client.chat("gpt-test").await.status, 200);
+    logged(&server, 1).await;
+    server.cli_ok(&[
+        "sql",
+        "gateway",
+        "WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 20000)
+        INSERT INTO usage_daily SELECT kind, key_hash, date('now', '-' || (3 + value / 10) || ' days'), 'm' || (value % 10),
+            value, 1, 2, 3, 4, 5, value * 7, first_used - value, last_used FROM n, (SELECT * FROM usage_daily WHERE kind = 'key')",
+    ]);
+    let totals = |server: &Server| {
+        let shown: serde_json::Value = serde_json::from_str(&server.cli_ok(&["key", "show", "one"])).unwrap();
+        shown["totals"].clone()
+    };
+    let before = totals(&server);
+    assert_eq!(before["requests"], 1 + 20_000 * 20_001 / 2);
+    let path = server.home().join("tollgate.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("[retention]\nstatistics_days = 2\n{config}")).unwrap();
+    for _ in 0..3 {
+        server.crash_and_restart();
+        eventually("some days are pruned", || async {
+            let days = "SELECT count(*) FROM usage_daily WHERE date = ''";
+            (server.count(days) > 0).then_some(())
+        })
+        .await;
+        assert_eq!(totals(&server), before);
+    }
+    eventually("all old days are pruned", || async {
+        let old = "SELECT count(*) FROM usage_daily WHERE kind = 'key' AND date > ''";
+        (server.count(old) == 1).then_some(())
+    })
+    .await;
+    assert_eq!(totals(&server), before);
+    let told = server.get("/admin/v1/usage?by=key&since=0001-01-01").await.json();
+    assert_eq!(told["usage"][0]["requests"], 1, "{told}");
+}

@@ -11,7 +11,7 @@ mod retention;
 #[cfg(test)]
 mod tests;
 
-use tollgate_store::{Outcome, SqlError};
+use tollgate_store::SqlError;
 
 pub use erasure::{Deletion, Erasure, mark};
 pub use recent::{LimitUsage, Limited, ModelUsage, Quantity, RecentUsage, Sum, Whose, recent};
@@ -21,7 +21,7 @@ pub use report::{
 pub use retention::{Pruner, Retention};
 
 /// None where the plugin has made no tables.
-fn if_counted(outcome: Result<Outcome, SqlError>) -> Result<Option<Outcome>, SqlError> {
+fn if_counted<T>(outcome: Result<T, SqlError>) -> Result<Option<T>, SqlError> {
     match outcome {
         Err(SqlError::Invalid(text)) if text.contains("no such table") => Ok(None),
         outcome => outcome.map(Some),

@@ -1,5 +1,5 @@
 //! Reports from `system_stats`, which has a row for each day of UTC, and `usage_daily`, which has one for each client and model,
-//! and each account and model, on such a day.
+//! and each account and model, on such a day, and, at date '', one for what each used on days that are no longer kept.
 
 use std::collections::HashMap;
 
@@ -151,7 +151,7 @@ pub async fn report(database: &Database, by: Grouping, window: Window) -> Result
     Ok(UsageReport { usage, truncated })
 }
 
-/// All that a client key has used since usage is counted; none where nothing is counted.
+/// All that a client key has used since usage is counted, on days that are no longer kept too; none where nothing is counted.
 pub async fn totals(database: &Database, client_key_hash: &str) -> Result<Option<Totals>, SqlError> {
     let sql = format!("SELECT {SUMS} FROM usage_daily WHERE kind = 'key' AND key_hash = ?1");
     let outcome = database.query(Statement { sql, params: vec![client_key_hash.into()] }).await;

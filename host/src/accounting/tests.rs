@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -175,10 +176,96 @@ async fn each_kind_of_row_is_kept_for_its_own_time_however_many_there_are() {
     assert_eq!(pruner.prune().await, Some(4 + 2));
     counted.now_ms.fetch_add(DAY_MS, Ordering::Relaxed);
     assert_eq!(pruner.prune().await, Some(24 + 2 + 1));
+    // Of two days, and what the key and the account used before.
     assert_eq!(
         (counted.count("error_logs").await, counted.count("usage_daily").await),
-        (24.into(), 4.into())
+        (24.into(), 6.into())
     );
+}
+
+/// What each key and the account have used in all their time, and what is told of the last two days.
+async fn all_totals(counted: &Counted) -> (BTreeMap<String, Totals>, Vec<LimitUsage>, Vec<UsageReport>) {
+    let keys = totals_by_key(&counted.database).await.unwrap().unwrap();
+    for (key, of_key) in &keys {
+        assert_eq!(totals(&counted.database, key).await.unwrap().as_ref(), Some(of_key));
+    }
+    let limits = LimitSet { tokens_total: Some(9), cost_total: Some(9.0), ..LimitSet::default() };
+    let limited = Limited { limits: &limits, model_limits: &BTreeMap::new(), under_way: None };
+    let whose = Whose::Account("main", "account");
+    let account = recent(&counted.database, whose, limited, NOON).await.unwrap().unwrap();
+    let window = Window::of("2025-12-31".parse().ok(), None, "2026-01-01".parse().unwrap());
+    let mut reports = Vec::new();
+    for by in [Grouping::Day, Grouping::Key, Grouping::Account, Grouping::Model] {
+        reports.push(report(&counted.database, by, window).await.unwrap());
+    }
+    (keys.into_iter().collect(), account.limits, reports)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_used_in_all_stays_the_same_while_days_are_pruned_whatever_interrupts_it() {
+    let counted = Counted::new().await;
+    // More than ten steps' worth, each row with sums of its own.
+    counted
+        .run(&format!(
+            "WITH RECURSIVE n (value) AS (SELECT 0 UNION ALL SELECT value + 1 FROM n WHERE value < 5999)
+            INSERT INTO usage_daily SELECT iif(value % 3, 'key', 'account'), iif(value % 3 = 0, 'account', char(96 + value % 3)),
+                date({NOON} / 1000 - value / 6 * 86400, 'unixepoch'), iif(value % 6 < 3, 'large', 'small'), value, value % 5,
+                value * 7, value * 11, value * 13, value * 17, value * 1000000001,
+                {NOON} - value / 6 * {DAY_MS} - value, {NOON} - value / 6 * {DAY_MS} FROM n"
+        ))
+        .await;
+    for days_ago in 0..5 {
+        counted.used("c", days_ago, "m", 1).await;
+    }
+    let before = all_totals(&counted).await;
+    assert_eq!(before.0.len(), 3);
+    let days = |days: u64| Some(Duration::from_millis(days * DAY_MS));
+    let retention = Retention { statistics: days(2), ..Retention::default() };
+    let pruner = Pruner::new(counted.database.clone(), counted.clock.clone(), retention);
+    // Between what is added and what goes: neither counts.
+    counted
+        .run(
+            "CREATE TRIGGER stays BEFORE DELETE ON usage_daily WHEN old.date = '2024-06-01' AND old.key_hash = 'b'
+            BEGIN SELECT RAISE(ABORT, 'it stays'); END",
+        )
+        .await;
+    assert_eq!(pruner.prune().await, None);
+    let left = "usage_daily WHERE date = ''";
+    let of_day = "usage_daily WHERE date = '2024-06-01'";
+    assert_eq!((counted.count(of_day).await, counted.count(left).await), (6.into(), 3.into()));
+    assert_eq!(all_totals(&counted).await, before);
+    counted.run("DROP TRIGGER stays").await;
+    for after_ms in [0, 1, 4, 9, 23] {
+        let part = tokio::time::timeout(Duration::from_millis(after_ms), pruner.prune()).await;
+        assert!(part.is_err(), "it was too quick to be interrupted");
+        assert_eq!(all_totals(&counted).await, before);
+    }
+    pruner.prune().await.unwrap();
+    assert_eq!(all_totals(&counted).await, before);
+    assert_eq!((counted.count(left).await, pruner.prune().await), (4.into(), Some(0)));
+    // An account's row of models, a day and a key each: three days, and what is of no day.
+    assert_eq!(counted.count("usage_daily").await, (3 * (6 + 2) + 4).into());
+    // What comes late for a day that is gone is added too.
+    counted.used("c", 9, "m", 4).await;
+    assert_eq!(pruner.prune().await, Some(3));
+    let of_c = totals(&counted.database, "c").await.unwrap().unwrap();
+    assert_eq!((of_c.requests, of_c.first_used_ms), (9, Some(NOON - 9 * DAY_MS)));
+    // All the rest is as old now, and no window shows it.
+    counted.now_ms.fetch_add(30 * DAY_MS, Ordering::Relaxed);
+    pruner.prune().await.unwrap();
+    assert_eq!(counted.count("usage_daily").await, 4.into());
+    let ever = Window::of(Some(chrono::NaiveDate::MIN), None, "2026-01-31".parse().unwrap());
+    for by in [Grouping::Day, Grouping::Key, Grouping::Model] {
+        assert!(groups(&counted, by, ever).await.is_empty());
+    }
+    assert_eq!(all_totals(&counted).await.0["a"], before.0["a"]);
+    // It goes with its key.
+    counted.run("ALTER TABLE api_keys ADD COLUMN active INTEGER DEFAULT 0").await;
+    let erasure = Erasure::open(counted.database.clone(), Vec::new(), counted.clock.clone()).await.unwrap();
+    counted.database.execute(mark("a", "alice", NOON)).await.unwrap();
+    erasure.work(true).await.unwrap();
+    assert_eq!(totals(&counted.database, "a").await.unwrap(), Some(Totals::default()));
+    assert_eq!(counted.count("usage_daily").await, 3.into());
 }
 
 #[tokio::test(flavor = "multi_thread")]
