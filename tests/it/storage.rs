@@ -59,6 +59,7 @@ async fn an_operator_sees_what_is_in_each_store_and_in_the_file() {
     // What the server keeps for itself is shown too.
     assert_eq!(line(&stats, "kv\thost/tokens\t")[2], "2");
     assert!(line(&stats, "file_bytes\t")[1].parse::<u64>().unwrap() > 100_000, "{stats}");
+    assert!(std::path::Path::new(line(&stats, "path\t")[1]).ends_with("data/tollgate.redb"), "{stats}");
     // The components of the shipped plugins are objects too.
     assert!(line(&stats, "blob-objects\t")[1].parse::<u64>().unwrap() > 2, "{stats}");
 

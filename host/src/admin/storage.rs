@@ -69,6 +69,8 @@ pub(super) async fn list(State(admin): State<Shared>) -> Result<Answer<StorageLi
 /// What the file is made of.
 #[derive(Serialize, ToSchema)]
 pub(super) struct StorageFile {
+    /// Where the file is, on the server; null: there is none.
+    path: Option<String>,
     /// Bytes of the file.
     file_bytes: Option<u64>,
     /// Bytes that nothing stands in, but for some of redb's own: they are used again, or given back by a compaction.
@@ -96,6 +98,7 @@ pub(super) async fn file(State(admin): State<Shared>) -> Result<Answer<StorageFi
     let place = admin.reading.place().await?;
     let report = admin.store.file_report(place).await?;
     let (file_bytes, free_bytes) = (report.file_bytes, report.free_bytes());
+    let path = report.path.map(|path| path.display().to_string());
     let tables = report.tables.into_iter().map(|table| StorageTable {
         name: table.name,
         rows: table.rows,
@@ -103,7 +106,7 @@ pub(super) async fn file(State(admin): State<Shared>) -> Result<Answer<StorageFi
         metadata_bytes: table.metadata_bytes,
         fragmented_bytes: table.fragmented_bytes,
     });
-    Ok(Answer(StorageFile { file_bytes, free_bytes, tables: tables.collect() }))
+    Ok(Answer(StorageFile { path, file_bytes, free_bytes, tables: tables.collect() }))
 }
 
 /// What is in a named store.

@@ -93,9 +93,9 @@ fn print_file(file: &Value) -> anyhow::Result<()> {
         })
         .collect();
     output::print_table(&TABLE_COLUMNS, &rows)?;
-    let bytes = |name| part(file, name).to_string();
-    let line = format!("\nfile_bytes\t{}\nfree_bytes\t{}\n", bytes("file_bytes"), bytes("free_bytes"));
-    output::print(line.as_bytes())
+    let lines = ["path", "file_bytes", "free_bytes"];
+    let lines = lines.map(|name| format!("{name}\t{}\n", output::field(&part(file, name))));
+    output::print(format!("\n{}", lines.concat()).as_bytes())
 }
 
 pub(super) async fn check(client: &Client, which: Which) -> Result<(), Failure> {

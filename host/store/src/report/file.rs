@@ -1,6 +1,9 @@
 //! What the file is made of.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use redb::{ReadableTableMetadata as _, TableHandle as _};
 
@@ -14,6 +17,8 @@ use crate::{
 /// What the file is made of. What is neither stored, metadata nor fragmented is free, or redb's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileReport {
+    /// Where the file is; none for a storage in its place.
+    pub path: Option<PathBuf>,
     /// Bytes of the file; none for a storage in its place.
     pub file_bytes: Option<u64>,
     /// The tables of all kinds of stores, in the order of their names.
@@ -53,7 +58,7 @@ impl Store {
             let file_bytes =
                 core.path.as_ref().map(|path| path.metadata().map(|file| file.len())).transpose();
             let io = |error: std::io::Error| CommitError::Storage(StorageError::Io(error.to_string()));
-            Ok(FileReport { file_bytes: file_bytes.map_err(io)?, tables })
+            Ok(FileReport { path: core.path.clone(), file_bytes: file_bytes.map_err(io)?, tables })
         })
         .await
     }
