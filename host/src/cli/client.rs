@@ -162,14 +162,21 @@ fn broke_off(error: impl Into<anyhow::Error>) -> Failure {
 }
 
 async fn through_socket(data: &Path, mut request: Request<Body>) -> Result<Response<Incoming>, Failure> {
-    let stream =
-        UnixStream::connect(data.join(SOCKET)).await.map_err(|_| Failure::NoSocket(data.to_path_buf()))?;
+    let stream = UnixStream::connect(data.join(SOCKET)).await.map_err(|error| closed(data, &error))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broke_off)?;
     // Its end shows in the request's own result.
     tokio::spawn(connection);
     request.headers_mut().insert(HOST, http::HeaderValue::from_static("localhost"));
     sender.send_request(request).await.map_err(broke_off)
+}
+
+/// Why the socket of a data directory could not be opened.
+fn closed(data: &Path, error: &std::io::Error) -> Failure {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Failure::NotOurs(data.join(SOCKET)),
+        _ => Failure::NoSocket(data.to_path_buf()),
+    }
 }
 
 async fn over_http(base: &str, request: Request<Body>) -> Result<Response<Incoming>, Failure> {
@@ -233,4 +240,28 @@ pub(super) fn segment(text: &str) -> String {
         }
     }
     encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_socket_of_another_user_is_told_from_one_that_nobody_listens_on() {
+        let told = |kind| {
+            let failure = closed(Path::new("/var/lib/tollgate"), &Error::from(kind));
+            (failure.message(), failure.hint().unwrap(), failure.exit_code())
+        };
+        let (message, hint, code) = told(ErrorKind::PermissionDenied);
+        assert_eq!(message, "/var/lib/tollgate/admin.sock belongs to another user");
+        assert!(hint.contains("run as that user") && hint.contains("--server and --token"), "{hint}");
+        for kind in [ErrorKind::NotFound, ErrorKind::ConnectionRefused] {
+            let (message, _, other) = told(kind);
+            assert_eq!(message, "no server is running on data directory /var/lib/tollgate");
+            assert_eq!(other, code);
+        }
+        assert_eq!(code, std::process::ExitCode::from(2));
+    }
 }

@@ -13,6 +13,8 @@ const UNUSABLE: u8 = 2;
 pub(super) enum Failure {
     /// No server answers on the socket of a data directory.
     NoSocket(PathBuf),
+    /// The socket of a data directory is there, and not for this user.
+    NotOurs(PathBuf),
     /// No server answers at a URL.
     NoServer { url: String, reason: String },
     /// The command line or the configuration is wrong.
@@ -26,7 +28,7 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::NoSocket(_) | Self::NoServer { .. } | Self::Usage(_) => UNUSABLE,
+            Self::NoSocket(_) | Self::NotOurs(_) | Self::NoServer { .. } | Self::Usage(_) => UNUSABLE,
             Self::Refused { .. } | Self::Failed(_) => FAILED,
         })
     }
@@ -51,6 +53,7 @@ impl Failure {
     pub(super) fn message(&self) -> String {
         match self {
             Self::NoSocket(data) => format!("no server is running on data directory {}", data.display()),
+            Self::NotOurs(socket) => format!("{} belongs to another user", socket.display()),
             Self::NoServer { url, reason } => format!("no server is running at {url}: {reason}"),
             Self::Usage(message) | Self::Refused { message, .. } => message.clone(),
             Self::Failed(error) => {
@@ -60,12 +63,13 @@ impl Failure {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    pub(super) fn hint(&self) -> Option<String> {
         match self {
             Self::NoSocket(_) => Some(
                 "start it with `tollgate serve`, name its directory with --data, or its URL with --server"
                     .to_owned(),
             ),
+            Self::NotOurs(_) => Some("run as that user, or use --server and --token".to_owned()),
             Self::Refused { hint, .. } => hint.clone(),
             Self::NoServer { .. } | Self::Usage(_) | Self::Failed(_) => None,
         }

@@ -186,7 +186,10 @@ async fn reports(client: &Client, which: &Which, method: Method, what: &str) -> 
         let report = reports.keep(&shown, patient(client, method.clone(), &path).await);
         reports.made.extend(report);
         progress.inc(1);
-        if matches!(reports.failed.last(), Some(Failure::NoSocket(_) | Failure::NoServer { .. })) {
+        if matches!(
+            reports.failed.last(),
+            Some(Failure::NoSocket(_) | Failure::NotOurs(_) | Failure::NoServer { .. })
+        ) {
             break;
         }
     }
