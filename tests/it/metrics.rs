@@ -39,12 +39,16 @@ async fn requests_denials_and_attempts_are_counted_by_how_they_ended() {
         ("tollgate_request_seconds_count", &[openai, "status=\"429\""], 1.0),
         ("tollgate_first_byte_seconds_count", &[openai], 2.0),
         ("tollgate_denials_total", &["subject=\"client\"", "measure=\"rpm\""], 1.0),
-        ("tollgate_upstream_attempts_total", &["end=\"error\""], 1.0),
+        ("tollgate_upstream_attempts_total", &["account=\"bad\"", "end=\"error\""], 1.0),
+        ("tollgate_upstream_attempts_total", &["account=\"good\"", "end=\"answered\""], 2.0),
         ("tollgate_upstream_attempts_total", &["end=\"answered\""], 2.0),
     ] {
         assert_eq!(counted(name, labels).await, expected, "{name} {labels:?}");
     }
-    assert!(counted("tollgate_upstream_attempts_total", &["end=\"unreachable\""]).await >= 1.0);
+    assert!(
+        counted("tollgate_upstream_attempts_total", &["account=\"gone\"", "end=\"unreachable\""]).await
+            >= 1.0
+    );
     assert!(
         counted("tollgate_denials_total", &["subject=\"account\"", "measure=\"blacklisted\""]).await >= 1.0
     );
@@ -53,6 +57,32 @@ async fn requests_denials_and_attempts_are_counted_by_how_they_ended() {
         counted("tollgate_request_seconds_bucket", &[openai, "status=\"2xx\"", "le=\"+Inf\""]).await,
     );
     assert!(sum > 0.0 && sum < 60.0 && whole == 2.0, "{sum} {whole}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_requests_cost_is_counted_by_account_as_the_log_has_it() {
+    let upstream = Upstream::start(Behaviour::Answer { input: 7, output: 3 }).await;
+    let prices = "[[price]]\nmodel = \"priced\"\ninput = 0.1\noutput = 0.7\n";
+    let server = Setup::default()
+        .config(prices)
+        .account("cheap", &upstream, "models = [\"priced\", \"unpriced\"]")
+        .account("unused", &upstream, "models = [\"other\"]")
+        .start();
+    let client = server.client(&server.key("user", &[]));
+    for model in ["priced", "unpriced", "priced", "priced"] {
+        assert_eq!(client.chat(model).await.status, StatusCode::OK);
+    }
+    upstream.behave(Behaviour::Refuse { status: 400, retry_after: None });
+    assert_eq!(client.chat("priced").await.status, StatusCode::BAD_REQUEST);
+    crate::accounting::logged(&server, 5).await;
+    let counted = async |account: &str| {
+        let label = format!("account=\"{account}\"");
+        server.metric_with("tollgate_cost_billionths_total", &[&label]).await
+    };
+    let logged = server.count("SELECT sum(cost) FROM request_logs WHERE account_name = 'cheap'");
+    // 100 and 700 billionths a token.
+    assert_eq!((logged, counted("cheap").await), (8_400, 8_400.0));
+    assert!(shown(&server).await.1.contains("tollgate_cost_billionths_total{account=\"unused\"} 0"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

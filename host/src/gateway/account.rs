@@ -11,7 +11,6 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue, Uri, uri::Authority};
-use metrics::Histogram;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -19,7 +18,7 @@ use super::{
     dialect::{Dialect, Endpoint},
     forward_proxy::ForwardProxy,
     limits::{FAILURE_LATENCY, LATENCY_DECAY},
-    metrics::{account_up, upstream_seconds},
+    metrics::{AccountMetrics, account_up},
     place::Places,
     route::{Route, Routes, Way},
 };
@@ -166,7 +165,7 @@ pub struct Account {
     /// Held while its upstream is asked for its models.
     pub(super) listing: tokio::sync::Mutex<()>,
     latency: Mutex<Latency>,
-    seconds: Histogram,
+    pub(super) metrics: AccountMetrics,
     is_up: AtomicBool,
 }
 
@@ -218,7 +217,7 @@ impl Account {
             places,
             listing: tokio::sync::Mutex::default(),
             latency: Mutex::new(Latency { seconds: 0.0, at: Instant::now() }),
-            seconds: upstream_seconds(&spec.name),
+            metrics: AccountMetrics::new(&spec.name),
             is_up: AtomicBool::new(true),
             spec,
         })
@@ -288,7 +287,7 @@ impl Account {
     /// Takes note of the time to an answer's head.
     pub(super) fn answered(&self, after: Duration) {
         self.latency.lock().observe(after, Instant::now());
-        self.seconds.record(after);
+        self.metrics.seconds.record(after);
     }
 
     /// Takes note of a failure.

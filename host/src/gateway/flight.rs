@@ -338,6 +338,9 @@ impl Flight {
         if end.ending == Ending::ClientAborted {
             open.leave_failed();
         }
+        if let Some((place, cost)) = open.place.as_ref().zip(cost) {
+            place.account().metrics.cost.increment(cost);
+        }
         let record = &mut open.record;
         record.response_time_ms = duration_ms;
         record.status_code = end.status.into();

@@ -40,7 +40,6 @@ pub(super) struct Metrics {
     requests: HashMap<(Dialect, &'static str), (Counter, Histogram)>,
     first_byte: HashMap<Dialect, Histogram>,
     denials: [[Counter; MEASURES.len()]; SUBJECTS.len()],
-    attempts: [Counter; ATTEMPT_ENDS.len()],
     pub(super) in_flight: Gauge,
     pub(super) unauthenticated: Counter,
     pub(super) retries: Counter,
@@ -80,8 +79,6 @@ impl Metrics {
             requests: requests.map(handles).collect(),
             first_byte: Dialect::ALL.into_iter().map(first_byte).collect(),
             denials: SUBJECTS.map(denials),
-            attempts: ATTEMPT_ENDS
-                .map(|end| metrics::counter!("tollgate_upstream_attempts_total", "end" => end)),
             in_flight: metrics::gauge!("tollgate_requests_in_flight"),
             unauthenticated: metrics::counter!("tollgate_unauthenticated_total"),
             retries: metrics::counter!("tollgate_retries_total"),
@@ -111,27 +108,6 @@ impl Metrics {
         if let Some(counter) = counters.and_then(|counters| counters.get(known)) {
             counter.increment(1);
         }
-    }
-
-    /// Counts an attempt at an upstream that was answered with something worth passing on.
-    pub(super) fn attempt_answered(&self) {
-        self.attempt("answered");
-    }
-
-    /// Counts an attempt that failed, by how it ended and the status of the answer, if there was one.
-    pub(super) fn attempt_failed(&self, ending: Ending, status: Option<u16>) {
-        self.attempt(match (ending, status) {
-            (Ending::TimedOut, _) => "timeout",
-            (_, Some(429)) => "limited",
-            (_, Some(401..=403)) => "refused",
-            (_, Some(_)) => "error",
-            (_, None) => "unreachable",
-        });
-    }
-
-    fn attempt(&self, end: &'static str) {
-        let counter = ATTEMPT_ENDS.iter().zip(&self.attempts).find(|(known, _)| **known == end);
-        counter.into_iter().for_each(|(_, counter)| counter.increment(1));
     }
 }
 
@@ -175,9 +151,48 @@ impl QueueMetrics {
     }
 }
 
-/// The time to the head of an account's answers.
-pub(super) fn upstream_seconds(account: &str) -> Histogram {
-    metrics::histogram!("tollgate_upstream_seconds", "account" => account.to_owned())
+/// What is counted of an account.
+pub(super) struct AccountMetrics {
+    /// The time to the head of its answers.
+    pub(super) seconds: Histogram,
+    attempts: [Counter; ATTEMPT_ENDS.len()],
+    /// What requests cost that it served, in billionths of the price table's unit: whole, so that no sum drifts.
+    pub(super) cost: Counter,
+}
+
+impl AccountMetrics {
+    pub(super) fn new(account: &str) -> AccountMetrics {
+        let label = || ("account", account.to_owned());
+        let attempts = |end: &'static str| {
+            metrics::counter!("tollgate_upstream_attempts_total", &[label(), ("end", end.to_owned())])
+        };
+        AccountMetrics {
+            seconds: metrics::histogram!("tollgate_upstream_seconds", &[label()]),
+            attempts: ATTEMPT_ENDS.map(attempts),
+            cost: metrics::counter!("tollgate_cost_billionths_total", &[label()]),
+        }
+    }
+
+    /// Counts an attempt that was answered with something worth passing on.
+    pub(super) fn answered(&self) {
+        self.attempt("answered");
+    }
+
+    /// Counts an attempt that failed, by how it ended and the status of the answer, if there was one.
+    pub(super) fn failed(&self, ending: Ending, status: Option<u16>) {
+        self.attempt(match (ending, status) {
+            (Ending::TimedOut, _) => "timeout",
+            (_, Some(429)) => "limited",
+            (_, Some(401..=403)) => "refused",
+            (_, Some(_)) => "error",
+            (_, None) => "unreachable",
+        });
+    }
+
+    fn attempt(&self, end: &'static str) {
+        let counter = ATTEMPT_ENDS.iter().zip(&self.attempts).find(|(known, _)| **known == end);
+        counter.into_iter().for_each(|(_, counter)| counter.increment(1));
+    }
 }
 
 /// Whether an account answered when it was last asked.

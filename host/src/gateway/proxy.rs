@@ -443,7 +443,7 @@ async fn attempt(
                 let onward = client.flight.hold_account(place, lease);
                 let failure: Failure = match forward::send(&account, outgoing, onward).await {
                     Ok(answer) => {
-                        inner.flights.metrics.attempt_answered();
+                        account.metrics.answered();
                         search.session.inspect(|session| inner.sessions.answered(*session, &account));
                         return Ok(answer);
                     }
@@ -451,7 +451,7 @@ async fn attempt(
                 };
                 client.flight.drop_account(&failure);
                 inner.flights.metrics.retries.increment(1);
-                inner.flights.metrics.attempt_failed(failure.ending, failure.status);
+                account.metrics.failed(failure.ending, failure.status);
                 tracing::debug!(request_id = client.id, account = %account.name, detail = &*failure.detail, "attempt failed");
                 refusals.may_wait(failure.told.retry_after_ms);
                 last = Some(failure);
