@@ -121,9 +121,9 @@ impl Queue {
         Ok(sequence)
     }
 
-    /// Whether the queue is under its capacity.
+    /// Whether an event would be appended: the queue is under its capacity, and the store takes writes.
     pub fn has_room(&self) -> bool {
-        self.shared.log.lock().bytes() < self.shared.capacity
+        self.open.core.health.check().is_ok() && self.shared.log.lock().bytes() < self.shared.capacity
     }
 
     /// Sequence of the last event that is on disk; 0: none ever was, as far as the queue still knows.
