@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tollgate_store::{Clock, KvOptions, Options, Store};
+use tollgate_store::{Clock, KvOptions, Store};
 
 use crate::accounting::{Erasure, Pruner};
 use crate::accounts::{self, Roster};
@@ -47,12 +47,6 @@ pub use data::InUse;
 pub use first::FirstStart;
 pub use openapi::document as openapi;
 pub use reload::{Read, SetLog, Source};
-
-/// The store's file in the data directory.
-const STORE: &str = "tollgate.redb";
-
-/// The folder of blobs in files in the data directory.
-const BLOBS: &str = "blobs";
 
 /// The master key's file in the data directory, unless the configuration names another.
 const MASTER_KEY: &str = "master.key";
@@ -298,19 +292,9 @@ async fn open_stores(
     config: &Config,
     clock: Clock,
 ) -> anyhow::Result<(Store, stores::Named, tollgate_store::Kv)> {
-    let (path, blob_folder) = (data.path().join(STORE), data.path().join(BLOBS));
-    let config = config.clone();
-    // Opening blocks: recovery after a crash reads the whole file.
+    let (path, config) = (data.path().to_path_buf(), config.clone());
     let work = move || {
-        let options = Options {
-            cache_bytes: config.storage.page_cache_bytes,
-            kv_cache_bytes: config.storage.kv_cache_bytes,
-            clock: clock.clone(),
-            two_phase: config.storage.two_phase,
-            blob_folder: Some(blob_folder),
-            ..Options::default()
-        };
-        let store = Store::open(&path, options).with_context(|| format!("cannot open {}", path.display()))?;
+        let store = stores::main(&path, &config, &clock)?;
         let named = stores::open(&store, &config, &clock)?;
         let host = store.kv(stores::HOST, KvOptions::default())?;
         Ok((store, named, host))

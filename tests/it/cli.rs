@@ -10,7 +10,7 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use crate::support::component::shipped;
-use crate::support::{Behaviour, Client, Server, Setup, Upstream};
+use crate::support::{Behaviour, Client, Server, Setup, Upstream, eventually};
 
 /// The binary without anything the surroundings may have set.
 fn tollgate(args: &[&str]) -> Command {
@@ -45,7 +45,12 @@ struct Newcomer {
 
 impl Newcomer {
     fn start(data: &Path) -> Newcomer {
+        Newcomer::start_with(data, &[])
+    }
+
+    fn start_with(data: &Path, arguments: &[&str]) -> Newcomer {
         let mut child = tollgate(&["serve", "--listen", "127.0.0.1:0"])
+            .args(arguments)
             .arg("--data")
             .arg(data)
             .stdin(Stdio::null())
@@ -130,6 +135,45 @@ async fn a_newcomer_starts_serves_a_request_and_stops() {
     let rows = run_ok(&["sql", "gateway", "select count(*) from request_logs"], &data);
     assert_eq!(rows.lines().nth(1), Some("1"), "the first request is in the log:\n{rows}");
     assert_eq!(server.terminate(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_in_memory_leaves_nothing_and_begins_anew_at_every_start() {
+    let home = tempfile::tempdir().unwrap();
+    let (data, config) = (home.path().join("data"), home.path().join("tollgate.toml"));
+    std::fs::write(&config, "[storage]\nengine = \"memory\"\n").unwrap();
+    let mut earlier: Vec<(String, String)> = Vec::new();
+    for _ in 0..2 {
+        let mut server = Newcomer::start_with(&data, &["--config", config.to_str().unwrap()]);
+        let token = server.line("admin token: ");
+        let key = server.line("client key: ");
+        assert!(said(&data).contains("set `request_logs_days` in [retention]"), "{}", said(&data));
+        for (token, key) in &earlier {
+            assert_eq!(Client::new(&server.url, key).chat("gpt-test").await.status, 401);
+            assert_eq!(Client::new(&server.url, token).get("/admin/v1/keys").await.status, 401);
+        }
+        let keys = run_ok(&["key", "list"], &data);
+        assert_eq!((keys.lines().count(), keys.contains("\nfirst\t")), (2, true), "{keys}");
+        assert!(!run_ok(&["account", "list"], &data).contains("extra"));
+        assert_eq!(Client::new(&server.url, &key).chat("gpt-test").await.status, 200);
+        eventually("its only request is in the log", async || {
+            let rows = run_ok(&["sql", "gateway", "select count(*) from request_logs"], &data);
+            (rows.lines().nth(1) == Some("1")).then_some(())
+        })
+        .await;
+        run_ok(&["key", "create", "--name", "alice"], &data);
+        let account = ["account", "create", "--name", "extra", "--base-url", "http://127.0.0.1:9"];
+        run_ok(&[&account[..], &["--no-api-key"]].concat(), &data);
+        run_ok(&["plugin", "push", shipped("quota").to_str().unwrap()], &data);
+        let stats: Value = serde_json::from_str(&run_ok(&["store", "stats", "--json"], &data)).unwrap();
+        assert_eq!((&stats["file"]["path"], &stats["file"]["file_bytes"]), (&Value::Null, &Value::Null));
+        assert_eq!(server.terminate(), "");
+        let left = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut left: Vec<_> = left.collect();
+        left.sort();
+        assert_eq!(left, ["compiled", "lock", "master.key", "secret"]);
+        earlier.push((token, key));
+    }
 }
 
 #[test]

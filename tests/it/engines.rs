@@ -62,6 +62,60 @@ async fn a_store_in_memory_works_as_any_other_until_the_server_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_in_memory_that_is_full_says_so_and_goes_on_answering() {
+    let config = "[storage]\nengine = \"memory\"\nmemory_bytes = 33554432\n[blob.images]\n[kv.notes]";
+    let mut server = Setup::demo().config(config).start();
+    let key = server.key("one", &[]);
+    assert_eq!(server.client(&key).chat("demo").await.status, StatusCode::OK);
+    let arguments = ["token", "create", "--name", "app", "--blob", "images:read-write"];
+    let token = server.cli_ok(&[&arguments[..], &["--kv", "notes:read-write"]].concat());
+    let app = server.client(&token);
+    // A kv store meets its own limit, by itself a quarter of the memory, before.
+    let mut answers = Vec::new();
+    for number in 0..9 {
+        let path = format!("/api/kv/notes/{number}");
+        answers.push(app.call(Method::PUT, &path, &[], noise(number, 1_000_000)).await);
+    }
+    assert!(answers[..8].iter().all(|answer| answer.status == StatusCode::OK));
+    assert_eq!(answers[8].error(), (507, "full".to_owned()));
+    let mut refused = None;
+    for number in 0..64 {
+        let path = format!("/api/blob/images/{number}");
+        let answer = app.call(Method::PUT, &path, &[], noise(number, 1_000_000)).await;
+        if answer.status != StatusCode::OK {
+            refused = Some(answer);
+            break;
+        }
+    }
+    assert_eq!(refused.expect("it takes more than it has").status, StatusCode::SERVICE_UNAVAILABLE);
+    // No request is taken that could not be recorded, and everybody is told.
+    assert_eq!(server.client(&key).chat("demo").await.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(server.get("/healthz").await.status, StatusCode::OK);
+    let ready = server.get("/readyz").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(ready.text().contains("at most 33554432 bytes"), "{}", ready.text());
+    assert_eq!(server.metric("tollgate_store_poisoned").await, 1.0);
+    assert!(server.log().contains("the store takes no more writes"), "{}", server.log());
+
+    server.crash_and_restart();
+    assert_eq!(server.client(&key).chat("demo").await.status, StatusCode::UNAUTHORIZED);
+    let key = server.key("one", &[]);
+    assert_eq!(server.client(&key).chat("demo").await.status, StatusCode::OK);
+}
+
+/// Bytes that do not compress.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed * 2 + 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_container_in_files_keeps_plain_files_beside_the_store() {
     let mut server = Setup::demo().config("[blob.images]\nengine = \"files\"").start();
     let token = server.cli_ok(&["token", "create", "--name", "app", "--blob", "images:read-write"]);

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tollgate_store::{Compacted, Compaction, Options, Store};
 
 use super::data::DataDirectory;
-use super::{STORE, stores};
+use super::stores::{self, STORE};
 use crate::admin::Trail;
 use crate::config::limits::AUDIT_KEEP;
 

@@ -1,6 +1,7 @@
 //! The named kv stores, databases, blob containers, vector indexes and caches of a server.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -28,6 +29,12 @@ pub(super) const OF_CLIENTS: [&str; 2] = ["blacklist", "quota"];
 /// Pages of stores in memory that are kept a second time; a page is there anyway.
 const MEMORY_CACHE_BYTES: usize = 4 << 20;
 
+/// The store's file in the data directory.
+pub(super) const STORE: &str = "tollgate.redb";
+
+/// The folder of blobs in files in the data directory.
+const BLOBS: &str = "blobs";
+
 /// How long an expired entry may stay in a cache that nobody uses.
 const CLEAN_EVERY: Duration = Duration::from_secs(5 * 60);
 
@@ -48,12 +55,37 @@ pub(super) struct Named {
     pub(super) cache: BTreeMap<String, Cache>,
 }
 
+/// Opens the store of everything that is not configured otherwise. Blocks: recovery after a crash reads the whole file.
+pub(super) fn main(data: &Path, config: &Config, clock: &Clock) -> anyhow::Result<Store> {
+    let path = data.join(STORE);
+    if config.storage.engine == config::Engine::Memory {
+        if config.retention.request_logs.is_none() {
+            tracing::warn!(
+                "everything is in memory, and the log of requests fills it: set `request_logs_days` in [retention]"
+            );
+        }
+        if path.exists() {
+            tracing::warn!(path = %path.display(), "everything is in memory: the file of earlier starts is left alone");
+        }
+        return in_memory(config, clock).context("cannot make the store in memory");
+    }
+    let options = Options {
+        cache_bytes: config.storage.page_cache_bytes,
+        kv_cache_bytes: config.storage.kv_cache_bytes,
+        clock: clock.clone(),
+        two_phase: config.storage.two_phase,
+        blob_folder: Some(data.join(BLOBS)),
+        ..Options::default()
+    };
+    Store::open(&path, options).with_context(|| format!("cannot open {}", path.display()))
+}
+
 /// Opens what is shipped and what is configured.
-pub(super) fn open(file: &Store, config: &Config, clock: &Clock) -> anyhow::Result<Named> {
+pub(super) fn open(main: &Store, config: &Config, clock: &Clock) -> anyhow::Result<Named> {
     let memory = memory(config, clock).context("cannot make the stores in memory")?;
     let store = |engine| match (engine, &memory) {
         (config::Engine::Memory, Some(memory)) => memory,
-        _ => file,
+        _ => main,
     };
     let mut settings: BTreeMap<&str, config::KvStore> = BTreeMap::new();
     for (name, acknowledge) in SHIPPED {
@@ -103,28 +135,33 @@ pub(super) fn open(file: &Store, config: &Config, clock: &Clock) -> anyhow::Resu
     }
     let mut cache = BTreeMap::new();
     for (name, options) in &config.cache {
-        let opened = file.cache(name, *options).with_context(|| format!("cannot open cache `{name}`"))?;
+        let opened = main.cache(name, *options).with_context(|| format!("cannot open cache `{name}`"))?;
         cache.insert(name.clone(), opened);
     }
     Ok(Named { kv, sql, blob, parts, vector, cache })
 }
 
-/// The store of all that is configured to be in memory, if anything is; its handles keep it.
+/// The store of all that is configured to be in memory, if anything is and not everything; its handles keep it.
 fn memory(config: &Config, clock: &Clock) -> Result<Option<Store>, OpenError> {
     let engines = config.kv.values().map(|kv| kv.engine);
     let engines = engines.chain(config.sql.values().map(|database| database.engine));
     let engines = engines.chain(config.blob.values().map(|container| container.engine));
     let mut engines = engines.chain(config.vector.values().map(|index| index.engine));
-    if !engines.any(|engine| engine == config::Engine::Memory) {
+    let is_all = config.storage.engine == config::Engine::Memory;
+    if is_all || !engines.any(|engine| engine == config::Engine::Memory) {
         return Ok(None);
     }
+    in_memory(config, clock).map(Some)
+}
+
+fn in_memory(config: &Config, clock: &Clock) -> Result<Store, OpenError> {
     let options = Options {
         cache_bytes: MEMORY_CACHE_BYTES,
         kv_cache_bytes: config.storage.kv_cache_bytes,
         clock: clock.clone(),
         ..Options::default()
     };
-    Store::in_memory(options, config.storage.memory_bytes).map(Some)
+    Store::in_memory(options, config.storage.memory_bytes)
 }
 
 fn blob_options(configured: &config::BlobContainer) -> BlobOptions {
@@ -193,9 +230,10 @@ fn options(setting: config::KvStore, storage: &config::Storage) -> KvOptions {
         Some(config::Acknowledge::Relaxed) => Acknowledge::Relaxed,
         Some(config::Acknowledge::Durable) | None => Acknowledge::Durable,
     };
-    let limit_bytes = Some(setting.limit_bytes.unwrap_or(match setting.engine {
-        config::Engine::Memory => storage.memory_bytes / config::limits::MEMORY_SHARES,
-        _ => config::limits::KV_LIMIT_BYTES,
+    let is_in_memory = [setting.engine, storage.engine].contains(&config::Engine::Memory);
+    let limit_bytes = Some(setting.limit_bytes.unwrap_or(match is_in_memory {
+        true => storage.memory_bytes / config::limits::MEMORY_SHARES,
+        false => config::limits::KV_LIMIT_BYTES,
     }));
     KvOptions { acknowledge, default_ttl_ms: setting.default_ttl_ms, limit_bytes }
 }

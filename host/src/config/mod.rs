@@ -75,6 +75,8 @@ pub struct Config {
 /// Memory and durability of the store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Storage {
+    /// Where everything is, whatever the engines of named stores say: in the one file, or in memory.
+    pub engine: Engine,
     /// Memory for redb's pages, in bytes.
     pub page_cache_bytes: usize,
     /// Memory for kv values, over all stores, in bytes.
@@ -83,7 +85,7 @@ pub struct Storage {
     pub event_queue_bytes: u64,
     /// Two fsyncs a commit, so that recovery trusts no checksum.
     pub two_phase: bool,
-    /// Bytes of all stores with `engine = "memory"` together.
+    /// Bytes of all that is in memory by its engine, together.
     pub memory_bytes: u64,
 }
 
@@ -241,6 +243,7 @@ impl Default for Config {
 impl Default for Storage {
     fn default() -> Self {
         Self {
+            engine: Engine::default(),
             page_cache_bytes: limits::PAGE_CACHE_BYTES,
             kv_cache_bytes: limits::KV_CACHE_BYTES,
             event_queue_bytes: limits::EVENT_QUEUE_BYTES,

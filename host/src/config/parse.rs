@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use super::accounts::accounts;
 use super::error::{ConfigError, Problem};
 use super::reader::{Section, Source};
-use super::stores::{blob, cache, kv, kv_in_memory, kv_sections, named, sql, sql_sections, vector};
+use super::stores::{blob, cache, engine, in_memory, kv, kv_sections, named, sql, sql_sections, vector};
 use super::telemetry::telemetry;
 use super::{Config, MasterKeySource, Plugin, PluginSettings, Storage, limits};
 use crate::accounting::Retention;
@@ -78,7 +78,7 @@ fn top(section: Section<'_>, directory: &Path, environment: Environment<'_>) -> 
         vector: named(section.named_sections("vector"), vector),
         cache: named(section.named_sections("cache"), cache),
     };
-    kv_in_memory(&section, &config);
+    in_memory(&section, &config);
     section.finish();
     config
 }
@@ -139,6 +139,7 @@ fn storage(section: Section<'_>) -> Storage {
     let defaults = Storage::default();
     let most = limits::CACHE_MOST_BYTES;
     let storage = Storage {
+        engine: engine(&section),
         page_cache_bytes: bytes(&section, "page_cache_bytes", most, defaults.page_cache_bytes),
         kv_cache_bytes: section.number("kv_cache_bytes", 0..=most).unwrap_or(defaults.kv_cache_bytes),
         event_queue_bytes: section

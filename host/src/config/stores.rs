@@ -50,7 +50,7 @@ pub(super) fn sql_sections<'a>(section: &Section<'a>) -> Vec<(&'a str, Section<'
     sections
 }
 
-fn engine(section: &Section<'_>) -> Engine {
+pub(super) fn engine(section: &Section<'_>) -> Engine {
     section.choice("engine", &Engine::NAMED).unwrap_or_default()
 }
 
@@ -64,11 +64,20 @@ pub(super) fn kv(section: &Section<'_>) -> KvStore {
     }
 }
 
-/// One that may have all the memory of the stores in memory would take it from the others.
-pub(super) fn kv_in_memory(section: &Section<'_>, config: &Config) {
+/// One that may have all the memory of the stores in memory would take it from the others. Where all of them are there, nothing is a
+/// file.
+pub(super) fn in_memory(section: &Section<'_>, config: &Config) {
     let most = config.storage.memory_bytes;
+    let is_all = config.storage.engine == Engine::Memory;
+    for (name, blob) in &config.blob {
+        if is_all && blob.engine == Engine::Files {
+            let files = format!("`engine` in [blob.{name}] cannot be `files`");
+            section.problem("blob", format!("{files}: `engine` in [storage] is `memory`"));
+        }
+    }
     for (name, kv) in &config.kv {
-        if kv.engine == Engine::Memory && kv.limit_bytes.is_some_and(|limit_bytes| limit_bytes >= most) {
+        let is_there = is_all || kv.engine == Engine::Memory;
+        if is_there && kv.limit_bytes.is_some_and(|limit_bytes| limit_bytes >= most) {
             section.problem(
                 "kv",
                 format!(

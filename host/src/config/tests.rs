@@ -62,6 +62,7 @@ fn every_key_arrives() {
         sticky_sessions = false
         health_interval_ms = 1_000
         [storage]
+        engine = "redb"
         page_cache_bytes = 1
         kv_cache_bytes = 0
         event_queue_bytes = 5
@@ -198,6 +199,7 @@ fn every_key_arrives() {
             statistics: Some(Duration::from_secs(3 * 24 * 60 * 60)),
         },
         storage: Storage {
+            engine: Engine::Redb,
             page_cache_bytes: 1,
             kv_cache_bytes: 0,
             event_queue_bytes: 5,
@@ -366,6 +368,17 @@ fn unknown_keys_name_their_line_and_the_nearest_right_key() {
     check(
         "[storage]\nmemory_bytes = 20000000\n[kv.x]\nengine = \"memory\"\nlimit_bytes = 20000000",
         &["3: `limit_bytes` in [kv.x] must be less than `memory_bytes` in [storage] (20000000)"],
+    );
+    check(
+        "[storage]\nengine = \"memory\"\n[kv.x]\nlimit_bytes = 300000000\n[blob.y]\nengine = \"files\"",
+        &[
+            "3: `limit_bytes` in [kv.x] must be less than `memory_bytes` in [storage] (268435456)",
+            "5: `engine` in [blob.y] cannot be `files`: `engine` in [storage] is `memory`",
+        ],
+    );
+    check(
+        "[storage]\nengine = \"files\"",
+        &["2: `engine` in [storage] cannot be `files`; possible: `memory`, `redb`"],
     );
     for key in ["naem", "dialetc", "api_keyenv", "model", "wieght", "prio", "rmp"] {
         let error = parse(&format!("{ACCOUNT}{key} = 1")).unwrap_err();
