@@ -57,6 +57,22 @@ fn the_gateway_names_neither_wasmtime_nor_redb() {
 }
 
 #[test]
+fn the_gateway_does_not_know_which_dialect_it_serves() {
+    // In any case, so that variants are among them.
+    let words = ["openai", "anthropic", "gemini", "claude", "codex"];
+    let knowing = ["host/src/gateway/dialect/", "host/src/gateway/demo/", "host/src/gateway/tests/"];
+    for (name, code) in sources("host/src/gateway") {
+        if knowing.iter().any(|folder| name.starts_with(folder)) {
+            continue;
+        }
+        let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_lowercase();
+        for word in words {
+            assert!(!code.contains(word), "{name} holds {word:?}");
+        }
+    }
+}
+
+#[test]
 fn the_data_api_names_neither_the_other_apis_nor_what_is_under_the_store() {
     assert_absent("host/src/data", &["crate::admin", "crate::gateway", "wasmtime", "redb", "rusqlite"], &[]);
 }

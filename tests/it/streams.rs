@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
+use serde_json::json;
 
-use crate::support::{Behaviour, Server, Setup, Upstream, eventually};
+use crate::support::{Behaviour, Server, Setup, Upstream, client::chat_body, eventually};
 
 /// Streams cut by the client in [`streams_cut_at_random_points_leave_no_lease_and_count_what_was_seen`].
 const STREAMS: u64 = 1_000;
@@ -80,6 +81,30 @@ async fn a_stream_arrives_as_the_upstream_sent_it() {
     let direct = crate::support::Client::new(upstream.url(), "upstream-main");
     let direct = direct.chat_stream("gpt-test").await.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(String::from_utf8_lossy(&through), String::from_utf8_lossy(&direct));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_that_the_gateway_alone_asked_for_is_counted_and_the_client_does_not_see_it() {
+    // The text of an event would be counted as two tokens.
+    let upstream = Upstream::start(Behaviour::Answer { input: 10, output: 5 }).await;
+    let server = Setup::demo().start();
+    let create = ["account", "create", "--name", "a", "--base-url", upstream.url(), "--no-api-key"];
+    server.cli_ok(&[&create[..], &["--stream-usage"]].concat());
+    let through = server.client(&server.key("reader", &[]));
+    let direct = crate::support::Client::new(upstream.url(), "");
+    let mut asking = chat_body("gpt-test", true);
+    asking["stream_options"] = json!({ "include_usage": true });
+    for (body, has_usage) in [(chat_body("gpt-test", true), false), (asking, true)] {
+        let got = through.post("/v1/chat/completions", &body).await.text();
+        assert_eq!(got, direct.post("/v1/chat/completions", &body).await.text());
+        assert_eq!(got.contains("usage"), has_usage, "{got}");
+    }
+    server.cli_ok(&["account", "update", "a", "--clear", "stream-usage"]);
+    through.post("/v1/chat/completions", &chat_body("gpt-test", true)).await;
+    logged(&server, 3).await;
+    let rows = server.sql("SELECT output_tokens, token_source FROM request_logs ORDER BY sequence");
+    let rows: Vec<_> = rows.iter().map(|row| (row[0].as_str(), row[1].as_str())).collect();
+    assert_eq!(rows, [("5", "reported"), ("5", "reported"), ("10", "counted")]);
 }
 
 /// Waits until `rows` requests are in the log.

@@ -78,6 +78,9 @@ pub struct Draft {
     pub expires_ms: Option<u64>,
     /// The certificates, as PEM, that its upstream's is trusted by; none: the system's.
     pub ca: Option<String>,
+    /// Whether usage is asked for in streams whose client does not; the client does not get what tells of it.
+    #[serde(default)]
+    pub stream_usage: bool,
 }
 
 fn openai() -> String {
@@ -148,6 +151,7 @@ impl Draft {
             expires_ms: self.expires_ms,
             ca: self.ca.as_deref().map(Into::into),
             proxy,
+            stream_usage: self.stream_usage,
         })
     }
 
@@ -241,6 +245,7 @@ impl From<&AccountSpec> for Draft {
             active: true,
             expires_ms: spec.expires_ms,
             ca: spec.ca.as_deref().map(str::to_owned),
+            stream_usage: spec.stream_usage,
         }
     }
 }

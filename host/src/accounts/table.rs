@@ -33,16 +33,17 @@ const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS accounts (
 ) WITHOUT ROWID";
 
 /// Columns that the table has not had from the beginning.
-const ADDED: [(&str, &str); 3] = [
+const ADDED: [(&str, &str); 4] = [
     ("aliases", "TEXT NOT NULL DEFAULT '{}'"),
     ("limits", "TEXT NOT NULL DEFAULT '{}'"),
     ("model_limits", "TEXT NOT NULL DEFAULT '{}'"),
+    ("stream_usage", "INTEGER NOT NULL DEFAULT 0"),
 ];
 
 /// Limits that once had columns of their own.
 const ONCE: [&str; 4] = ["rpm", "tpm", "rpd", "concurrency"];
 
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 22] = [
     "id",
     "name",
     "dialect",
@@ -64,6 +65,7 @@ const COLUMNS: [&str; 21] = [
     "aliases",
     "limits",
     "model_limits",
+    "stream_usage",
 ];
 
 /// An account of the store.
@@ -253,6 +255,7 @@ fn write(stored: &Stored) -> Result<Statement, RosterError> {
         json(&draft.aliases)?,
         json(&draft.limits)?,
         json(&draft.model_limits)?,
+        integer(draft.stream_usage.into()),
     ];
     Ok(Statement::new(sql, params.into()))
 }
@@ -283,6 +286,7 @@ fn stored(row: Vec<Value>) -> Option<Stored> {
             proxy_user: None,
             proxy_password: None,
             api_key: None,
+            stream_usage: false,
         },
         created_ms: number(&next()?)?,
         updated_ms: number(&next()?)?,
@@ -299,6 +303,7 @@ fn stored(row: Vec<Value>) -> Option<Stored> {
     // Limits that cannot be read must not be none.
     stored.draft.limits = serde_json::from_str(&text(next()?)?).ok()?;
     stored.draft.model_limits = serde_json::from_str(&text(next()?)?).ok()?;
+    stored.draft.stream_usage = number(&next()?)? == 1;
     Some(stored)
 }
 

@@ -71,6 +71,7 @@ async fn an_account_serves_when_it_is_made_and_after_a_restart_with_every_field(
     let full = draft(json!({
         "dialect": "anthropic", "description": "d", "email": "a@b.c", "models": ["m1", "m2"], "aliases": { "a": "m1" }, "weight": 7,
         "priority": 3, "proxy": "socks5://h:1080", "proxy_user": "u", "proxy_password": "pw-clear", "expires_ms": 5_000,
+        "stream_usage": true,
         "limits": { "rpm": 1, "tpm": 2, "rpd": 3, "concurrency": 4, "cost_per_day": 0.5 }, "model_limits": { "m1": { "tokens_total": 7 } },
     }));
     world.roster.create(full.clone()).await.unwrap();
@@ -168,7 +169,7 @@ async fn there_are_no_more_accounts_than_a_request_can_look_at() {
     let world = World::start(Vec::new()).await;
     let fill = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1)
         INSERT INTO accounts SELECT 'acc_' || n, 'a' || n, 'openai', 'http://h:1', '', '', '[]', 1, 0,
-        1, 1, 1, NULL, NULL, NULL, NULL, NULL, NULL, '{}', '{}', '{}' FROM numbers";
+        1, 1, 1, NULL, NULL, NULL, NULL, NULL, NULL, '{}', '{}', '{}', 0 FROM numbers";
     let most = i64::try_from(limits::ACCOUNTS).unwrap();
     world.database.execute(tollgate_store::Statement::new(fill, vec![most.into()])).await.unwrap();
     let world = world.restart(Vec::new()).await.unwrap();
@@ -186,6 +187,7 @@ async fn a_table_of_an_earlier_version_gets_the_columns_that_it_lacks() {
         "ALTER TABLE accounts DROP COLUMN aliases",
         "ALTER TABLE accounts DROP COLUMN limits",
         "ALTER TABLE accounts DROP COLUMN model_limits",
+        "ALTER TABLE accounts DROP COLUMN stream_usage",
         "ALTER TABLE accounts ADD COLUMN rpm INTEGER",
         "ALTER TABLE accounts ADD COLUMN tpm INTEGER",
         "ALTER TABLE accounts ADD COLUMN rpd INTEGER",
@@ -196,7 +198,7 @@ async fn a_table_of_an_earlier_version_gets_the_columns_that_it_lacks() {
     let world = world.restart(Vec::new()).await.unwrap();
     let view = world.roster.get("main").await.unwrap();
     let limits = LimitSet { rpm: Some(5), ..LimitSet::default() };
-    assert_eq!((view.status, view.limits), (Status::Serving, limits));
+    assert_eq!((view.status, view.limits, view.stream_usage), (Status::Serving, limits, false));
     world.patch("main", json!({ "limits": { "concurrency": 7 }, "aliases": { "a": "m" } })).await.unwrap();
     let world = world.restart(Vec::new()).await.unwrap();
     let view = world.roster.get("main").await.unwrap();

@@ -72,6 +72,8 @@ pub struct AccountView {
     pub proxy_user: Option<String>,
     /// The certificates, as PEM, that its upstream's is trusted by; none: the system's.
     pub ca: Option<String>,
+    /// Whether usage is asked for in streams whose client does not; the client does not get what tells of it.
+    pub stream_usage: bool,
     /// What it is for.
     pub description: String,
     /// Whom to ask about it.
@@ -211,6 +213,7 @@ impl AccountView {
             proxy: draft.proxy,
             proxy_user: draft.proxy_user,
             ca: draft.ca,
+            stream_usage: draft.stream_usage,
             description: draft.description,
             email: draft.email,
             id: None,

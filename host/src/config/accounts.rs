@@ -47,6 +47,7 @@ fn account(section: &Section<'_>, directory: &Path, environment: Environment<'_>
     let priority = small("priority", 0..=u64::from(u32::MAX));
     let (limits, model_limits) = (limit_set(section, limits::CONCURRENCY_MOST), model_limits(section));
     let (ca, proxy) = (ca(section, directory), proxy(section, environment));
+    let stream_usage = section.flag("stream_usage").unwrap_or(false);
     Some(AccountSpec {
         name: name?.to_owned(),
         dialect: dialect.unwrap_or(Dialect::OpenAi),
@@ -61,6 +62,7 @@ fn account(section: &Section<'_>, directory: &Path, environment: Environment<'_>
         expires_ms: None,
         ca,
         proxy,
+        stream_usage,
     })
 }
 

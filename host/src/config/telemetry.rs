@@ -45,7 +45,7 @@ fn endpoint(section: &Section<'_>) -> Option<String> {
         Ok(url) => Some(url),
         Err(rule) => {
             // What is in it is not told: people put keys into addresses.
-            let rule = rule.replace("`https://api.openai.com/v1`", "`http://127.0.0.1:4318`");
+            let rule = rule.replace("`https://llm.example.com/v1`", "`http://127.0.0.1:4318`");
             let rule = rule.replace("use `api_key`", "use `headers_env`");
             section.problem("endpoint", format!("`endpoint`{} {rule}", section.place()));
             None

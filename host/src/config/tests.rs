@@ -99,6 +99,7 @@ fn every_key_arrives() {
         api_key = "sk-1"
         models = ["m1", "m2"]
         aliases = { fast = "m1", "big one" = "m2" }
+        stream_usage = true
         weight = 7
         priority = 2
         rpm = 10
@@ -232,6 +233,7 @@ fn every_key_arrives() {
                     url: "socks5://10.0.0.1:1080".to_owned(),
                     credentials: Some(("u".to_owned(), Secret::new("sk-from-environment"))),
                 }),
+                stream_usage: true,
                 ..account("first", "HTTPS://api.example.com/v1", "sk-1")
             },
             account("second", "http://127.0.0.1:11434/v1", "sk-from-environment"),
@@ -397,6 +399,7 @@ fn wrong_types_say_what_is_right() {
             "aliases = [\"m\"]",
             "`aliases` in [[account]] must be a table of strings such as `{ fast = \"gpt-4o-mini\" }`, not an array",
         ),
+        ("stream_usage = 1", "`stream_usage` in [[account]] must be true or false, not an integer"),
         ("aliases = { a = \"\" }", "`aliases` in [[account]] has an empty string"),
         (
             "model_limits = { m = 1 }",
@@ -503,15 +506,15 @@ fn prices_are_amounts_of_money_and_none_is_left_out_by_chance() {
 #[test]
 fn urls_are_checked_and_not_quoted() {
     for (url, problem) in [
-        ("api.example.com/v1", "is no URL; write it like `https://api.openai.com/v1`"),
+        ("api.example.com/v1", "is no URL; write it like `https://llm.example.com/v1`"),
         ("/v1", "must start with `https://` or `http://`"),
         ("ftp://x/v1", "must start with `https://` or `http://`"),
-        ("https://", "is no URL; write it like `https://api.openai.com/v1`"),
+        ("https://", "is no URL; write it like `https://llm.example.com/v1`"),
         ("https://:80/", "names no host"),
         ("https://user:secret@x/v1", "must not carry a user or password; use `api_key`"),
         ("https://x/v1?key=secret", "must end with its path: no query and no fragment"),
         ("https://x/v1#part", "must end with its path: no query and no fragment"),
-        ("https://x y/", "is no URL; write it like `https://api.openai.com/v1`"),
+        ("https://x y/", "is no URL; write it like `https://llm.example.com/v1`"),
     ] {
         let text = format!("[[account]]\nname = \"a\"\nbase_url = \"{url}\"\napi_key = \"k\"\n");
         check(&text, &[&format!("3: `base_url` in [[account]] {problem}")]);

@@ -57,13 +57,15 @@ pub struct AccountSpec {
     pub ca: Option<Arc<str>>,
     /// The proxy on the way to its upstream.
     pub proxy: Option<ForwardProxy>,
+    /// Whether usage is asked for in streams whose client does not.
+    pub stream_usage: bool,
 }
 
 impl Default for AccountSpec {
     fn default() -> AccountSpec {
         AccountSpec {
             name: String::new(),
-            dialect: Dialect::OpenAi,
+            dialect: Dialect::COMMON,
             base_url: String::new(),
             api_key: Secret::default(),
             models: Vec::new(),
@@ -75,6 +77,7 @@ impl Default for AccountSpec {
             expires_ms: None,
             ca: None,
             proxy: None,
+            stream_usage: false,
         }
     }
 }
@@ -312,7 +315,7 @@ impl fmt::Debug for Account {
 /// people put keys into it.
 pub fn check_base_url(text: &str) -> Result<String, &'static str> {
     let Ok(url) = text.parse::<Uri>() else {
-        return Err("is no URL; write it like `https://api.openai.com/v1`");
+        return Err("is no URL; write it like `https://llm.example.com/v1`");
     };
     if !matches!(url.scheme_str(), Some("http" | "https")) {
         return Err("must start with `https://` or `http://`");

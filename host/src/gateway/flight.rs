@@ -28,6 +28,7 @@ use super::{
     prices::Price,
     request::Outline,
     trace::{Onward, Outcome, Trace},
+    unasked::Unasked,
     usage::{self, Tokens, UsageReader},
 };
 use crate::plugin::{
@@ -175,6 +176,8 @@ pub(super) struct Open {
 pub(super) struct Answer {
     pub(super) body: Begun,
     pub(super) reader: UsageReader,
+    /// Keeps from the client what it has not asked for; none: it gets everything.
+    pub(super) unasked: Option<Unasked>,
     pub(super) status: u16,
     /// Since when nothing has moved: the last frame, or the last time the client asked for one.
     pub(super) since: Instant,
@@ -276,10 +279,10 @@ impl Flight {
     }
 
     /// Takes the upstream's answer, of which nothing has been passed on yet.
-    pub(super) fn answering(&self, body: Begun, reader: UsageReader, status: u16) {
+    pub(super) fn answering(&self, body: Begun, reader: UsageReader, unasked: Option<Unasked>, status: u16) {
         let since = Instant::now();
         self.with(|open| {
-            open.answer = Some(Answer { body, reader, status, since, waiting: None });
+            open.answer = Some(Answer { body, reader, unasked, status, since, waiting: None });
             if let Some(trace) = &mut open.trace {
                 trace.answered();
             }

@@ -41,12 +41,21 @@ pub(super) struct Outgoing<'a> {
     pub(super) model: &'a str,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: Bytes,
+    /// Whether it asks for a stream.
+    pub(super) streaming: bool,
     /// How long to wait for the answer's head.
     pub(super) timeout: Duration,
     /// When the request has taken too long, whatever is tried.
     pub(super) deadline: Instant,
     /// The time of day, which an upstream may name.
     pub(super) clock: &'a Clock,
+}
+
+/// An answer that is worth passing on.
+pub(super) struct Answered {
+    pub(super) response: Response<Begun>,
+    /// Whether the gateway asked for its usage and the client did not.
+    pub(super) is_usage_unasked: bool,
 }
 
 /// Why an account gave no answer that is worth passing on.
@@ -73,10 +82,10 @@ pub(super) async fn send(
     account: &Account,
     outgoing: &Outgoing<'_>,
     onward: Option<Onward>,
-) -> Result<Response<Begun>, Failure> {
+) -> Result<Answered, Failure> {
     let begun = Instant::now();
     let timeout = outgoing.timeout.min(outgoing.deadline.saturating_duration_since(begun));
-    let mut request = request(account, outgoing)?;
+    let (mut request, is_usage_unasked) = request(account, outgoing)?;
     if let Some(onward) = onward {
         onward.tell(request.headers_mut());
     }
@@ -85,7 +94,7 @@ pub(super) async fn send(
         Ok(Ok(response)) => match judged(account.dialect, response, outgoing.clock).await {
             Ok(response) => {
                 account.answered(begun.elapsed());
-                return Ok(response);
+                return Ok(Answered { response, is_usage_unasked });
             }
             Err(failure) => failure,
         },
@@ -138,7 +147,8 @@ async fn exchange(account: &Account, request: Request<Sending>) -> Result<Respon
     }
 }
 
-fn request(account: &Account, outgoing: &Outgoing<'_>) -> Result<Request<Sending>, Failure> {
+/// The request for an account; also whether it asks for usage and the client's does not.
+fn request(account: &Account, outgoing: &Outgoing<'_>) -> Result<(Request<Sending>, bool), Failure> {
     let (endpoint, own) = (outgoing.endpoint, account.alias(outgoing.model));
     let path = match endpoint.path.split_once("{model}").zip(own) {
         Some(((before, after), own)) => {
@@ -154,19 +164,22 @@ fn request(account: &Account, outgoing: &Outgoing<'_>) -> Result<Request<Sending
     let Some(uri) = uri else {
         return Err(internal("the address for the upstream cannot be built"));
     };
-    let body = match own {
-        None => outgoing.body.clone().into(),
-        Some(own) => {
-            let changes = account.dialect.api().rename(&outgoing.body, outgoing.model, own);
-            let changes = changes.ok_or_else(|| internal("the model's place in the request is not found"))?;
-            Sending::changed(&outgoing.body, changes)
-        }
+    let (api, body) = (account.dialect.api(), &outgoing.body);
+    let mut changes = match account.spec.stream_usage && outgoing.streaming {
+        true => api.ask_for_usage(endpoint.path, body),
+        false => Vec::new(),
     };
+    let is_usage_unasked = !changes.is_empty();
+    if let Some(own) = own {
+        let renamed = api.rename(body, outgoing.model, own);
+        changes.extend(renamed.ok_or_else(|| internal("the model's place in the request is not found"))?);
+    }
+    let body = if changes.is_empty() { body.clone().into() } else { Sending::changed(body, changes) };
     let mut request = Request::new(body);
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri;
     *request.headers_mut() = outgoing_headers(account, outgoing.headers);
-    Ok(request)
+    Ok((request, is_usage_unasked))
 }
 
 /// What is encoded of a model's name in a path: names have slashes and colons in them.
@@ -292,8 +305,9 @@ fn refused(answered: StatusCode, refused_as: Option<StatusCode>, told: Told, det
     // What an upstream says about an account's key or organization is not for the client.
     let problem = match status {
         429 => Problem::new(Class::RequestLimit, "the upstream is at its limit").after(told.retry_after_ms),
-        // 529 is Anthropic's for an overload.
-        503 | 529 => Problem::new(Class::Unavailable, detail.clone()).after(told.retry_after_ms),
+        status if Dialect::is_overload(status) => {
+            Problem::new(Class::Unavailable, detail.clone()).after(told.retry_after_ms)
+        }
         408 | 504 => Problem::new(Class::UpstreamTimeout, detail.clone()),
         ..200 | 500.. => Problem::new(Class::Upstream, detail.clone()),
         _ => Problem::new(Class::Upstream, "the upstream refused the gateway's account"),

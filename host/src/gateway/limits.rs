@@ -110,6 +110,10 @@ pub(super) const ESTIMATE_MAX: u64 = u32::MAX as u64;
 /// second.
 pub(super) const LINE_BYTES: usize = if cfg!(feature = "fuzzing") { 512 } else { 1024 * 1024 };
 
+/// Longest event of a stream that is held back until it is seen whether it tells nothing but usage; real ones of that kind
+/// are a few hundred bytes.
+pub(super) const HELD_BYTES: usize = 16 * 1024;
+
 /// Longest entry of a plain answer that is looked at, such as `usage`; real ones are a few hundred bytes. Likewise.
 pub(super) const ENTRY_BYTES: usize = if cfg!(feature = "fuzzing") { 256 } else { 16 * 1024 };
 

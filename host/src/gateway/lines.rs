@@ -86,7 +86,8 @@ fn whole(line: &[u8], take: &mut impl FnMut(Piece<'_>)) {
     }
 }
 
-fn data(line: &[u8]) -> Option<&[u8]> {
+/// What a line of an event has as data.
+pub(super) fn data(line: &[u8]) -> Option<&[u8]> {
     line.strip_prefix(b"data:").map(<[u8]>::trim_ascii_start)
 }
 

@@ -44,6 +44,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod unasked;
 mod unread;
 mod usage;
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, io, net::SocketAddr, sync::Arc, time::Instant};
 use arc_swap::ArcSwap;
 use axum::{body::Body, response::Response};
 use http::{
-    header::{REFERER, USER_AGENT},
+    header::{CONTENT_LENGTH, REFERER, USER_AGENT},
     request,
 };
 use http_body::Body as _;
@@ -15,12 +15,11 @@ use super::{
     Parts, Peer, Settings,
     account::Account,
     accounts::{Accounts, Candidates},
-    begun::Begun,
     cause::Cause,
     dialect::{Dialect, Endpoint},
     error::{Class, Problem},
     flight::{End, Flights, Guard, bounded},
-    forward::{self, Failure, Outgoing, answer_headers},
+    forward::{self, Answered, Failure, Outgoing, answer_headers},
     limits::{ATTEMPTS, LOGGED_BYTES},
     metrics::Metrics,
     models::{self, Listings},
@@ -33,6 +32,7 @@ use super::{
     sessions::{Session, SessionName, Sessions},
     stream::AnswerBody,
     trace::Trace,
+    unasked::Unasked,
     usage::UsageReader,
 };
 use crate::{
@@ -265,8 +265,8 @@ async fn run(
     let session = session.map(|name| Session::new(&client.key.id, &read.model, name));
     let request = asked(endpoint, client, read, price);
     let (uri, model, headers) = (&head.uri, request.model.as_str(), &head.headers);
-    let clock = &inner.clock;
-    let outgoing = Outgoing { endpoint, uri, model, headers, body, timeout, deadline, clock };
+    let (streaming, clock) = (request.streaming, &inner.clock);
+    let outgoing = Outgoing { endpoint, uri, model, headers, body, streaming, timeout, deadline, clock };
     let mut candidates =
         inner.accounts.candidates(endpoint.dialect, &request.model, client.now_ms, settings.strategy);
     if candidates.are_none() {
@@ -426,7 +426,7 @@ async fn attempt(
     request: &Arc<admission::Request>,
     outgoing: &Outgoing<'_>,
     search: &mut Search<'_>,
-) -> Result<http::Response<Begun>, Stop> {
+) -> Result<Answered, Stop> {
     let (mut attempts, mut last, mut refusals) = (0, None, Refusals::default());
     loop {
         let may_try = attempts < ATTEMPTS && Instant::now() < outgoing.deadline;
@@ -472,8 +472,8 @@ fn given_up(last: Option<Failure>, refusals: Refusals) -> Stop {
     stop
 }
 
-fn answered(endpoint: &Endpoint, client: &Admitted, answer: http::Response<Begun>) -> Response<()> {
-    let (parts, body) = answer.into_parts();
+fn answered(endpoint: &Endpoint, client: &Admitted, answer: Answered) -> Response<()> {
+    let (mut parts, body) = answer.response.into_parts();
     let is_stream = parts
         .headers
         .get(http::header::CONTENT_TYPE)
@@ -485,7 +485,13 @@ fn answered(endpoint: &Endpoint, client: &Admitted, answer: http::Response<Begun
         false => UsageReader::json(dialect, endpoint.uses),
     };
     let reader = reader.decoding(&parts.headers, &client.id);
-    client.flight.answering(body, reader, parts.status.as_u16());
+    // What is encoded or no stream stays as it is.
+    let is_read = is_stream && parts.status.is_success() && reader.is_plain();
+    let unasked = (answer.is_usage_unasked && is_read).then(|| Unasked::new(dialect));
+    if unasked.is_some() {
+        parts.headers.remove(CONTENT_LENGTH);
+    }
+    client.flight.answering(body, reader, unasked, parts.status.as_u16());
     let mut response = Response::new(());
     *response.status_mut() = parts.status;
     *response.headers_mut() = answer_headers(dialect, parts.headers);

@@ -1,4 +1,4 @@
-//! A request's body as one account gets it: the client's own bytes, but for the names of its model.
+//! A request's body as one account gets it: the client's own bytes, but for the names of its model and what asks for usage.
 
 use std::{
     collections::VecDeque,
@@ -77,10 +77,25 @@ pub(super) struct Change {
 impl Change {
     /// Another string in the place of a value that was read from this body; none if it was not.
     pub(super) fn of(body: &[u8], value: &RawValue, text: &str) -> Option<Change> {
-        let start = value.get().as_ptr().addr().checked_sub(body.as_ptr().addr())?;
-        let end = start.checked_add(value.get().len()).filter(|end| *end <= body.len())?;
-        Some(Change { place: start..end, text: serde_json::to_string(text).ok()? })
+        Change::to_json(body, value, &serde_json::to_string(text).ok()?)
     }
+
+    /// Other JSON in the place of such a value.
+    pub(super) fn to_json(body: &[u8], value: &RawValue, json: &str) -> Option<Change> {
+        Some(Change { place: place(body, value.get())?, text: json.to_owned() })
+    }
+
+    /// More text right after the brace that an object begins with, which is a part of this body.
+    pub(super) fn within(body: &[u8], object: &str, text: String) -> Option<Change> {
+        let after = place(body, object)?.start.checked_add(1).filter(|after| *after <= body.len())?;
+        Some(Change { place: after..after, text })
+    }
+}
+
+fn place(body: &[u8], part: &str) -> Option<Range<usize>> {
+    let start = part.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
+    let end = start.checked_add(part.len()).filter(|end| *end <= body.len())?;
+    Some(start..end)
 }
 
 /// A body that names its model at the top.

@@ -14,11 +14,12 @@ use serde_json::value::RawValue;
 
 use super::{
     account::Account,
+    dialect::Dialect,
     limits::{SESSION_IDLE, SESSIONS},
 };
 
-/// The headers in which clients name their sessions: anybody's, Codex's in two spellings, Claude Code's.
-const HEADERS: [&str; 4] = ["x-session-id", "session_id", "session-id", "x-claude-code-session-id"];
+/// The header in which anybody may name a session; dialects know those of their tools.
+const HEADER: &str = "x-session-id";
 
 /// A session's name, hashed under a key of this process: two that have the same can only share an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,8 @@ pub(super) struct SessionName(u64);
 impl SessionName {
     /// The name in a request's headers.
     pub(super) fn of_headers(headers: &HeaderMap) -> Option<SessionName> {
-        let name = HEADERS.iter().find_map(|name| headers.get(*name))?;
+        let name =
+            std::iter::once(HEADER).chain(Dialect::session_headers()).find_map(|name| headers.get(name))?;
         (!name.is_empty()).then(|| SessionName(hash(name.as_bytes())))
     }
 

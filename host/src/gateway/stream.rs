@@ -10,10 +10,13 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-use super::flight::{End, Guard, Open};
+use super::{
+    flight::{End, Guard, Open},
+    unasked::Unasked,
+};
 use crate::plugin::admission::Ending;
 
-/// Passes an upstream's answer on unchanged, reads its usage and ends the flight with it.
+/// Passes an upstream's answer on unchanged but for what the client is not to get, reads its usage and ends the flight with it.
 pub(super) struct AnswerBody {
     flight: Guard,
     over: bool,
@@ -88,6 +91,12 @@ fn advance(open: &mut Open, cx: &mut Context<'_>) -> (Polled, Option<End>) {
             (answer.since, answer.waiting) = (now, None);
             if let Some(data) = frame.data_ref() {
                 answer.reader.feed(data);
+            }
+            let is_last = answer.body.is_end_stream();
+            let Some(frame) = passing(&mut answer.unasked, frame, is_last) else {
+                return nothing(open, cx);
+            };
+            if let Some(data) = frame.data_ref() {
                 open.passed(data.len(), now);
             }
             (Poll::Ready(Some(Ok(frame))), ended(open))
@@ -97,7 +106,40 @@ fn advance(open: &mut Open, cx: &mut Context<'_>) -> (Polled, Option<End>) {
                 .error(format!("the upstream broke off: {error}"));
             (Poll::Ready(Some(Err(io::Error::other(error)))), Some(end))
         }
-        Poll::Ready(None) => (Poll::Ready(None), Some(End::new(Ending::Completed, answer.status))),
+        Poll::Ready(None) => {
+            let end = End::new(Ending::Completed, answer.status);
+            let rest = passing(&mut answer.unasked, Frame::data(Bytes::new()), true);
+            let rest = rest.filter(|frame| frame.data_ref().is_some_and(|data| !data.is_empty()));
+            if let Some(data) = rest.as_ref().and_then(Frame::data_ref) {
+                open.passed(data.len(), Instant::now());
+            }
+            (Poll::Ready(rest.map(Ok)), Some(end))
+        }
+    }
+}
+
+/// What of a frame the client gets, if it is anything.
+fn passing(unasked: &mut Option<Unasked>, frame: Frame<Bytes>, is_last: bool) -> Option<Frame<Bytes>> {
+    let Some(unasked) = unasked else { return Some(frame) };
+    let mut passed = Vec::new();
+    if let Ok(data) = frame.into_data() {
+        unasked.feed(&data, &mut passed);
+    }
+    if is_last {
+        unasked.finish(&mut passed);
+    }
+    (!passed.is_empty()).then(|| Frame::data(passed.into()))
+}
+
+/// Of the last frame nothing is for the client. The next one is asked for when others have had their turn: an upstream can
+/// send many of the kind.
+fn nothing(open: &mut Open, cx: &mut Context<'_>) -> (Polled, Option<End>) {
+    match ended(open) {
+        Some(end) => (Poll::Ready(None), Some(end)),
+        None => {
+            cx.waker().wake_by_ref();
+            (Poll::Pending, None)
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Reads what a request used from its answer as it passes, whatever pieces it comes in.
 //!
 //! An upstream reports usage in a plain answer and, if asked to, at the end of a stream. Where it does not, or the answer
-//! was cut, what was seen is counted: the prompt as estimated, the answer by the bytes of its text. The request itself is
-//! not changed to ask for usage, so that client and upstream exchange exactly what they would without a gateway.
+//! was cut, what was seen is counted: the prompt as estimated, the answer by the bytes of its text, of which what a model
+//! thinks unseen is no part. Only an account that says so has requests changed to ask for usage: elsewhere client and
+//! upstream exchange exactly what they would without a gateway.
 
 use http::HeaderMap;
 
@@ -101,6 +102,11 @@ impl UsageReader {
     /// The same for an answer that may be encoded, as its headers say.
     pub(super) fn decoding(self, headers: &HeaderMap, request_id: &str) -> UsageReader {
         UsageReader { decoder: Decoder::of(headers, request_id), ..self }
+    }
+
+    /// Whether the answer comes as it is, not encoded.
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self.decoder, Decoder::Plain)
     }
 
     /// Reads the next piece.

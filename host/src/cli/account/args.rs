@@ -52,7 +52,7 @@ Examples:
   tollgate account update main --rpm 1000 --models gpt-4o,gpt-4o-mini
   tollgate account update main --alias fast=gpt-4o-mini --alias smart=gpt-4o
   tollgate account update main --cost-per-month 300 --limit 'gpt-4o:rpm=100'
-  tollgate account update main --clear rpm,models
+  tollgate account update main --stream-usage --clear rpm,models
   tollgate account update main --api-key-env NEW_KEY")]
     Update(Box<Update>),
     /// Let an account serve again.
@@ -145,6 +145,10 @@ pub(in crate::cli) struct Fields {
     /// Read the proxy's password from stdin, from the line after the key's if that comes from there too.
     #[arg(long, conflicts_with = "proxy_password_env")]
     pub(super) proxy_password_stdin: bool,
+    /// Ask for usage in streams whose client does not, and keep the answer to that from the client: what a model thinks unseen
+    /// then counts. For upstreams in OpenAI's dialect that know `stream_options`.
+    #[arg(long)]
+    pub(super) stream_usage: bool,
     /// Days from now after which it is not asked any more.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500))]
     pub(super) expires: Option<u64>,

@@ -33,7 +33,7 @@ const COLUMNS: [&str; 14] = [
 ];
 
 /// What can be cleared beside limits, and the field of the API that it is.
-const CLEARED: [(&str, &str); 13] = [
+const CLEARED: [(&str, &str); 14] = [
     ("aliases", "aliases"),
     ("api-key", "api_key"),
     ("ca", "ca"),
@@ -45,6 +45,7 @@ const CLEARED: [(&str, &str); 13] = [
     ("proxy", "proxy"),
     ("proxy-password", "proxy_password"),
     ("proxy-user", "proxy_user"),
+    ("stream-usage", "stream_usage"),
     ("weight", "weight"),
     ("dialect", "dialect"),
 ];
@@ -190,6 +191,7 @@ fn body(fields: Fields) -> Result<Map<String, Value>, Failure> {
         ("proxy", fields.proxy.map(Into::into)),
         ("proxy_password", password.map(|password| password.expose().into())),
         ("proxy_user", fields.proxy_user.map(Into::into)),
+        ("stream_usage", fields.stream_usage.then_some(Value::Bool(true))),
         ("weight", fields.weight.map(Into::into)),
     ];
     let given = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));

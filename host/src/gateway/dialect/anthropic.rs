@@ -41,6 +41,9 @@ const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 /// What an upstream gets from clients that do not say which version they mean: the only one that is not deprecated.
 const DEFAULT_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 
+/// The status of an `overloaded_error`, by which clients know it.
+const OVERLOADED: u16 = 529;
+
 /// Models on a page of the list, unless the request says how many; and the most it may ask for.
 const PAGE: usize = 20;
 const PAGE_MAX: usize = 1_000;
@@ -91,6 +94,11 @@ impl Api for Anthropic {
         Some((KEY, secret(key)?))
     }
 
+    fn session_headers(&self) -> &'static [&'static str] {
+        // Claude Code's.
+        &["x-claude-code-session-id"]
+    }
+
     fn complete(&self, headers: &mut HeaderMap) {
         headers.entry(VERSION).or_insert(DEFAULT_VERSION);
     }
@@ -109,7 +117,8 @@ impl Api for Anthropic {
         let error = ErrorBody { kind: kind(problem.class), message: &problem.message };
         let mut response = refusal(problem, &Envelope { kind: "error", error, request_id: id });
         if problem.class == Class::Unavailable {
-            *response.status_mut() = overloaded();
+            *response.status_mut() =
+                StatusCode::from_u16(OVERLOADED).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         }
         response
     }
@@ -134,6 +143,10 @@ impl Api for Anthropic {
     fn error_message(&self, body: &[u8]) -> Option<String> {
         let failure: Event = serde_json::from_slice(body).ok()?;
         failure.error?.message
+    }
+
+    fn overload(&self) -> u16 {
+        OVERLOADED
     }
 
     fn doubtful(&self) -> Option<StatusCode> {
@@ -329,11 +342,6 @@ fn kind(class: Class) -> &'static str {
         Class::Slow | Class::UpstreamTimeout => "timeout_error",
         Class::Upstream | Class::Internal => "api_error",
     }
-}
-
-/// The status of an `overloaded_error`, by which clients know it.
-fn overloaded() -> StatusCode {
-    StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
 }
 
 #[derive(Serialize)]

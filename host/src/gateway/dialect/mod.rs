@@ -1,4 +1,5 @@
-//! What clients and upstreams speak. A dialect is one file, which implements [`Api`], and its lines in [`Dialect`].
+//! What clients and upstreams speak. A dialect is one file, which implements [`Api`], with parts of it in a folder beside it,
+//! and its lines in [`Dialect`].
 
 mod anthropic;
 mod gemini;
@@ -59,6 +60,17 @@ impl Dialect {
             Dialect::Gemini => &gemini::Gemini,
             Dialect::Anthropic => &anthropic::Anthropic,
         }
+    }
+
+    /// Whether some upstream tells by this status that it has too much to do, in whatever dialect: relays pass on what they
+    /// are told.
+    pub(super) fn is_overload(status: u16) -> bool {
+        Dialect::ALL.into_iter().any(|dialect| dialect.api().overload() == status)
+    }
+
+    /// The headers in which tools name their sessions, in whatever dialect they speak.
+    pub(super) fn session_headers() -> impl Iterator<Item = &'static str> {
+        Dialect::ALL.into_iter().flat_map(|dialect| dialect.api().session_headers().iter().copied())
     }
 
     /// The dialect of a request, and what stands at its path. The path tells; the headers only where dialects share a
@@ -185,6 +197,22 @@ pub(super) trait Api: Sync {
         renamed::at_top(body, to)
     }
 
+    /// What is to be changed in the body of a request for a stream at `path` so that the upstream reports what it used;
+    /// nothing if the client asks for that itself, or nobody has to.
+    fn ask_for_usage(&self, _path: &str, _body: &[u8]) -> Vec<Change> {
+        Vec::new()
+    }
+
+    /// Whether an event of a stream tells nothing but what was used, so that whoever has not asked for that does not get it.
+    fn is_only_usage(&self, _data: &[u8]) -> bool {
+        false
+    }
+
+    /// The headers in which tools that speak this dialect name their sessions, the first that is there counting.
+    fn session_headers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The header that carries an account's key; none if it cannot be carried.
     fn authorization(&self, key: &str) -> Option<(HeaderName, HeaderValue)>;
 
@@ -215,6 +243,11 @@ pub(super) trait Api: Sync {
 
     /// The message of an upstream's error answer, if it has one.
     fn error_message(&self, body: &[u8]) -> Option<String>;
+
+    /// The status by which an upstream tells that it has too much to do.
+    fn overload(&self) -> u16 {
+        StatusCode::SERVICE_UNAVAILABLE.as_u16()
+    }
 
     /// A status that may mean, besides other things, that the account was refused; then the body tells.
     fn doubtful(&self) -> Option<StatusCode> {

@@ -1,5 +1,7 @@
-//! OpenAI's dialect: paths, credentials, requests, errors and where usage stands. What its refusals say is beside it.
+//! OpenAI's dialect: paths, credentials, requests, errors and where usage stands. What its refusals say, and how usage is
+//! asked for, is beside it.
 
+mod asked;
 mod refused;
 
 use std::borrow::Cow;
@@ -21,15 +23,19 @@ use crate::gateway::{
     error::{Class, Problem},
     limited::{Refused, Told},
     limits::{BYTES_PER_TOKEN, DEFAULT_OUTPUT_TOKENS},
+    renamed::Change,
     request::{Outline, TextBytes, TextKey, fields},
     usage::{Reported, Seen},
 };
 
 pub(super) struct OpenAi;
 
+const CHAT: &str = "/v1/chat/completions";
+const COMPLETIONS: &str = "/v1/completions";
+
 static ENDPOINTS: [Endpoint; 4] = [
-    endpoint("/v1/chat/completions", outline, Uses::Text),
-    endpoint("/v1/completions", outline, Uses::Text),
+    endpoint(CHAT, outline, Uses::Text),
+    endpoint(COMPLETIONS, outline, Uses::Text),
     endpoint("/v1/embeddings", outline_embeddings, Uses::Prompt),
     endpoint("/v1/responses", outline, Uses::Text),
 ];
@@ -54,7 +60,7 @@ impl Api for OpenAi {
     }
 
     fn writing(&self, path: &str) -> &'static str {
-        if path == "/v1/completions" { "text_completion" } else { "chat" }
+        if path == COMPLETIONS { "text_completion" } else { "chat" }
     }
 
     fn versions(&self) -> &'static [&'static str] {
@@ -89,6 +95,24 @@ impl Api for OpenAi {
             name.as_str(),
             "authorization" | "api-key" | "x-goog-api-key" | "openai-organization" | "openai-project"
         )
+    }
+
+    fn ask_for_usage(&self, path: &str, body: &[u8]) -> Vec<Change> {
+        // The other streams tell it unasked.
+        if matches!(path, CHAT | COMPLETIONS) {
+            asked::for_usage(body).unwrap_or_default()
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn is_only_usage(&self, data: &[u8]) -> bool {
+        asked::is_only_usage(data)
+    }
+
+    fn session_headers(&self) -> &'static [&'static str] {
+        // Codex's, in two spellings.
+        &["session_id", "session-id"]
     }
 
     fn authorization(&self, key: &str) -> Option<(HeaderName, HeaderValue)> {

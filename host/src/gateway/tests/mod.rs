@@ -3,6 +3,7 @@
 mod aborted;
 mod aliased;
 mod anthropic;
+mod asked;
 mod bad_input;
 mod demo;
 mod forwarded;

@@ -38,6 +38,9 @@ struct Case {
     content_type: Option<String>,
     send: String,
     #[serde(default)]
+    stream_usage: bool,
+    unasked: Option<String>,
+    #[serde(default)]
     lines: Lines,
     coding: Option<Coding>,
     ends: Option<Ends>,
@@ -51,6 +54,7 @@ struct Case {
     cache_write: u64,
     #[serde(default)]
     reasoning: u64,
+    source: Option<String>,
     error: Option<String>,
 }
 
@@ -87,10 +91,21 @@ const PIECE: usize = 64 * 1024;
 const SMALL: usize = 4 * 1024;
 
 impl Case {
+    /// What the upstream sends.
+    fn sent(&self) -> Bytes {
+        self.written(&self.send)
+    }
+
+    /// What the client is to get of it.
+    fn wanted(&self) -> Bytes {
+        let Some(unasked) = &self.unasked else { return self.sent() };
+        assert_eq!(self.send.matches(unasked.as_str()).count(), 1, "{}", self.name);
+        self.written(&self.send.replace(unasked.as_str(), ""))
+    }
+
     /// What goes over the wire.
-    fn bytes(&self) -> Bytes {
+    fn written(&self, mut rest: &str) -> Bytes {
         let mut text = String::new();
-        let mut rest = self.send.as_str();
         while let Some((before, after)) = rest.split_once('<') {
             let (fill, after) = after.split_once('>').unwrap();
             let (letter, times) = fill.split_once(' ').unwrap();
@@ -116,7 +131,7 @@ impl Case {
 
     /// The answer; `seen` tells that the client has got what was sent.
     fn answer(&self, content_type: &str, piece: usize, seen: Arc<Notify>) -> Response {
-        let bytes = self.bytes();
+        let bytes = self.sent();
         let pieces: Vec<_> = bytes.chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         let pieces = stream::iter(pieces);
         let body = match self.ends {
@@ -150,7 +165,8 @@ async fn run(file: &File, case: &Case, piece: usize) {
         _ => Settings::default().idle_timeout,
     };
     let settings = Settings { idle_timeout, ..Settings::default() };
-    let world = World::with(vec![AccountSpec { dialect, ..upstream.account("main") }], settings).await;
+    let account = AccountSpec { dialect, stream_usage: case.stream_usage, ..upstream.account("main") };
+    let world = World::with(vec![account], settings).await;
     let request = Request::post(format!("{}{}", world.url, case.path.as_ref().unwrap_or(&file.path)))
         .header(if file.dialect == "gemini" { "x-goog-api-key" } else { "authorization" }, key(&world, file))
         .header("accept-encoding", "gzip")
@@ -158,12 +174,12 @@ async fn run(file: &File, case: &Case, piece: usize) {
         .unwrap();
     let mut response = world.request(request).await;
     assert_eq!(response.status(), 200, "{name}");
-    let (sent, mut got) = (case.bytes(), Vec::new());
-    while got.len() < sent.len() {
+    let (wanted, mut got) = (case.wanted(), Vec::new());
+    while got.len() < wanted.len() {
         let frame = response.body_mut().frame().await.unwrap_or_else(|| panic!("{name}: it is too short"));
         got.extend_from_slice(&frame.unwrap().into_data().unwrap());
     }
-    assert!(got == sent, "{name}: the answer was changed");
+    assert!(got == wanted, "{name}: the answer was changed");
     seen.notify_one();
     let end = response.body_mut().frame().await;
     assert_eq!(end.is_some_and(|frame| frame.is_err()), case.ends.is_some(), "{name}: how it ended");
@@ -176,6 +192,9 @@ async fn run(file: &File, case: &Case, piece: usize) {
         event.reasoning_tokens,
     ];
     assert_eq!(used, [case.input, case.output, case.cache_read, case.cache_write, case.reasoning], "{name}");
+    if let Some(source) = &case.source {
+        assert_eq!(event.token_source, *source, "{name}");
+    }
     let error = event.error_message.unwrap_or_default();
     match &case.error {
         Some(expected) => assert!(error.contains(expected.as_str()), "{name}: {error:?}"),
@@ -192,7 +211,7 @@ async fn check(text: &str) {
     let file: File = toml::from_str(text).unwrap();
     for case in &file.case {
         run(&file, case, PIECE).await;
-        if case.bytes().len() <= SMALL {
+        if case.sent().len() <= SMALL {
             run(&file, case, 1).await;
         }
     }
