@@ -168,11 +168,10 @@ impl Index {
             indexed: &self.shared.indexed,
         };
         let matches = answer.matches(&transaction, &values, &near).map_err(unavailable)?;
-        let sample = self
-            .shared
-            .recall
-            .query()
-            .map(|number| (number, Sample { view, moment, values, metric, wanted, answered: near }));
+        // A search that was ended early says nothing about what the others find.
+        let due = if stop.load(Ordering::Relaxed) { None } else { self.shared.recall.query() };
+        let sample =
+            due.map(|number| (number, Sample { view, moment, values, metric, wanted, answered: near }));
         Ok((matches, sample))
     }
 

@@ -64,8 +64,12 @@ pub const LEVELS: u32 = 6;
 /// How many of the nearest a new node is linked from: more cost time in proportion and hardly better the graph.
 pub const BUILD_EFFORT: usize = 128;
 
-/// Links of a node to others of the very same code at most. They lead nowhere else, and must not take the places of those
-/// that do.
+/// Links that a new node has at least where there are as many others near: fewer lead to too few, and more than a walk comes
+/// by from elsewhere cost the time of each walk.
+pub const LINKS_LEAST: usize = LINKS / 2;
+
+/// Nodes of the very same code that hang under one of them at most. They lead nowhere else, and must not take the places of
+/// those that do.
 pub const TWINS: usize = 4;
 
 /// How much the builder of graphs gives way to other threads, as `nice` counts: a tenth of the time of a processor that

@@ -6,10 +6,7 @@
 //! graph, to which the first blocks of a view belong: those stay as they are until another graph takes over with blocks of
 //! its own.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -37,8 +34,6 @@ pub(crate) struct Memory {
     pub(super) plan: Plan,
     /// The builder's.
     pub(super) build: Mutex<Build>,
-    /// The store is closed: nobody needs a graph any more.
-    pub(super) closing: AtomicBool,
 }
 
 /// What only one thread at a time may change.
@@ -73,7 +68,6 @@ impl Memory {
             turn: Mutex::default(),
             plan,
             build: Mutex::default(),
-            closing: AtomicBool::new(false),
         }
     }
 
@@ -156,11 +150,6 @@ impl Memory {
         // Counted without the turn, for which commits wait.
         let next = self.turn.lock().next.clone();
         self.view().bytes() + next.iter().map(|block| block.bytes()).sum::<usize>()
-    }
-
-    /// Nobody will ask any more.
-    pub(super) fn close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
     }
 }
 

@@ -57,7 +57,7 @@ impl Default for Indexes {
 impl Indexes {
     /// The store is closed: no graph is built any more.
     pub(crate) fn end(&self) {
-        self.open.lock().values().filter_map(|shared| shared.loaded()).for_each(|memory| memory.close());
+        self.builder.close();
     }
 
     /// The index of this number, if it is open.

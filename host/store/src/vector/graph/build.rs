@@ -1,9 +1,6 @@
 //! What is built: when a graph begins, grows, is made anew or goes, in steps of one block.
 
-use std::{
-    mem,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{mem, sync::Arc};
 
 use super::{
     Builder, Entry, Graph,
@@ -93,28 +90,29 @@ impl Plan {
 impl Memory {
     /// Whether the builder has anything to do.
     pub(super) fn is_due(&self) -> bool {
-        !self.closing.load(Ordering::Relaxed) && self.plan.due(&self.view()).is_some()
+        !self.plan.builder.is_closed() && self.plan.due(&self.view()).is_some()
     }
 
     /// For the builder: takes one step; false: there is none to take.
     pub(in crate::vector) fn step(&self) -> bool {
-        if self.closing.load(Ordering::Relaxed) {
+        if self.plan.builder.is_closed() {
             return false;
         }
         let mut build = self.build.lock();
-        if build.anew.is_none() {
-            match self.plan.due(&self.view()) {
+        // Taken out, so that a step that panics leaves none behind that it had half made.
+        let mut anew = match build.anew.take() {
+            Some(anew) => anew,
+            None => match self.plan.due(&self.view()) {
                 None => return false,
                 Some(Due::Extend) => {
                     self.extend(&mut build.walk);
                     return true;
                 }
-                Some(Due::Renew) => build.anew = Some(self.begin_anew()),
-            }
-        }
-        let Build { walk, anew } = &mut *build;
-        if anew.as_mut().is_some_and(|anew| self.renew(walk, anew)) {
-            *anew = None;
+                Some(Due::Renew) => self.begin_anew(),
+            },
+        };
+        if !self.renew(&mut build.walk, &mut anew) {
+            build.anew = Some(anew);
         }
         true
     }
@@ -125,7 +123,7 @@ impl Memory {
         let Some(graph) = &view.graph else { return };
         let Some(blocks) = view.blocks.get(..graph.frozen) else { return };
         let entry = self.insert(walk, blocks, graph.entry);
-        if self.closing.load(Ordering::Relaxed) {
+        if self.plan.builder.is_closed() {
             return;
         }
         let mut turn = self.turn.lock();
@@ -158,15 +156,18 @@ impl Memory {
         let nodes = Nodes { blocks, space: self.plan.space };
         let last = blocks.len().checked_sub(1)?;
         for position in 0..blocks.get(last)?.len() {
-            if self.closing.load(Ordering::Relaxed) {
+            if self.plan.builder.is_closed() {
                 break;
             }
-            entry = nodes.insert(walk, entry, Node::new(last, position)?, &self.closing);
+            entry = nodes.insert(walk, entry, Node::new(last, position)?, self.plan.builder.closed());
         }
         entry
     }
 
     fn begin_anew(&self) -> Anew {
+        // Of one that ended in a panic; freed without the turn.
+        let left = mem::take(&mut self.turn.lock().next);
+        drop(left);
         let alive: usize = self.view().blocks.iter().map(|block| block.alive()).sum();
         Anew { dissolved: alive < self.plan.exact_up_to / 2, ..Anew::default() }
     }
@@ -190,14 +191,14 @@ impl Memory {
             if block.len() == 0 {
                 None
             } else {
-                turn.next.push(Arc::clone(&block));
-                if !anew.dissolved {
-                    block.link();
-                }
+                turn.next.push(block);
                 Some(turn.next.clone())
             }
         };
         if let Some(blocks) = next.filter(|_| !anew.dissolved) {
+            if let Some(block) = blocks.last() {
+                block.link();
+            }
             anew.entry = self.insert(walk, &blocks, anew.entry);
         }
         self.replace(*anew)
@@ -205,10 +206,12 @@ impl Memory {
 
     /// Has the graph that was made anew take over, once it is whole.
     fn replace(&self, anew: Anew) -> bool {
+        // Dropped after the turn: commits need not wait until the old graph is freed.
+        let view;
         let mut turn = self.turn.lock();
-        let view = self.view();
+        view = self.view();
         let frozen = view.graph.as_ref().map_or(0, |graph| graph.frozen);
-        if anew.copied < frozen || self.closing.load(Ordering::Relaxed) {
+        if anew.copied < frozen || self.plan.builder.is_closed() {
             return false;
         }
         let mut blocks = mem::take(&mut turn.next);

@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -14,7 +17,11 @@ use crate::vector::memory::Memory;
 
 /// The builder of a store: one thread for all of its indexes, which take turns. It is there only while there is work.
 #[derive(Debug, Default)]
-pub(in crate::vector) struct Builder(Mutex<Waiting>);
+pub(in crate::vector) struct Builder {
+    waiting: Mutex<Waiting>,
+    /// The store is closed: nobody needs a graph any more, of an index that is still being loaded neither.
+    closed: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -29,7 +36,11 @@ impl Builder {
             return;
         }
         let builder = &memory.plan.builder;
-        let mut waiting = builder.0.lock();
+        let mut waiting = builder.waiting.lock();
+        // Again, with the lock: whoever closes it has it too.
+        if builder.is_closed() {
+            return;
+        }
         let memory = Arc::downgrade(memory);
         if waiting.indexes.iter().any(|other| other.ptr_eq(&memory)) {
             return;
@@ -51,7 +62,7 @@ impl Builder {
 
     /// The index whose turn it is; none: the thread ends.
     fn next(&self) -> Option<Arc<Memory>> {
-        let mut waiting = self.0.lock();
+        let mut waiting = self.waiting.lock();
         loop {
             let Some(first) = waiting.indexes.pop_front() else {
                 waiting.works = false;
@@ -68,7 +79,23 @@ impl Builder {
     /// An index needs nothing more for now.
     fn done(&self, memory: &Arc<Memory>) {
         let memory = Arc::downgrade(memory);
-        self.0.lock().indexes.retain(|other| !other.ptr_eq(&memory));
+        self.waiting.lock().indexes.retain(|other| !other.ptr_eq(&memory));
+    }
+
+    /// Has it leave off, within one vector, and for ever.
+    pub(in crate::vector) fn close(&self) {
+        let mut waiting = self.waiting.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        waiting.indexes.clear();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// What ends its walks.
+    pub(super) fn closed(&self) -> &AtomicBool {
+        &self.closed
     }
 }
 
@@ -94,9 +121,15 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         if thread::panicking() {
-            let mut waiting = self.0.0.lock();
+            let mut waiting = self.0.waiting.lock();
+            let indexes = waiting.indexes.len();
             waiting.indexes.clear();
             waiting.works = false;
+            drop(waiting);
+            tracing::error!(
+                indexes,
+                "building the graph of a vector index panicked; until the next change of each it is scanned instead"
+            );
         }
     }
 }

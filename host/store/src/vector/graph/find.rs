@@ -95,7 +95,7 @@ impl Query<'_> {
     }
 
     /// The nearest that a walk finds, nearest first, and those that are as near as far as rounded vectors can tell. None: it
-    /// found fewer than there are, or came by so many that a scan would have been as quick.
+    /// found fewer than it looked for, or came by so many that a scan would have been as quick.
     fn near(&self) -> Option<Vec<Found>> {
         let entry = self.graph.entry?;
         let from = self.nodes.descend(self.aim, entry, 0)?;
@@ -106,10 +106,11 @@ impl Query<'_> {
         let mut walk = self.graph.walks.take();
         let found = loop {
             let nodes = (self.graph.vectors / WALK_PART).max(effort * WALK_EACH);
-            let bounds = Bounds { effort, nodes, stop: self.stop };
+            let bounds = Bounds { effort, nodes, copies: self.wanted.top_k, stop: self.stop };
             let found = self.nodes.walk(&mut walk, self.aim, from, 0, bounds, wanted);
-            let Some(found) = found.filter(|found| found.len() >= self.wanted.top_k) else { break None };
-            if found.len() < effort || effort >= CANDIDATES_MOST || self.is_certain(&found) {
+            // One that found fewer ran out of links, and tells nothing about what they do not lead to.
+            let Some(found) = found.filter(|found| found.len() >= effort) else { break None };
+            if effort >= CANDIDATES_MOST || self.is_certain(&found) {
                 break Some(found);
             }
             effort = (effort * WIDER).min(CANDIDATES_MOST);

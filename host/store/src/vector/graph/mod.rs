@@ -5,6 +5,9 @@
 //! goes down the levels to the nearest node it finds, and on the lowest level keeps as many of the nearest as it has
 //! effort for. The dead and those that a filter rejects are walked through and not returned.
 //!
+//! Of vectors with the very same code only the first is linked with others. Its copies hang under it, and a walk takes as many
+//! of them as are asked for: with more it would have no room for what lies around them.
+//!
 //! Nodes are near by the metric of the index, by dot products too: of 20,000 vectors whose lengths differ by a third, walks
 //! found 99 of 100 so, 85 in a graph made by angles, and 53 to 57 in one by distances or with one more dimension that makes
 //! all lengths equal.

@@ -79,6 +79,12 @@ impl<'a> Nodes<'a> {
         self.links(node).into_iter().flat_map(move |links| links.of(node.position(), level))
     }
 
+    /// Whether nodes have the same code: they are as near to whatever there is.
+    pub(super) fn are_twins(&self, left: Node, right: Node) -> bool {
+        let [left, right] = [left, right].map(|node| self.aim(node));
+        left.zip(right).is_some_and(|(left, right)| left.fact == right.fact && left.code == right.code)
+    }
+
     /// Has the processor read what a node is compared by.
     pub(super) fn prefetch(&self, node: Node) {
         if let Some(aim) = self.aim(node) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Plan, find,
+    Builder, Plan, find,
     links::scatter,
     nodes::{Node, Nodes},
 };
@@ -20,6 +20,8 @@ use crate::vector::{
 };
 
 const DIMENSIONS: usize = 32;
+/// Dimensions of vectors in all directions.
+const SPREAD: usize = 64;
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::DotProduct, Metric::Euclidean];
 
 /// Numbers that look random, the same for the same seed.
@@ -41,6 +43,14 @@ impl Random {
         let mut centre = Self(self.next(40) as u64 * 77 + 5);
         let length = (0..4).map(|_| self.value() * 0.25).sum::<f32>().exp();
         (0..DIMENSIONS).map(|_| (centre.value() + self.value() * 0.7) * length).collect()
+    }
+
+    /// Of this length, in any direction.
+    fn spread(&mut self, length: f32) -> Vec<f32> {
+        // Sums of a few are nearly normal, and those lead into all directions alike.
+        let values: Vec<f32> = (0..SPREAD).map(|_| (0..4).map(|_| self.value()).sum()).collect();
+        let norm = values.iter().map(|value| value * value).sum::<f32>().sqrt();
+        values.into_iter().map(|value| value / norm * length).collect()
     }
 }
 
@@ -110,6 +120,13 @@ impl World {
             |slot: &u64| namespace.is_none_or(|name| (self.naming)(*slot, &self.values[slot]) == name);
         assert!(found.iter().all(takes));
         (nearest(&mut found.into_iter()), nearest(&mut self.values.keys().copied().filter(takes)), used)
+    }
+
+    /// Whether a vector is found by its own values.
+    fn finds(&self, slot: u64) -> bool {
+        let wanted = Wanted { values: self.values[&slot].clone(), top_k: 10, namespace: None, filter: None };
+        let (view, stop) = (self.memory.view(), AtomicBool::new(false));
+        candidates(&view, &self.memory.plan, &wanted, self.moment, &stop).contains(&slot)
     }
 
     /// The share of the ten nearest that queries find, and how many of these used the graph.
@@ -232,6 +249,55 @@ fn vectors_that_are_alike_or_empty_or_of_one_dimension_do_not_break_it() {
             assert!(recall >= 0.95, "{kind}, {metric:?}: {recall}");
         }
     }
+}
+
+/// It is the nearest to nearly half of the others, or to all.
+#[test]
+fn one_vector_that_is_near_to_all_leaves_the_others_their_links() {
+    for (metric, length) in [(Metric::DotProduct, 100.0), (Metric::Euclidean, 0.0)] {
+        let mut random = Random(11);
+        let mut world = World::new(metric, SPREAD, parts);
+        let first = random.spread(length);
+        world.commit([first].into_iter().chain((0..3_000).map(|_| random.spread(1.0))), &[]);
+        let queries: Vec<Vec<f32>> = (0..40).map(|_| random.spread(1.0)).collect();
+        let (recall, graphs) = world.recall(&queries, None);
+        let lost: Vec<u64> = (0..3_001).step_by(3).filter(|slot| !world.finds(*slot)).collect();
+        println!("{metric:?} {recall} {graphs} {lost:?}");
+        assert!(recall >= 0.95 && graphs == 40, "{metric:?}: {recall} {graphs}");
+        // As in any such graph, nobody may be left that links to one of thousands.
+        assert!(lost.len() <= 1, "{metric:?}: {lost:?}");
+    }
+}
+
+/// Every other vector is zero, which is the nearest to all others.
+#[test]
+fn many_copies_take_no_place_from_what_lies_around_them() {
+    let mut random = Random(12);
+    let mut world = World::new(Metric::Euclidean, SPREAD, parts);
+    let values: Vec<Vec<f32>> =
+        (0..5_000).map(|number| random.spread(if number % 2 == 0 { 0.0 } else { 1.0 })).collect();
+    world.commit(values, &[]);
+    let mut queries: Vec<Vec<f32>> = (0..10).map(|_| random.spread(1.0)).collect();
+    queries.push(vec![0.0; SPREAD]);
+    for namespace in [None, Some("50")] {
+        let (recall, graphs) = world.recall(&queries, namespace);
+        println!("{namespace:?} {recall} {graphs}");
+        assert!(recall >= 0.95 && graphs > 8, "{namespace:?}: {recall} {graphs}");
+    }
+    let lost: Vec<u64> = (1..5_000).step_by(20).filter(|slot| !world.finds(*slot)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
+#[test]
+fn nothing_is_built_for_a_closed_store() {
+    let mut random = Random(13);
+    let mut world = World::new(Metric::Cosine, DIMENSIONS, parts);
+    world.memory.plan.builder.close();
+    world.commit((0..1_000).map(|_| random.clustered()), &[]);
+    assert!(world.memory.view().graph.is_none());
+    let memory = Arc::new(world.memory);
+    Builder::visit(&memory);
+    assert_eq!(Arc::weak_count(&memory), 0);
 }
 
 /// Every list leads to nodes of its level, and nearly all nodes can be reached.

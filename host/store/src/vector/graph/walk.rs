@@ -25,6 +25,8 @@ pub(super) struct Walk {
     found: BinaryHeap<Reverse<Found>>,
     /// Links of one node that are new.
     fresh: Vec<Node>,
+    /// Copies of one node that are not looked at yet.
+    copies: Vec<Node>,
 }
 
 /// Nodes that a walk came by, by the number of the walk; forgotten all at once by another number.
@@ -42,29 +44,42 @@ pub(super) struct Bounds<'a> {
     pub(super) effort: usize,
     /// Nodes that it comes by at most.
     pub(super) nodes: usize,
+    /// Copies that it keeps of each node at most: with all of many it would have no room for others.
+    pub(super) copies: usize,
     /// Ends it early.
     pub(super) stop: &'a AtomicBool,
 }
 
 /// Walks that nobody takes at present.
-#[derive(Debug, Default)]
-pub(super) struct Walks(Mutex<Vec<Walk>>);
+#[derive(Debug)]
+pub(super) struct Walks {
+    idle: Mutex<Vec<Walk>>,
+    /// As many are kept as may search at a time.
+    most: usize,
+}
+
+impl Default for Walks {
+    fn default() -> Self {
+        // Asked once: the system reads files to tell.
+        let most = thread::available_parallelism().map_or(1, usize::from);
+        Self { idle: Mutex::default(), most }
+    }
+}
 
 impl Walks {
     pub(super) fn take(&self) -> Walk {
-        self.0.lock().pop().unwrap_or_default()
+        self.idle.lock().pop().unwrap_or_default()
     }
 
-    /// As many are kept as may search at a time.
     pub(super) fn put(&self, walk: Walk) {
-        let mut walks = self.0.lock();
-        if walks.len() < thread::available_parallelism().map_or(1, usize::from) {
-            walks.push(walk);
+        let mut idle = self.idle.lock();
+        if idle.len() < self.most {
+            idle.push(walk);
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.0.lock().iter().map(|walk| walk.visited.stamps.len() * size_of::<u16>()).sum()
+        self.idle.lock().iter().map(|walk| walk.visited.stamps.len() * size_of::<u16>()).sum()
     }
 }
 
@@ -118,21 +133,51 @@ impl Nodes<'_> {
                 let Some(found) = walk.fresh.get(place).and_then(|node| self.found(aim, *node)) else {
                     continue;
                 };
+                // Only copies are linked with what has their code.
+                if found.nearness == next.nearness && self.are_twins(found.node, next.node) {
+                    walk.copies.push(found.node);
+                    continue;
+                }
                 if walk.floor(bounds.effort).is_some_and(|floor| found.nearness <= floor) {
                     continue;
                 }
                 walk.open.push(found);
                 if wanted(found.node) {
-                    walk.found.push(Reverse(found));
-                    if walk.found.len() > bounds.effort {
-                        walk.found.pop();
-                    }
+                    walk.keep(found, bounds.effort);
                 }
             }
+            self.gather(walk, next.nearness, bounds, &mut wanted);
         }
         let mut found: Vec<Found> = walk.found.drain().map(|Reverse(found)| found).collect();
         found.sort_unstable_by(|left, right| right.cmp(left));
         Some(found)
+    }
+
+    /// Keeps copies of a node, and those that hang under them.
+    fn gather(
+        &self,
+        walk: &mut Walk,
+        nearness: f64,
+        bounds: Bounds<'_>,
+        wanted: &mut impl FnMut(Node) -> bool,
+    ) {
+        let mut left = bounds.copies;
+        while left > 0
+            && walk.visited.count <= bounds.nodes
+            && walk.floor(bounds.effort).is_none_or(|floor| nearness > floor)
+            && let Some(node) = walk.copies.pop()
+        {
+            if wanted(node) {
+                walk.keep(Found { nearness, node }, bounds.effort);
+                left -= 1;
+            }
+            for copy in self.neighbours(node, 0) {
+                if walk.visited.add(copy) {
+                    walk.copies.push(copy);
+                }
+            }
+        }
+        walk.copies.clear();
     }
 }
 
@@ -140,7 +185,15 @@ impl Walk {
     fn begin(&mut self, nodes: usize) {
         self.open.clear();
         self.found.clear();
+        self.copies.clear();
         self.visited.begin(nodes);
+    }
+
+    fn keep(&mut self, found: Found, effort: usize) {
+        self.found.push(Reverse(found));
+        if self.found.len() > effort {
+            self.found.pop();
+        }
     }
 
     /// What does not come nearer than this is of no use; none: any is.
