@@ -28,6 +28,9 @@ const BEHIND: u64 = 50_000;
 /// Rows that requests are sent for; a day has so many.
 const REQUESTED: u64 = 1_000_000;
 
+/// More than the sequences of the requests, which begin with the number of the start.
+const SEQUENCES: u64 = 1 << 50;
+
 /// Rows that are copied at once, and durable before the next: a third of what a transaction may change.
 const COPIED: u64 = 20_000;
 
@@ -117,7 +120,7 @@ fn copy_day(tollgate: &Tollgate, day: u64) -> Result<()> {
     };
     let moved = |columns: Vec<String>| {
         let other = columns.iter().map(|column| match column.as_str() {
-            "sequence" => format!("sequence - {}", day * REQUESTED),
+            "sequence" => format!("sequence - {}", day * SEQUENCES),
             "id" => format!("'copy-{day}-' || id"),
             "timestamp" => format!("timestamp - {}", day * 86_400_000),
             "date" => format!("date(date, '-{day} days')"),
@@ -127,11 +130,18 @@ fn copy_day(tollgate: &Tollgate, day: u64) -> Result<()> {
     };
     let bar = bar("copies", REQUESTED);
     let log = moved(columns("request_logs")?);
-    for first in (1..=REQUESTED).step_by(COPIED as usize) {
-        let last = first + COPIED - 1;
+    // Copies are below zero.
+    let mut after = 0;
+    loop {
+        let next = format!(
+            "SELECT sequence FROM request_logs WHERE sequence > {after} ORDER BY sequence LIMIT {COPIED}"
+        );
+        let last = tollgate.sql(&format!("SELECT max(sequence) FROM ({next})"))?;
+        let Some(last) = last["rows"][0][0].as_i64() else { break };
         tollgate.sql(&format!(
-            "INSERT INTO request_logs SELECT {log} FROM request_logs WHERE sequence BETWEEN {first} AND {last}"
+            "INSERT INTO request_logs SELECT {log} FROM request_logs WHERE sequence > {after} AND sequence <= {last}"
         ))?;
+        after = last;
         bar.inc(COPIED);
     }
     let days = moved(columns("usage_daily")?);
