@@ -62,12 +62,14 @@ const ABSENT: &str = "there is no such object";
 const FIXED: &str = "containers are made and removed by the configuration of the host alone";
 
 impl BlobView<'_> {
-    /// The next names of a list, within a call that has been counted; none after the last of them.
+    /// The next names of a list, within a call that has been counted; none after the last of them. The list goes on behind them
+    /// only if what is answered of them may be moved.
     async fn next_names(
         &mut self,
         handle: &Resource<ObjectNames>,
         most: u64,
-    ) -> Result<Vec<String>, ours::Error> {
+        answered: impl Fn(&str) -> usize,
+    ) -> Result<Vec<String>, String> {
         let limit = usize::try_from(most).unwrap_or(LIST_ITEMS).min(LIST_ITEMS);
         let names = self.table.get_mut(handle).map_err(gone)?;
         if names.ended || limit == 0 {
@@ -76,9 +78,12 @@ impl BlobView<'_> {
         let list = BlobList { prefix: String::new(), delimiter: None, cursor: names.cursor.clone(), limit };
         let page = names.open.container.list(list).await;
         let page = page.map_err(|error| convert_error(self.budget, error))?;
+        let found: Vec<String> = page.objects.into_iter().map(|info| info.key).collect();
+        self.answer(found.iter().map(|name| answered(name)).sum())?;
+        let names = self.table.get_mut(handle).map_err(gone)?;
         names.ended = page.cursor.is_none();
         names.cursor = page.cursor;
-        Ok(page.objects.into_iter().map(|info| info.key).collect())
+        Ok(found)
     }
 
     fn ended(&self, handle: &Resource<ObjectNames>) -> Result<bool, ours::Error> {
@@ -234,8 +239,7 @@ impl container::HostStreamObjectNames for BlobView<'_> {
         most: u64,
     ) -> Result<(Vec<String>, bool), String> {
         self.call(0)?;
-        let names = self.next_names(&handle, most).await?;
-        self.answer(names.iter().map(String::len).sum())?;
+        let names = self.next_names(&handle, most, str::len).await?;
         Ok((names, self.ended(&handle)?))
     }
 
@@ -245,7 +249,7 @@ impl container::HostStreamObjectNames for BlobView<'_> {
         most: u64,
     ) -> Result<(u64, bool), String> {
         self.call(0)?;
-        let skipped = self.next_names(&handle, most).await?.len();
+        let skipped = self.next_names(&handle, most, |_| 0).await?.len();
         Ok((skipped as u64, self.ended(&handle)?))
     }
 

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::AbortOnDropHandle;
 use tollgate_store::{BlobError, Upload};
 use wasmtime::component::{HasData, Resource};
 use wasmtime_wasi::async_trait;
@@ -36,10 +37,10 @@ enum State {
     /// Nobody has said yet which object it becomes.
     Held {
         bytes: Vec<u8>,
-        _place: Option<OwnedSemaphorePermit>,
+        place: Option<OwnedSemaphorePermit>,
     },
     Open(Box<Writer>),
-    /// Bytes are on their way. They stay here when a guest does not wait for them any more.
+    /// Bytes are on their way, whether the guest waits for them or not.
     Writing(Writing),
     Failed(String),
     Closed,
@@ -51,7 +52,9 @@ pub(super) struct Writer {
     pub(super) place: OwnedSemaphorePermit,
 }
 
-type Writing = Pin<Box<dyn Future<Output = Result<Box<Writer>, BlobError>> + Send>>;
+/// A task of its own: the store's places for uploads go to whoever queues for them, and one that only its guest drove would
+/// keep such a place until the guest asks again.
+type Writing = AbortOnDropHandle<Result<Box<Writer>, BlobError>>;
 
 /// The stream of a content.
 struct ContentStream(Arc<Content>);
@@ -94,12 +97,12 @@ impl OutgoingValue {
     pub(super) async fn goes_to(&self, writer: Box<Writer>) -> Result<(), String> {
         {
             let mut state = self.content.state.lock();
-            let bytes = match &mut *state {
-                State::Held { bytes, .. } => std::mem::take(bytes),
+            let (bytes, place) = match &mut *state {
+                State::Held { bytes, place } => (std::mem::take(bytes), place.take()),
                 State::Failed(text) => return Err(text.clone()),
                 _ => return Err("it was said before which object the content becomes".to_owned()),
             };
-            *state = State::write(writer, bytes.into());
+            *state = self.content.begin(writer, bytes.into(), place);
         }
         self.content.settled().await;
         match &*self.content.state.lock() {
@@ -131,26 +134,38 @@ impl Drop for OutgoingValue {
     }
 }
 
-impl State {
-    fn write(mut writer: Box<Writer>, bytes: Bytes) -> State {
+impl Content {
+    /// Sends bytes on their way; the place of what was held is kept until they have gone.
+    fn begin(&self, mut writer: Box<Writer>, bytes: Bytes, held: Option<OwnedSemaphorePermit>) -> State {
         if bytes.is_empty() {
             return State::Open(writer);
         }
-        State::Writing(Box::pin(async move {
+        let mut writing = Box::pin(async move {
+            let _held = held;
             writer.upload.write(&bytes).await?;
             Ok(writer)
-        }))
+        });
+        // Most pieces only join what is gathered for a chunk.
+        match writing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(written) => self.written(written),
+            Poll::Pending => State::Writing(AbortOnDropHandle::new(tokio::spawn(writing))),
+        }
     }
-}
 
-impl Content {
+    fn written(&self, written: Result<Box<Writer>, BlobError>) -> State {
+        match written {
+            Ok(writer) => State::Open(writer),
+            Err(error) => State::Failed(told(&self.left, error)),
+        }
+    }
+
     /// Waits for what is on its way.
     fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
         if let State::Writing(writing) = &mut *state {
-            *state = match ready!(writing.as_mut().poll(context)) {
-                Ok(writer) => State::Open(writer),
-                Err(error) => State::Failed(told(&self.left, error)),
+            *state = match ready!(Pin::new(writing).poll(context)) {
+                Ok(written) => self.written(written),
+                Err(error) => State::Failed(error.to_string()),
             };
         }
         Poll::Ready(())
@@ -189,11 +204,11 @@ impl Content {
                     "at most {BLOB_HELD_BYTES} bytes are held; call write-data before they are written"
                 ));
             }
-            State::Held { bytes: mut held, _place } => {
+            State::Held { bytes: mut held, place } => {
                 held.extend_from_slice(&bytes);
-                *state = State::Held { bytes: held, _place };
+                *state = State::Held { bytes: held, place };
             }
-            State::Open(writer) => *state = State::write(writer, bytes),
+            State::Open(writer) => *state = self.begin(writer, bytes, None),
             other => *state = other,
         }
         Ok(())
@@ -236,7 +251,7 @@ impl types::Host for Values<'_> {}
 impl types::HostOutgoingValue for Values<'_> {
     /// The standard leaves no way to refuse it but a trap.
     async fn new_outgoing_value(&mut self) -> wasmtime::Result<Resource<OutgoingValue>> {
-        let state = Mutex::new(State::Held { bytes: Vec::new(), _place: None });
+        let state = Mutex::new(State::Held { bytes: Vec::new(), place: None });
         let content = Arc::new(Content { state, left: self.blob.budget.share() });
         let value = self.blob.push(OutgoingValue { content, streams: false });
         value.map_err(|error| wasmtime::Error::msg(String::from(error)))
@@ -252,7 +267,7 @@ impl types::HostOutgoingValue for Values<'_> {
             return Err(());
         }
         let content = value.content.clone();
-        if let State::Held { _place: place, .. } = &mut *content.state.lock() {
+        if let State::Held { place, .. } = &mut *content.state.lock() {
             let Ok(free) = self.held.clone().try_acquire_owned() else {
                 self.blob.budget.hit(Limit::Handles);
                 return Err(());

@@ -15,11 +15,11 @@ use super::*;
 use crate::capability::view::{Openable, View};
 use crate::capability::{Allowance, Budget};
 use crate::plugin::limits::{
-    BLOB_GET_BYTES, BLOB_HELD_BYTES, BLOB_STREAM_BYTES, BLOBS_HELD, POLICY_HOST_BYTES,
+    BLOB_GET_BYTES, BLOB_HELD_BYTES, BLOB_STREAM_BYTES, BLOB_WRITERS, BLOBS_HELD, POLICY_HOST_BYTES,
 };
 use crate::plugin::{Access, Tally};
 
-/// What one call of a guest has: container `album` under a grant.
+/// What one call of a guest has: containers `album` and `attic` under a grant.
 struct Call {
     containers: Openable<OpenContainer>,
     held: Arc<Semaphore>,
@@ -33,9 +33,10 @@ impl Call {
     fn new(allowance: Allowance) -> Call {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("store.redb"), Options::default()).unwrap();
-        let container = store.container("album", BlobOptions::default()).unwrap();
-        let containers = BTreeMap::from([("album".to_owned(), container)]);
-        let grants = BTreeMap::from([("album".to_owned(), Access::ReadWrite)]);
+        let names = ["album", "attic"].map(str::to_owned);
+        let open = |name: String| (name.clone(), store.container(&name, BlobOptions::default()).unwrap());
+        let containers: BTreeMap<_, _> = names.clone().map(open).into();
+        let grants = names.map(|name| (name, Access::ReadWrite)).into();
         let until = Instant::now() + Duration::from_secs(60);
         Call {
             containers: super::super::granted(&containers, &grants).unwrap(),
@@ -270,4 +271,51 @@ async fn an_instance_without_room_for_handles_is_refused_in_every_way_that_the_s
     assert!(call.blob().get_data(album, "k".to_owned(), 0, 1).await.unwrap_err().contains("handles"));
     assert!(call.values().outgoing_value_write_body(value).await.is_err());
     assert!(call.values().new_outgoing_value().await.is_err());
+}
+
+#[tokio::test]
+async fn contents_that_their_guest_leaves_half_written_keep_no_other_upload_waiting() {
+    let mut call = Call::new(Allowance::WORK);
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut open = Vec::new();
+    for container in ["album", "attic"] {
+        for number in 0..BLOB_WRITERS {
+            let (value, stream) = call.content().await.unwrap();
+            let into = call.blob().get_container(container.to_owned()).await.unwrap();
+            call.blob().write_data(into, number.to_string(), again(&value)).await.unwrap();
+            open.push((value, stream));
+        }
+    }
+    // More than is gathered before it goes to the store, and asked for until it is about to go.
+    for _ in 0..=(4 << 20) / BLOB_STREAM_BYTES {
+        for (_, stream) in &open {
+            let piece: Vec<u8> = (0..BLOB_STREAM_BYTES).map(|_| random.u8(..)).collect();
+            let stream = call.stream(stream);
+            if stream.check_write().unwrap() > 0 {
+                stream.write(piece.into()).unwrap();
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    let album = call.album().await;
+    let container = call.table.get(&album).unwrap().container.clone();
+    let other: Vec<u8> = (0..5 << 20).map(|_| random.u8(..)).collect();
+    let put = container.put("other", &other, PutOptions::default());
+    tokio::time::timeout(Duration::from_secs(60), put).await.expect("it waits for ever").unwrap();
+}
+
+#[tokio::test]
+async fn names_that_could_not_be_answered_come_in_the_next_answer() {
+    let mut call = Call::new(Allowance::POLICY);
+    let album = call.album().await;
+    let container = call.table.get(&album).unwrap().container.clone();
+    container.put("first", b"", PutOptions::default()).await.unwrap();
+    let names = call.blob().list_objects(album).await.unwrap();
+    let left = POLICY_HOST_BYTES - call.budget.bytes_moved();
+    call.budget.answer(left - 1).unwrap();
+    let refused = call.blob().read_stream_object_names(again(&names), 9).await.unwrap_err();
+    assert!(refused.contains("all the bytes"), "{refused}");
+    call.budget.refill(Allowance::POLICY, Instant::now() + Duration::from_secs(60));
+    let read = call.blob().read_stream_object_names(names, 9).await.unwrap();
+    assert_eq!(read, (vec!["first".to_owned()], true));
 }
